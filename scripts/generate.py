@@ -1,0 +1,15 @@
+"""Picture a trained model: python scripts/generate.py run=<run folder>; --help lists the options."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(config_path="../conf", config_name="generate", version_base="1.3")
+def main(config: DictConfig) -> None:
+    from vaelab.experiment import generate  # imports torch: only now, so that --help answers at once
+
+    generate(config)
+
+
+if __name__ == "__main__":
+    main()

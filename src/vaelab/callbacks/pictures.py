@@ -1,0 +1,116 @@
+"""What TensorBoard shows besides scalars."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from vaelab import generators
+from vaelab.applications import by_rate, traverse
+from vaelab.data import DataModule
+from vaelab.lit import LitVAE
+from vaelab.pictures import tile
+
+LAYOUT = {
+    "bound (nats)": {
+        "ELBO": ["Multiline", ["train/elbo", "val/elbo"]],
+        "rate": ["Multiline", ["train/rate", "val/rate"]],
+        "distortion": ["Multiline", ["train/distortion", "val/distortion"]],
+    }
+}
+
+
+def tensorboard(trainer: Trainer) -> SummaryWriter | None:
+    """The writer of the run's TensorBoard logger, if it has one."""
+    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def data(trainer: Trainer) -> DataModule:
+    """The data module of a fit."""
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+class Pictures(Callback):
+    """Reconstructions, samples and traversals of validation images as TensorBoard images, the latent space in its projector.
+
+    Args:
+        every_n_epochs: how often; and always after the last epoch.
+        num_images: examples of each kind.
+        num_points: of the projector.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, num_images: int = 8, num_points: int = 2000) -> None:
+        self.every_n_epochs, self.num_images, self.num_points = every_n_epochs, num_images, num_points
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is not None:
+            writer.add_custom_scalars(LAYOUT)
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if writer is None or not (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
+            return
+        x, y = self._examples(trainer, pl_module, self.num_images)
+        if x.ndim not in (2, 4):
+            return
+        assert isinstance(pl_module, LitVAE)
+        model = pl_module.model
+        with generators.set_aside(seed=0), torch.no_grad():
+            images = {
+                "reconstructions": tile(torch.stack([x, model.reconstruct(x, y)])),
+                "samples": tile(
+                    model.sample(self.num_images**2, self._labels(y, self.num_images**2), mean=True).unflatten(0, (-1, self.num_images))
+                ),
+                "traversals": tile(traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1])),
+            }
+        for name, image in images.items():
+            writer.add_image(name, image, trainer.global_step)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is None or "val" not in data(trainer).splits:
+            return
+        x, y = self._examples(trainer, pl_module, self.num_points)
+        assert isinstance(pl_module, LitVAE)
+        pl_module.eval()
+        with generators.set_aside(seed=0), torch.no_grad():
+            means = torch.cat([pl_module.model.encode(a, b).mean for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
+        if means.shape[1] < 3:  # the projector's axes are three
+            means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
+        names = getattr(data(trainer).splits["val"].dataset, "y_names", ())
+        writer.add_embedding(means, tag="latent_space", global_step=trainer.global_step, label_img=thumbnails(x), **metadata(y, names))
+
+    def _examples(self, trainer: Trainer, pl_module: LightningModule, count: int) -> tuple[Tensor, Tensor]:
+        pairs = []
+        for x, y in data(trainer).batches("val", pl_module.device):
+            pairs.append((x, y))
+            if sum(len(x) for x, _ in pairs) >= count:
+                break
+        xs, ys = zip(*pairs, strict=True)
+        return torch.cat(xs)[:count], torch.cat(ys)[:count]
+
+    @staticmethod
+    def _labels(y: Tensor, count: int) -> Tensor:
+        return y.repeat(-(-count // len(y)), *[1] * (y.ndim - 1))[:count]
+
+
+def thumbnails(x: Tensor) -> Tensor | None:
+    """Images small enough that the projector's sprite, at most 8192 pixels wide, holds all of them."""
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        return None
+    return torch.nn.functional.interpolate(x.clamp(0, 1), size=32) if max(x.shape[2:]) > 32 else x.clamp(0, 1)
+
+
+def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:
+    """What the projector can colour and search by: class names, or a column for each factor."""
+    if y.ndim == 1:
+        return {"metadata": [names[label] if 0 <= label < len(names) else str(label) for label in y.tolist()]}
+    header = list(names) if len(names) == y.shape[1] else [f"factor {i}" for i in range(y.shape[1])]
+    return {"metadata": y.tolist(), "metadata_header": header}

@@ -1,0 +1,69 @@
+"""Where networks become distributions; the only place that knows both."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+NetworkFactory = Callable[..., nn.Module]  # network(in_shape=..., out_shape=...)
+
+
+class Conditional(nn.Module, ABC):
+    """A distribution over an event, given an input: q(z | x) if it encodes, p(x | z) if it decodes.
+
+    A family is one method, `distribution(*params)`. The network is built here, as network(in_shape, out_shape), with
+    out_shape = (num_params, *event_shape). With num_classes > 0 the label y enters the network as one-hot channels (the
+    conditional VAE of Sohn et al., 2015).
+
+    Args:
+        network: a factory of networks.
+        in_shape: of the input, without batch dimensions.
+        event_shape: of the event.
+        num_classes: 0, or how many classes y may name.
+    """
+
+    num_params: int
+    autocast: torch.dtype | None = None  # the network's precision where it is not float32; probabilities never leave float32
+
+    def __init__(self, network: NetworkFactory, in_shape: Sequence[int], event_shape: Sequence[int], num_classes: int = 0) -> None:
+        super().__init__()
+        channels, *space = in_shape
+        self.network = network(in_shape=(channels + num_classes, *space), out_shape=(self.num_params, *event_shape))
+        self.in_shape, self.event_ndim, self.num_classes = tuple(in_shape), len(event_shape), num_classes
+
+    @abstractmethod
+    def distribution(self, *params: Tensor) -> Distribution:
+        """The distribution with these parameters, each of shape (*batch, *event_shape)."""
+
+    def forward(self, given: Float[Tensor, "..."], y: Shaped[Tensor, "..."] | None = None) -> Distribution:
+        """The distribution given (*batch, *in_shape); its batch shape is *batch.
+
+        Raises:
+            ValueError: if the shape is not the one this was built for, or y is needed and missing.
+        """
+        batch = given.shape[: given.ndim - len(self.in_shape)]
+        if given.shape[len(batch) :] != self.in_shape:
+            raise ValueError(f"{type(self).__name__} was built for inputs of shape {self.in_shape}, but got {tuple(given.shape)}")
+        if self.num_classes:
+            given = self._with_label(given, y, batch)
+        flat = given.reshape(prod(batch), *given.shape[len(batch) :])
+        if self.autocast is None:
+            params = self.network(flat)
+        else:
+            with torch.autocast(given.device.type, self.autocast):
+                params = self.network(flat)
+        if params.dtype in (torch.bfloat16, torch.float16):
+            params = params.float()  # networks may run in half precision; probabilities may not
+        return self.distribution(*params.reshape(*batch, *params.shape[1:]).unbind(len(batch)))
+
+    def _with_label(self, given: Tensor, y: Tensor | None, batch: torch.Size) -> Tensor:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} was built with num_classes={self.num_classes}, so it needs y")
+        code = nn.functional.one_hot(y.long().expand(batch), self.num_classes).to(given)
+        space = given.shape[len(batch) + 1 :]
+        code = code.reshape(*code.shape, *[1] * len(space)).expand(*code.shape, *space)
+        return torch.cat([given, code], dim=len(batch))

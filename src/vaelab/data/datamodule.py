@@ -1,0 +1,215 @@
+"""The one LightningDataModule: splits, batches, devices."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vaelab.data.memory import Examples, InMemory
+from vaelab.data.transforms import to_float
+
+Transform = Callable[..., Tensor]  # transform(x, generator=None)
+
+
+class Batches(Sampler[Tensor]):
+    """The indices of one epoch's batches on one of several processes.
+
+    Training: a permutation that depends on (seed, epoch) alone, dealt out to the ranks so that every rank has its own disjoint
+    share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so.
+    Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
+        self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        share = -(-self.num_examples // self.world_size)
+        return -(-share // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.training:
+            yield from torch.arange(self.num_examples).tensor_split(len(self) * self.world_size)[self.rank :: self.world_size]
+            return
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.num_examples, generator=generator)
+        order = torch.cat([order, order[: -self.num_examples % self.world_size]])
+        yield from order[self.rank :: self.world_size].split(self.batch_size)
+
+
+class Split(Dataset):
+    """Some examples of a dataset, asked for a batch at a time.
+
+    With a transform and a seed, each example carries the same random draw whenever and wherever it is asked for: the draw depends
+    on its index alone, not on batch size, process or epoch.
+    """
+
+    def __init__(self, dataset: Examples, indices: Int[Tensor, "n"], transform: Transform | None = None, seed: int = 0) -> None:
+        self.dataset, self.indices, self.transform, self.seed = dataset, indices, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, batch: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+        indices = self.indices[batch]
+        if isinstance(self.dataset, InMemory):
+            x, y = self.dataset[indices]
+        else:
+            xs, ys = zip(*(self.dataset[i] for i in indices.tolist()), strict=True)
+            x, y = torch.stack(xs), torch.as_tensor(ys) if not isinstance(ys[0], Tensor) else torch.stack(ys)
+        if self.transform is None:
+            return x, y
+        x, device, generator = to_float(x), x.device, torch.Generator()
+        draws = [
+            self.transform(example, generator=generator.manual_seed(1_000_003 * self.seed + i))
+            for i, example in zip(indices.tolist(), x.cpu(), strict=True)
+        ]
+        return torch.stack(draws).to(device), y
+
+
+class DataModule(LightningDataModule):
+    """Train, validation and test batches (x, y) of one dataset.
+
+    The test data are not read before evaluation asks for them. Validation data are taken out of the training data at random, by
+    `split_seed` and not by the seed of training, so that runs with different seeds share them; a checkpoint remembers them.
+
+    Args:
+        dataset: dataset(split=...) for "train" and "test" (and "val" if val_size is None): an `InMemory`, or any dataset whose [i] is
+            (x, y). 8-bit x is divided by 255 on the device.
+        shape: of one x.
+        batch_size: of training, on each device.
+        eval_batch_size: of validation and test, on each device.
+        val_size: how many training examples to validate on, or which share of them if below 1; None if the dataset has a split of its own.
+        split_seed: of the validation split, and of what a random transform does to evaluation data.
+        seed: of the order of the training data.
+        transform: (x, generator=None) -> x of a batch in [0, 1], or None: drawn anew for each training batch, once for evaluation.
+        static_seed: makes the transform of training data a fixed one as well.
+        num_workers: processes that load batches; 0 is fastest for data in memory.
+        device_resident: keep data that are in memory on the accelerator.
+    """
+
+    def __init__(
+        self,
+        dataset: Callable[..., Examples],
+        shape: Sequence[int],
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        val_size: int | float | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+        transform: Transform | None = None,
+        static_seed: int | None = None,
+        num_workers: int = 0,
+        device_resident: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be at least 1")
+        self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
+        self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
+        self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
+        self.splits: dict[str, Split] = {}
+
+    def setup(self, stage: str) -> None:
+        """Reads the data of a stage ("fit", "validate" or "test"), once.
+
+        Raises:
+            ValueError: if their shape is not `shape`, or there are too few for the validation split.
+        """
+        if stage in ("fit", "validate") and "train" not in self.splits:
+            train = self._read("train")
+            if self.val_size is None:
+                val, train_indices = self._read("val"), torch.arange(len(train))
+                val_indices = torch.arange(len(val))
+            else:
+                size = round(self.val_size * len(train)) if 0 < self.val_size < 1 else int(self.val_size)
+                if not 0 < size < len(train):
+                    raise ValueError(
+                        f"data.val_size={self.val_size} leaves nothing to validate or to train on: there are {len(train)} training examples"
+                    )
+                val, order = train, torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
+                val_indices, train_indices = order[:size].sort().values, order[size:].sort().values
+            static = self.static_seed is not None
+            self.splits["train"] = Split(train, train_indices, self.transform if static else None, self.static_seed or 0)
+            self.splits["val"] = Split(val, val_indices, self.transform, self.split_seed)
+        if stage == "test" and "test" not in self.splits:
+            test = self._read("test")
+            # another seed than the validation data's: example i of one is not example i of the other
+            self.splits["test"] = Split(test, torch.arange(len(test)), self.transform, self.split_seed + 1)
+
+    def _read(self, split: str) -> Examples:
+        dataset = self.dataset(split=split)
+        shape = tuple(dataset[0][0].shape)
+        if shape != self.shape:
+            raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
+        return dataset
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", training=False)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader("test", training=False)
+
+    def _loader(self, name: str, training: bool) -> DataLoader:
+        split = self.splits[name]
+        rank, world_size, device = 0, 1, torch.device("cpu")
+        if self.trainer is not None:
+            rank, world_size, device = self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+        if self.device_resident:
+            if not isinstance(split.dataset, InMemory):
+                raise ValueError("data.device_resident=true needs data that are in memory; these are read file by file: set it to false")
+            split.dataset = split.dataset.to(device)
+        return DataLoader(
+            split,
+            sampler=Batches(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
+            batch_size=None,  # the sampler's items are whole batches already
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=device.type == "cuda" and not self.device_resident,
+            generator=torch.Generator().manual_seed(self.seed),  # else every iterator would draw from the generator that trains
+        )
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Scales x on the device, and draws a dynamic transform of a training batch."""
+        x, y = batch
+        dynamic = self.transform is not None and self.static_seed is None and self.trainer is not None and self.trainer.training
+        x = to_float(x)
+        return (self.transform(x), y) if dynamic else (x, y)  # type: ignore[misc]
+
+    def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over "train", "val" or "test" without a trainer; training batches come shuffled and freshly transformed."""
+        self.setup("test" if split == "test" else "fit")
+        for x, y in self._loader(split, training=split == "train"):
+            x, y = to_float(x.to(device)), y.to(device)
+            if split == "train" and self.transform is not None and self.static_seed is None:
+                x = self.transform(x)
+            yield x, y
+
+    def state_dict(self) -> dict[str, Any]:
+        """The validation split goes into the checkpoint, so that a resumed run cannot train on what it validated on."""
+        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"])}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compares the split of a checkpoint with the one of the data found now.
+
+        Raises:
+            ValueError: if they differ.
+        """
+        now = self.state_dict()
+        if now["num_train"] != state_dict["num_train"] or not torch.equal(now["val_indices"], state_dict["val_indices"]):
+            raise ValueError(
+                f"the checkpoint was trained on {state_dict['num_train']} examples and validated on {len(state_dict['val_indices'])},"
+                f" but the data found now split into {now['num_train']}"
+                f" and {len(now['val_indices'])} or into others: check paths.data_dir and data.split_seed"
+            )

@@ -1,0 +1,127 @@
+"""Images from files: a folder of pictures, and the Frey faces."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vaelab.data.memory import Examples, InMemory
+
+EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class ImageFiles(Dataset):
+    """Pictures that are decoded when they are asked for.
+
+    Args:
+        paths: of the files.
+        labels: of the files, -1 where unknown.
+        shape: (channels, height, width), channels 1 (grey) or 3 (colour).
+        crop: side of the central square that is cut out before resizing, or None.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], shape: Sequence[int], crop: int | None = None) -> None:
+        self.paths, self.labels, self.shape, self.crop = paths, labels, tuple(shape), crop
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], Tensor]:
+        """Resized to cover the shape, and cut to it around the middle.
+
+        Raises:
+            ValueError: if the file is not a readable picture.
+        """
+        channels, height, width = self.shape
+        path = self.paths[index]
+        try:
+            with Image.open(path) as file:
+                picture = file.convert("L" if channels == 1 else "RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is not a readable picture ({error}): repair or remove it") from error
+        if self.crop is not None:
+            left, top = (picture.width - self.crop) // 2, (picture.height - self.crop) // 2
+            picture = picture.crop((left, top, left + self.crop, top + self.crop))
+        if picture.size != (width, height):
+            picture = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.asarray(picture).copy()).reshape(height, width, channels).permute(2, 0, 1), torch.tensor(
+            self.labels[index]
+        )
+
+
+def folder(
+    root: str,
+    split: str,
+    shape: Sequence[int],
+    crop: int | None = None,
+    test_share: float = 0.1,
+    split_seed: int = 0,
+    max_memory: int = 2**30,
+) -> Examples:
+    """The pictures of a folder.
+
+    root/train and root/test are used where both exist; otherwise a share of the pictures, chosen by seed, is the test data. The
+    first folder below is the class, if there is one. Pictures that fit in max_memory bytes when decoded are decoded once and held
+    in memory.
+
+    Raises:
+        ValueError: if the folder is missing, empty, or holds a file that cannot be read; if shape or crop is impossible.
+    """
+    base = Path(root)
+    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
+        raise ValueError(f"data.shape must be [1 or 3, height, width] for a folder of pictures, but it is {list(shape)}")
+    if crop is not None and crop < 1:
+        raise ValueError(f"data.crop={crop} must be at least 1")
+    if not base.is_dir():
+        raise ValueError(f"there is no folder {base.absolute()}: set data.root to a folder of pictures")
+    published = all((base / name).is_dir() for name in ("train", "test"))
+    top = base / split if published else base
+    paths = sorted(path for path in top.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not paths:
+        raise ValueError(f"there are no pictures in {top.absolute()}: looked for {', '.join(sorted(EXTENSIONS))}")
+    classes = sorted({path.relative_to(top).parts[0] for path in paths if path.parent != top})
+    if not published:
+        order = np.random.default_rng(split_seed).permutation(len(paths))
+        num_test = max(1, round(test_share * len(paths)))
+        chosen = sorted(order[:num_test] if split == "test" else order[num_test:])
+        paths = [paths[i] for i in chosen]
+    labels = [classes.index(path.relative_to(top).parts[0]) if path.parent != top else -1 for path in paths]
+    files = ImageFiles(paths, labels, shape, crop)
+    if prod(shape) * len(files) > max_memory:
+        return files
+    x = torch.empty(len(files), *shape, dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        pictures = pool.map(lambda i: files[i][0], range(len(files)))
+        for i, picture in enumerate(track(pictures, f"reading {top.name} pictures", total=len(files), transient=True)):
+            x[i] = picture
+    return InMemory(x, torch.tensor(labels), classes)
+
+
+def freyfaces(root: str, split: str, num_test: int = 200, split_seed: int = 0) -> InMemory:
+    """1,965 grey 28 x 20 frames of Brendan Frey's face (Roweis & Saul, 2000), shuffled before the split, as is the custom.
+
+    Raises:
+        ValueError: if the file is missing or is another one.
+    """
+    place = Path(root) / "FreyFaces"
+    found = sorted(place.glob("*.npy"))
+    if not found:
+        raise ValueError(
+            f"there is no *.npy in {place.absolute()}. The Frey faces have no checksummed download: fetch frey_rawface.mat from"
+            " https://cs.nyu.edu/~roweis/data.html and save it there with"
+            ' numpy.save("frey_faces.npy", scipy.io.loadmat("frey_rawface.mat")["ff"].T.reshape(-1, 28, 20))'
+        )
+    faces = np.load(found[0])
+    if faces.shape != (1965, 28, 20) or faces.dtype != np.uint8:
+        raise ValueError(f"{found[0]} has shape {faces.shape} and dtype {faces.dtype}: expected (1965, 28, 20) of uint8")
+    order = np.random.default_rng(split_seed).permutation(len(faces))
+    chosen = np.sort(order[:num_test] if split == "test" else order[num_test:])
+    return InMemory(torch.from_numpy(faces[chosen])[:, None])

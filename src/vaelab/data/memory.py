@@ -1,0 +1,48 @@
+"""Data that fit in memory."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class Examples(Protocol):
+    """What a dataset must be able to do: any torch dataset with a length whose items are (x, y)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]: ...
+
+
+class InMemory(Dataset):
+    """x (N, *x_shape) in its natural units (uint8 for 8-bit images) and y, held as tensors that answer a whole batch at once.
+
+    A step of a VAE on small images is so short that fetching images one by one would cost more than the model.
+
+    Args:
+        x: the data.
+        y: labels (N,), -1 where unknown, or factors (N, F).
+        y_names: names of the classes, or of the factors.
+
+    Raises:
+        ValueError: if x and y differ in length.
+    """
+
+    def __init__(self, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "m ..."] | None = None, y_names: Sequence[str] = ()) -> None:
+        y = torch.full((len(x),), -1) if y is None else y
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} examples, but y has {len(y)}")
+        self.x, self.y, self.y_names = x, y, tuple(y_names)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int | list[int] | Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+        return self.x[index], self.y[index]
+
+    def to(self, device: torch.device) -> "InMemory":
+        """The same data on a device."""
+        return InMemory(self.x.to(device), self.y.to(device), self.y_names)

@@ -1,0 +1,433 @@
+"""Where Hydra meets the library: a config becomes a run, and a run folder becomes a model again."""
+
+import errno
+import inspect
+import json
+import logging
+import os
+import pickle
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch.utils.tensorboard.summary import hparams
+
+from vaelab import generators, metrics
+from vaelab.data import DataModule
+from vaelab.figures import draw_figures
+from vaelab.lit import LitVAE
+from vaelab.metrics_csv import MetricsCSV
+from vaelab.models import VAE
+from vaelab.provenance import provenance
+from vaelab.speed import accelerate
+
+DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
+SAFE_TARGETS = ("vaelab.", "torch.nn.", "torch.optim.", "zuko.flows.")
+# what may change when a run is continued: how long, where and how fast, but not what is learned
+RESUMABLE = (
+    "trainer.",
+    "callbacks.",
+    "logger.",
+    "paths.",
+    "evaluation.",
+    "data.num_workers",
+    "data.device_resident",
+    "data.eval_batch_size",
+)
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+# From a config to objects.
+
+
+def build_model(config: DictConfig) -> VAE:
+    """The model that a config describes, with its speed dial applied."""
+    model = instantiate(config.model)
+    accelerate(model, **config.speed)
+    return model
+
+
+def build_data(config: DictConfig) -> DataModule:
+    """The data module that a config describes.
+
+    config.data may also hold names for others to refer to (`root`, `size`), which the DataModule does not take itself.
+
+    Raises:
+        ValueError: if a key is neither taken nor referred to.
+    """
+    known = inspect.signature(DataModule).parameters
+    referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(OmegaConf.to_container(config, resolve=False))))
+    unknown = config.data.keys() - known - referred - {"_target_", "name"}
+    if unknown:
+        raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
+    taken = {key: config.data[key] for key in ("_target_", *known) if key in config.data}
+    return instantiate(OmegaConf.create(taken, parent=config), _convert_="all")
+
+
+def build(config: DictConfig) -> LitVAE:
+    """The LightningModule that a config describes.
+
+    Raises:
+        ValueError: if a dial is set that the model does not use.
+    """
+    refuse_unused(config)
+    scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
+    stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
+    return LitVAE(build_model(config), instantiate(config.objective), instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
+
+
+def refuse_unused(config: DictConfig) -> None:
+    """A part that is set but that nothing refers to would be silently ignored.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+
+    def references(keys: set[str]) -> set[str]:
+        return set(re.findall(r"\$\{(\w+)", json.dumps([raw[key] for key in keys if key in raw])))
+
+    used = references({"model"})
+    while not references(used) <= used:  # the model refers to a posterior, which refers to an encoder
+        used |= references(used)
+    for dial in DIALS:
+        if raw.get(dial) and dial not in used:
+            raise ValueError(f"{dial}={raw[dial].get('_target_')} is not used by model={raw['model'].get('_target_')}: remove it")
+    if "schedule" in raw:
+        raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
+
+
+# From a run folder back to objects.
+
+
+class Run(NamedTuple):
+    """What a run folder holds."""
+
+    model: VAE
+    datamodule: DataModule
+    config: DictConfig
+    folder: Path
+    checkpoint: Path
+
+
+def find_checkpoint(run: str | Path, name: str = "best") -> Path:
+    """The checkpoint of a run folder ("best" or "last"), or `run` itself if it is a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ValueError(f"there is no run folder {path.absolute()}")
+    found = sorted((path / "checkpoints").glob("*.ckpt"))
+    wanted = path / "checkpoints" / f"{name}.ckpt"
+    if wanted in found:
+        return wanted
+    if found:
+        raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
+    raise ValueError(f"{path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, without running anything that is in it.
+
+    Raises:
+        ValueError: if the file is truncated, or was not written by vaelab.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} cannot be read ({reason}): it is truncated or was not written by vaelab; try the run's other checkpoint"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
+    return checkpoint
+
+
+def refuse_unsafe(config: DictConfig) -> None:
+    """A stored config names the classes to build; one from a stranger could name anything.
+
+    Raises:
+        ValueError: if it names a class outside vaelab, torch.nn, torch.optim and zuko.flows.
+    """
+    parts = OmegaConf.to_container(OmegaConf.create({key: config[key] for key in ("model", "data")}, parent=config), resolve=True)
+    for target in re.findall(r'"_target_": "([^"]*)"', json.dumps(parts)):
+        if not target.startswith(SAFE_TARGETS):
+            raise ValueError(
+                f"the stored config would run {target}, which is not part of {', '.join(name.rstrip('.') for name in SAFE_TARGETS)}:"
+                " if you trust where it comes from, set trust=true (or load(..., trust=True))"
+            )
+
+
+def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> Run:
+    """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
+
+    Args:
+        run: a run folder or a checkpoint file.
+        checkpoint: "best" or "last".
+        data_dir: where the data are, if not where they were.
+        trust: whether classes from outside vaelab may be built.
+
+    Raises:
+        ValueError: if there is no readable checkpoint, or its config names a class that is not trusted.
+    """
+    path = find_checkpoint(run, checkpoint)
+    stored = read_checkpoint(path)
+    config = OmegaConf.create(stored["config"])
+    if data_dir is not None:
+        config.paths.data_dir = data_dir
+    if not trust:
+        refuse_unsafe(config)
+    config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
+    model = build_model(config)
+    prefix = "model."
+    model.load_state_dict({key.removeprefix(prefix): value for key, value in stored["state_dict"].items() if key.startswith(prefix)})
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return Run(model.eval(), build_data(config), config, folder, path)
+
+
+def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> VAE:
+    """The trained model of a run folder or checkpoint file; see `open_run`."""
+    return open_run(run, checkpoint, trust=trust).model
+
+
+# What the scripts do.
+
+
+def train(config: DictConfig) -> float | None:
+    """Trains what the config describes, then evaluates and pictures it; returns val/elbo of the last epoch.
+
+    Raises:
+        ValueError: for whatever a user can put right, in words.
+    """
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1"):
+        raise ValueError(
+            f"trainer.devices={config.trainer.devices} in a multirun: each job must use one device, because every further process would run"
+            " the whole sweep again"
+        )
+    checkpoint = None
+    if config.resume:
+        checkpoint = find_checkpoint(config.resume, "last")
+        stored = OmegaConf.create(read_checkpoint(checkpoint)["config"])
+        config = changed(stored, [] if hydra is None else list(hydra.overrides.task))
+        config.paths.run_dir = str(checkpoint.parent.parent.absolute())
+    folder = Path(config.paths.run_dir)
+    try:
+        return _train(config, folder, checkpoint)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise ValueError(
+            f"cannot write to {folder}: {error.strerror}. What was written is kept; make room, or choose another place with"
+            f" hydra.run.dir=<folder>, and go on with resume={folder} if an epoch was finished"
+        ) from error
+
+
+def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
+    """The config of a run that is continued, with the values given on the command line.
+
+    Raises:
+        ValueError: if an override would change what is learned.
+    """
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key == "resume":
+            continue
+        if not key.startswith(RESUMABLE) or (OmegaConf.select(stored, key) is None and "." not in key):
+            raise ValueError(
+                f"{override.input_line} cannot be changed when a run is continued; what can: {', '.join(f'{name}*' for name in RESUMABLE)}"
+            )
+        OmegaConf.update(stored, key, override.value())
+    return stored
+
+
+def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
+    started = time.time()
+    if checkpoint is None and (folder / "checkpoints").exists():
+        raise ValueError(f"{folder} already holds a run: go on with resume={folder}, or choose another folder")
+    quiet()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    datamodule, lit = build_data(config), build(config)
+    callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
+    loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
+    if checkpoint is not None:
+        rewind(loggers, read_checkpoint(checkpoint)["global_step"])
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), _convert_="all")
+    trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
+    elbo = trainer.callback_metrics.get("val/elbo")
+    if trainer.is_global_zero:
+        write_json(record_of_split(datamodule), folder / "split.json")
+        finish(config, folder, trainer, lit, datamodule, started)
+    return None if elbo is None else float(elbo)
+
+
+def quiet() -> None:
+    """What Lightning announces is in the config or in the summary; its warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
+
+
+def rewind(loggers: list[Any], step: int) -> None:
+    """Makes loggers forget what a killed run logged after the checkpoint that it goes on from."""
+    for logger in loggers:
+        if isinstance(logger, MetricsCSV):
+            logger.rewind(step)
+        if isinstance(logger, TensorBoardLogger):
+            logger._kwargs["purge_step"] = step
+
+
+def record_of_split(datamodule: DataModule) -> dict[str, Any]:
+    """Which examples of the training data were validated on."""
+    return {
+        "split_seed": datamodule.split_seed,
+        "num_train": len(datamodule.splits["train"]),
+        "num_val": len(datamodule.splits["val"]),
+        "val_indices": datamodule.splits["val"].indices.tolist(),
+    }
+
+
+def finish(config: DictConfig, folder: Path, trainer: lightning.Trainer, lit: LitVAE, datamodule: DataModule, started: float) -> None:
+    """Evaluates and pictures the chosen checkpoint, and writes results.json."""
+    train_time = time.time() - started
+    device, options = trainer.strategy.root_device, config.evaluation
+    path = folder / "checkpoints" / f"{options.checkpoint}.ckpt"
+    if path.is_file():
+        lit.load_state_dict(read_checkpoint(path)["state_dict"])
+    model = lit.model.to(device)
+    test = evaluate_on_test(model, datamodule, device, options, config.seed) if options.enabled else None
+    if options.figures:
+        draw_figures(model, datamodule, folder / "figures", device, config.seed)
+    results: dict[str, Any] = {
+        "test": test,
+        "val": {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")},
+        "checkpoint": str(path.relative_to(folder)) if path.is_file() else None,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seed": config.seed,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_time_s": round(train_time, 1),
+        "wall_time_s": round(time.time() - started, 1),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **provenance(device),
+    }
+    write_json(results, folder / "results.json")
+    log_hparams(trainer, config, {f"test/{name}": value for name, value in (test or {}).items() if isinstance(value, int | float)})
+    show(test or results["val"], folder, "test" if test else "validation", results["wall_time_s"])
+
+
+def evaluate_on_test(model: VAE, datamodule: DataModule, device: torch.device, options: DictConfig, seed: int) -> dict[str, Any]:
+    """`metrics.evaluate` on the test data, with noise of its own."""
+    with generators.set_aside(seed):
+        datamodule.setup("test")
+        num_batches = -(-len(datamodule.splits["test"]) // datamodule.eval_batch_size)
+        batches = track(datamodule.batches("test", device), "evaluating on test data", total=num_batches, transient=True)
+        return metrics.evaluate(model.to(device), batches, options.num_samples, options.chunk_size, options.num_images)
+
+
+def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:
+    """The final metrics and the config, for TensorBoard's HPARAMS page.
+
+    Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
+    show the columns of one arbitrary run and leave the others empty.
+    """
+    for logger in trainer.loggers:
+        logger.log_metrics(final, trainer.global_step)
+        if isinstance(logger, TensorBoardLogger):
+            raw = OmegaConf.to_container(config, resolve=True)
+            flat = {
+                name: value
+                for name, value in flatten(raw)
+                if not name.startswith(("paths.", "callbacks.", "logger.")) and "_partial_" not in name
+            }
+            logger.hparams.update(flat)  # for the hparams.yaml that it leaves
+            _, start, end = hparams(flat, {})
+            writer = logger.experiment.file_writer
+            writer.add_summary(start)
+            writer.add_summary(end)
+        logger.save()
+        logger.finalize("success")
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("optimizer.lr", 0.001), ... of a nested config; lists as text."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node if isinstance(node, int | float | str) else str(node)
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None = None) -> None:
+    """The summary at the end of a run."""
+    table = Table(
+        box=None, show_header=False, padding=(0, 2), title=f"{split} data, nats per example", title_justify="left", title_style="bold"
+    )
+    for name in ("elbo", "rate", "distortion", "log_likelihood", "bits_per_dim"):
+        if report.get(name) is not None:
+            error = report.get(f"{name}_std_error")
+            table.add_row(
+                name, f"{report[name]:.4g}" if name == "bits_per_dim" else f"{report[name]:.2f}", f"± {error:.2f}" if error else ""
+            )
+    if "active_units" in report:
+        table.add_row("active_units", f"{report['active_units']} of {report['latent_dim']}", "")
+        table.add_row(
+            "", f"log_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} images", ""
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    shown = Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
+    console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
+    console.print(f"look at:      {shown / 'figures'}\n              tensorboard --logdir {shown}")
+
+
+def evaluate(config: DictConfig) -> None:
+    """Evaluates a run folder on its test data; writes evaluations/<checkpoint>_<num_samples>_samples.json.
+
+    Raises:
+        ValueError: as `open_run`.
+    """
+    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
+    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    test = evaluate_on_test(run.model, run.datamodule, device, config, config.seed)
+    record = {"test": test, "checkpoint": run.checkpoint.name, "seed": config.seed, **provenance(device)}
+    write_json(record, run.folder / "evaluations" / f"{run.checkpoint.stem}_{config.num_samples}_samples.json")
+    show(test, run.folder, "test")
+
+
+def generate(config: DictConfig) -> None:
+    """Pictures a run folder; writes figures/*.png.
+
+    Raises:
+        ValueError: as `open_run`.
+    """
+    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
+    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    folder = Path(config.folder) if config.folder else run.folder / "figures"
+    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
+        print(path)

@@ -1,0 +1,47 @@
+"""Every random number generator of a process: saved, restored, and set aside."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators, of plain types that a checkpoint can be read with weights_only=True."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def restore(saved: dict[str, Any]) -> None:
+    """Sets every generator to a state that `state` returned; those of GPUs only if there are as many as there were."""
+    version, numbers, gauss = saved["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = saved["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(saved["torch"].cpu())
+    if len(saved["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([cuda.cpu() for cuda in saved["cuda"]])
+
+
+@contextmanager
+def set_aside(seed: int) -> Iterator[None]:
+    """Inside, torch draws from generators of this seed; afterwards every generator goes on where it was.
+
+    Evaluation and pictures use it, so that turning them on does not change what training reaches.
+    """
+    saved = state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        restore(saved)

@@ -1,0 +1,113 @@
+"""The LightningModule: draw, score, log."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vaelab import generators
+from vaelab.metrics import bound
+from vaelab.models import VAE
+from vaelab.objectives import Objective
+
+Batch = tuple[Tensor, Tensor]
+
+
+class LitVAE(LightningModule):
+    """Trains a model on an objective, and validates it on its ELBO at beta = 1 whatever the objective, so that runs stay comparable.
+
+    A checkpoint holds, besides what Lightning saves, the config as plain types and the generators of every process: training that is
+    resumed from it, which is at the end of an epoch, goes on exactly as if it had not stopped.
+
+    Args:
+        model: x, y, num_samples to `Draw`.
+        objective: `Draw`, step to terms.
+        optimizer: parameters to optimizer.
+        scheduler: optimizer to learning-rate scheduler, stepped after each epoch; or None.
+        config: what the run was composed of, stored in its checkpoints.
+    """
+
+    model: VAE
+    objective: Objective
+
+    def __init__(
+        self,
+        model: VAE,
+        objective: Objective,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer, self.scheduler, self.config = optimizer, scheduler, config
+        self._resumed: list[dict[str, Any]] | None = None
+        self._evaluation = ExitStack()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The objective of one batch, logged every trainer.log_every_n_steps steps.
+
+        Raises:
+            ValueError: if the loss is not a finite number, with the step and the terms.
+        """
+        x, y = batch
+        terms = self.objective(self.model(x, y, num_samples=self.objective.num_samples), self.global_step)
+        logging = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
+        if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
+            raise ValueError(self._not_finite(terms))
+        if logging:
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(x))
+        return terms["loss"]
+
+    def _not_finite(self, terms: dict[str, Tensor]) -> str:
+        values = ", ".join(f"{name}={float(value):.6g}" for name, value in terms.items())
+        return (
+            f"training stopped at step {self.global_step} of epoch {self.current_epoch} because the loss is not finite ({values})."
+            " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"
+        )
+
+    def on_validation_start(self) -> None:
+        self._evaluation.enter_context(generators.set_aside(seed=self.global_rank))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch
+        terms = {f"val/{name}": value.mean() for name, value in bound(self.model(x, y)).items()}
+        self.log_dict(terms, sync_dist=True, batch_size=len(x), prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        elbo = self.trainer.callback_metrics.get("val/elbo")
+        if elbo is not None and not bool(elbo.isfinite()):  # before a checkpoint is written over the last good one
+            terms = {name: value for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")}
+            raise ValueError(self._not_finite(terms))
+
+    def on_validation_end(self) -> None:
+        self._evaluation.close()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "epoch"}}
+
+    def on_train_start(self) -> None:
+        if self._resumed is not None:
+            generators.restore(self._resumed[self.global_rank % len(self._resumed)])
+            self._resumed = None
+        elif self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)  # else every process would draw the same noise
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        states: list[Any] = [generators.state()]
+        if self.trainer.world_size > 1:
+            states = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(states, generators.state())
+        checkpoint["generators"], checkpoint["config"] = states, self.config
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint["generators"]

@@ -1,0 +1,66 @@
+"""Everything that is reported of a model, from one pass over the data."""
+
+from collections.abc import Iterable
+from math import prod, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelab.metrics.bound import bound
+from vaelab.metrics.latent import active_units
+from vaelab.metrics.likelihood import bits_per_dim, importance_weighted
+
+IMAGES_AT_ONCE = 100  # times chunk_size is how many decodings are in memory
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_samples: int = 100, chunk_size: int = 10, num_images: int | None = None
+) -> dict[str, Any]:
+    """Means over the examples, in nats: elbo, rate and distortion of all; the log-likelihood of the first num_images, with standard errors.
+
+    bits_per_dim is None unless p(x | z) is discrete: a density has no bits. The standard errors are those of a mean over examples;
+    active_units counts with the means of q(z | x).
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    model.eval()
+    terms: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "log_likelihood": [], "effective_sample_size": []}
+    means: list[Tensor] = []
+    event_dims, discrete, scored = 0, False, 0
+    for x, y in batches:
+        draw = model(x, y)
+        for name, value in bound(draw).items():
+            terms[name].append(value.double())
+        means.append(draw.latents[0].q.mean)
+        event_dims, discrete = prod(draw.p_x.event_shape), is_discrete(draw.p_x)
+        wanted = len(x) if num_images is None else min(len(x), num_images - scored)
+        if wanted > 0:
+            for part, labels in zip(x[:wanted].split(IMAGES_AT_ONCE), y[:wanted].split(IMAGES_AT_ONCE), strict=True):
+                evidence = importance_weighted(model, part, labels, num_samples, chunk_size)
+                terms["log_likelihood"].append(evidence.log_likelihood)
+                terms["effective_sample_size"].append(evidence.effective_sample_size)
+            scored += wanted
+    if not means:
+        raise ValueError("there is nothing to evaluate: the data have no batch")
+    values = {name: torch.cat(parts) for name, parts in terms.items()}
+    report: dict[str, Any] = {}
+    for name in ("elbo", "rate", "distortion", "log_likelihood"):
+        report[name] = values[name].mean().item()
+        report[f"{name}_std_error"] = values[name].std().item() / sqrt(len(values[name])) if len(values[name]) > 1 else None
+    report["bits_per_dim"] = bits_per_dim(report["log_likelihood"], event_dims) if discrete else None
+    report["effective_sample_size"] = values["effective_sample_size"].mean().item()
+    report["num_samples"] = num_samples
+    report["num_images"] = len(values["elbo"])
+    report["num_images_log_likelihood"] = scored
+    report["active_units"] = active_units(torch.cat(means))
+    report["latent_dim"] = prod(means[0].shape[1:])
+    return report
+
+
+def is_discrete(distribution: Distribution) -> bool:
+    """Whether its log_prob is that of a probability and not of a density."""
+    return distribution.support is not None and distribution.support.is_discrete

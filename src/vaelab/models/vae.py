@@ -1,0 +1,73 @@
+"""Auto-Encoding Variational Bayes (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114)."""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelab.distributions import rsample_and_log_prob
+from vaelab.draw import Draw, Latent
+from vaelab.metrics.likelihood import importance_weighted
+
+
+class VAE(nn.Module):
+    """p(x, z) = p(x | z) p(z), with q(z | x) for the posterior. Everything may also be conditioned on a label y.
+
+    Args:
+        posterior: module (x, y) -> q(z | x).
+        likelihood: module (z, y) -> p(x | z).
+        prior: module (y) -> p(z), or a partial that makes one from `posterior` (a VampPrior is made of q).
+        num_classes: 0, or the number of classes of a conditional VAE (Sohn et al., 2015); y reaches the parts only then.
+    """
+
+    def __init__(self, posterior: nn.Module, likelihood: nn.Module, prior: nn.Module | partial, num_classes: int = 0) -> None:
+        super().__init__()
+        self.posterior, self.likelihood, self.num_classes = posterior, likelihood, num_classes
+        self.prior = prior(posterior=posterior) if isinstance(prior, partial) else prior
+
+    def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:
+        """K = num_samples samples of z for each of B examples, and everything they are scored with."""
+        given_y = self._given(y)
+        q = self.posterior(x, given_y)
+        z, log_q = rsample_and_log_prob(q, num_samples)
+        latent = Latent(z=z, q=q, p=self.prior(given_y), log_q=log_q)
+        return Draw(x=x, y=y, p_x=self.likelihood(z, given_y), latents=(latent,))
+
+    def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
+        """q(z | x), batch shape (B,)."""
+        return self.posterior(x, self._given(y))
+
+    def decode(self, z: Float[Tensor, "..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
+        """p(x | z), batch shape the leading dimensions of z."""
+        return self.likelihood(z, self._given(y))
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+        """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show.
+
+        Raises:
+            ValueError: if the model is conditional and y does not hold num_samples labels.
+        """
+        given_y = self._given(y)
+        if given_y is not None and len(given_y) != num_samples:
+            raise ValueError(f"num_samples={num_samples} samples need as many labels, but y has {len(given_y)}")
+        p = self.prior(given_y)
+        z = p.sample() if p.batch_shape else p.sample((num_samples,))
+        p_x = self.likelihood(z, given_y)
+        return p_x.mean if mean else p_x.sample()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
+        """E[x | z] at the mean of q(z | x), (B, *x_shape)."""
+        return self.decode(self.encode(x, y).mean, y).mean
+
+    def log_likelihood(
+        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int = 50
+    ) -> Float[Tensor, "b"]:
+        """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
+        return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
+
+    def _given(self, y: Tensor | None) -> Tensor | None:
+        return y if self.num_classes else None

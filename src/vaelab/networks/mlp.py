@@ -1,0 +1,31 @@
+"""A multilayer perceptron between any two shapes."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear and activation for each hidden width, then linear: (B, *in_shape) -> (B, *out_shape).
+
+    Works as an encoder and as a decoder.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        hidden: Sequence[int] = (512,),
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        widths = [prod(in_shape), *hidden]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(fan_in, fan_out), activation()]
+        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        return self.layers(x)

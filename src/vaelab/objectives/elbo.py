@@ -1,0 +1,75 @@
+"""The evidence lower bound, and what its two terms can be weighted with.
+
+log p(x) >= ELBO = E_q[log p(x | z)] - KL(q(z | x) || p(z)) = -(distortion + rate)   (Kingma & Welling, 2014)
+
+The names are those of Alemi et al. (2018, https://arxiv.org/abs/1711.00464): distortion D = -E_q[log p(x | z)], rate R = KL.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.divergences import ESTIMATORS, kl, kl_per_dimension
+from vaelab.draw import Draw, Latent
+from vaelab.objectives.base import Objective
+from vaelab.schedules import Schedule, at
+
+
+class ELBO(Objective):
+    """loss = D + beta R; with a capacity, D + beta |R - C|; with free bits, D + beta sum_j max(lambda, R_j).
+
+    Args:
+        beta: 1 is the ELBO; another number, the beta-VAE (Higgins et al., 2017); a schedule, KL annealing (Bowman et al., 2016,
+            https://arxiv.org/abs/1511.06349).
+        kl: "analytic", or a Monte-Carlo estimator "k1", "k2", "k3"; see `vaelab.divergences`.
+        num_samples: samples of z for each example.
+        capacity: the rate C in nats, a number or a schedule, that the KL is held to (Burgess et al., 2018,
+            https://arxiv.org/abs/1804.03599, where beta is called gamma).
+        free_bits: lambda, in nats: a dimension of z whose rate, averaged over the minibatch, is below it is not pressed further
+            (Kingma et al., 2016, https://arxiv.org/abs/1606.04934).
+
+    Raises:
+        ValueError: if the KL estimator is unknown, a number is out of range, or capacity and free bits are both set.
+    """
+
+    def __init__(
+        self,
+        beta: float | Schedule = 1.0,
+        kl: str = "analytic",
+        num_samples: int = 1,
+        capacity: float | Schedule | None = None,
+        free_bits: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if kl not in ("analytic", *ESTIMATORS):
+            raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
+        if not callable(beta) and beta < 0:
+            raise ValueError(f"objective.beta={beta} would reward a large KL: it must not be negative")
+        if num_samples < 1:
+            raise ValueError(f"objective.num_samples={num_samples} must be at least 1")
+        if free_bits < 0:
+            raise ValueError(f"objective.free_bits={free_bits} must not be negative")
+        if capacity is not None and free_bits:
+            raise ValueError(
+                f"objective.capacity={capacity} and objective.free_bits={free_bits} both set a target for the rate: choose one"
+            )
+        self.beta, self.kl, self.num_samples, self.capacity, self.free_bits = beta, kl, num_samples, capacity, free_bits
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        distortion = -draw.log_px.mean()
+        rate = torch.stack([kl(latent, self.kl).mean() for latent in draw.latents]).sum()
+        beta = at(self.beta, step)
+        terms = {"elbo": -(distortion + rate).detach(), "distortion": distortion.detach(), "rate": rate.detach()}
+        penalty = rate
+        if self.capacity is not None:
+            capacity = at(self.capacity, step)
+            penalty = (rate - capacity).abs()
+            terms["capacity"] = rate.new_tensor(capacity)
+        if self.free_bits:
+            penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
+        if callable(self.beta):
+            terms["beta"] = rate.new_tensor(beta)
+        return {"loss": distortion + beta * penalty, **terms}
+
+    def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
+        return kl_per_dimension(latent, self.kl).mean((0, 1)).clamp(min=self.free_bits).sum()

@@ -1,0 +1,16 @@
+"""The diagonal Gaussian posterior: Auto-Encoding Variational Bayes (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114)."""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from vaelab.conditional import Conditional
+
+
+class Gaussian(Conditional):
+    """q(z | x) = N(z; mu(x), diag sigma(x)^2), where the network gives mu and log sigma."""
+
+    num_params = 2
+
+    def distribution(self, loc: Float[Tensor, "..."], log_scale: Float[Tensor, "..."]) -> Independent:
+        return Independent(Normal(loc, log_scale.exp(), validate_args=False), self.event_ndim, validate_args=False)

@@ -1,0 +1,5 @@
+"""p(z)."""
+
+from vaelab.priors.standard_normal import StandardNormal
+
+__all__ = ["StandardNormal"]

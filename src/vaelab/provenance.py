@@ -1,0 +1,43 @@
+"""Where a number came from."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """The git commit of this code and whether it was changed, versions, the device, and the peak memory of this process in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    record: dict[str, Any] = {
+        **git(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("vaelab", "torch", "lightning", "hydra-core")},
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "peak_memory_mib": round(peak, 1),
+    }
+    if device.type == "cuda":
+        record["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return record
+
+
+def git() -> dict[str, Any]:
+    """The commit that this package was imported from, and whether files differ from it; None where there is no repository."""
+    folder = Path(__file__).parent
+
+    def ask(*args: str) -> str | None:
+        try:
+            return subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    status = ask("status", "--porcelain")
+    return {"git_commit": ask("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
