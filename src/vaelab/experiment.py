@@ -20,11 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import generators, metrics
@@ -253,11 +255,10 @@ def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
         key = override.key_or_group
         if key == "resume":
             continue
-        if not key.startswith(RESUMABLE) or (OmegaConf.select(stored, key) is None and "." not in key):
-            raise ValueError(
-                f"{override.input_line} cannot be changed when a run is continued; what can: {', '.join(f'{name}*' for name in RESUMABLE)}"
-            )
-        OmegaConf.update(stored, key, override.value())
+        if not key.startswith(RESUMABLE):
+            allowed = ", ".join(f"{name}*" for name in RESUMABLE)
+            raise ValueError(f"{override.input_line} cannot be changed when a run is continued; what can: {allowed}")
+        OmegaConf.update(stored, key, None if override.is_delete() else override.value())
     return stored
 
 
@@ -269,6 +270,8 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
     callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
+    if not config.trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
     if checkpoint is not None:
         rewind(loggers, read_checkpoint(checkpoint)["global_step"])
@@ -351,20 +354,17 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
     Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
     show the columns of one arbitrary run and leave the others empty.
     """
+    learned = {key: config[key] for key in config if key not in ("paths", "callbacks", "logger", "resume")}
+    flat = dict(flatten(OmegaConf.to_container(OmegaConf.create(learned, parent=config), resolve=True)))
     for logger in trainer.loggers:
-        logger.log_metrics(final, trainer.global_step)
+        if final:
+            logger.log_metrics(final, trainer.global_step)
         if isinstance(logger, TensorBoardLogger):
-            raw = OmegaConf.to_container(config, resolve=True)
-            flat = {
-                name: value
-                for name, value in flatten(raw)
-                if not name.startswith(("paths.", "callbacks.", "logger.")) and "_partial_" not in name
-            }
             logger.hparams.update(flat)  # for the hparams.yaml that it leaves
             _, start, end = hparams(flat, {})
-            writer = logger.experiment.file_writer
-            writer.add_summary(start)
-            writer.add_summary(end)
+            with SummaryWriter(logger.log_dir) as writer:
+                writer.file_writer.add_summary(start)
+                writer.file_writer.add_summary(end)
         logger.save()
         logger.finalize("success")
 
@@ -396,11 +396,10 @@ def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None
             )
     if "active_units" in report:
         table.add_row("active_units", f"{report['active_units']} of {report['latent_dim']}", "")
-        table.add_row(
-            "", f"log_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} images", ""
-        )
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
+    if "num_samples" in report:
+        console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
     shown = Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
     console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
     console.print(f"look at:      {shown / 'figures'}\n              tensorboard --logdir {shown}")

@@ -1,6 +1,6 @@
 """The LightningModule: draw, score, log."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +15,7 @@ from vaelab.metrics import bound
 from vaelab.models import VAE
 from vaelab.objectives import Objective
 
-Batch = tuple[Tensor, Tensor]
+Batch = Sequence[Tensor]  # x, y
 
 
 class LitVAE(LightningModule):

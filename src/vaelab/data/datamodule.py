@@ -180,7 +180,7 @@ class DataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),  # else every iterator would draw from the generator that trains
         )
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: Sequence[Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Scales x on the device, and draws a dynamic transform of a training batch."""
         x, y = batch
         dynamic = self.transform is not None and self.static_seed is None and self.trainer is not None and self.trainer.training

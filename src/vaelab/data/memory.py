@@ -1,7 +1,7 @@
 """Data that fit in memory."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int, Shaped
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
+@runtime_checkable
 class Examples(Protocol):
     """What a dataset must be able to do: any torch dataset with a length whose items are (x, y)."""
 

@@ -6,7 +6,7 @@ log p(x) with S.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -15,6 +15,7 @@ from torch import Tensor
 from vaelab.draw import Draw
 
 
+@runtime_checkable
 class Model(Protocol):
     """Whatever turns x into a `Draw`."""
 
