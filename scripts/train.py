@@ -1,14 +1,20 @@
 """Train a model, evaluate it on test data and picture it: python scripts/train.py [dial=choice] [key=value]; --help lists them."""
 
 from datetime import datetime
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# Hydra writes .hydra/ and train.log where a run starts; what it writes about a continuation must not replace what it wrote about the start.
-OmegaConf.register_new_resolver(
-    "hydra_dir", lambda resume, new: f"{resume}/resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}" if resume else new, use_cache=True
-)
+
+def hydra_dir(resume: str | None, new: str) -> str:
+    """Where Hydra writes .hydra/ and train.log. What it writes of a continuation must not replace what it wrote of the start."""
+    if resume is None or not Path(resume).is_dir():  # what is no folder must not become one; train says what is wrong
+        return new
+    return f"{resume}/resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)
 
 
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")

@@ -8,16 +8,20 @@ import os
 import pickle
 import re
 import time
+import traceback
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
@@ -51,7 +55,42 @@ RESUMABLE = (
     "data.device_resident",
     "data.eval_batch_size",
 )
+P = ParamSpec("P")
+T = TypeVar("T")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Told(ValueError, CompactHydraException):
+    """A ValueError that Hydra prints as its message alone."""
+
+
+def in_words(function: Callable[P, T]) -> Callable[P, T]:
+    """On the command line, a ValueError of ours is shown without its traceback, unless HYDRA_FULL_ERROR=1 asks for it."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            ours = Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+            if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            message = str(error)
+        raise Told(message)
+
+    return wrapper
+
+
+def refuse_missing(config: DictConfig) -> None:
+    """Values that have no default must be given.
+
+    Raises:
+        ValueError: if one is not, with its name.
+    """
+    missing = [key for key, value in flatten(OmegaConf.to_container(config, resolve=False)) if value == "???"]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
 
 
 # From a config to objects.
@@ -153,13 +192,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the file is truncated, or was not written by vaelab.
     """
+    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(unreadable)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} cannot be read ({reason}): it is truncated or was not written by vaelab; try the run's other checkpoint"
-        ) from error
+        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
     return checkpoint
@@ -215,12 +254,14 @@ def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> VAE:
 # What the scripts do.
 
 
+@in_words
 def train(config: DictConfig) -> float | None:
     """Trains what the config describes, then evaluates and pictures it; returns val/elbo of the last epoch.
 
     Raises:
         ValueError: for whatever a user can put right, in words.
     """
+    refuse_missing(config)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1"):
         raise ValueError(
@@ -405,12 +446,14 @@ def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None
     console.print(f"look at:      {shown / 'figures'}\n              tensorboard --logdir {shown}")
 
 
+@in_words
 def evaluate(config: DictConfig) -> None:
     """Evaluates a run folder on its test data; writes evaluations/<checkpoint>_<num_samples>_samples.json.
 
     Raises:
         ValueError: as `open_run`.
     """
+    refuse_missing(config)
     run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
     test = evaluate_on_test(run.model, run.datamodule, device, config, config.seed)
@@ -419,12 +462,14 @@ def evaluate(config: DictConfig) -> None:
     show(test, run.folder, "test")
 
 
+@in_words
 def generate(config: DictConfig) -> None:
     """Pictures a run folder; writes figures/*.png.
 
     Raises:
         ValueError: as `open_run`.
     """
+    refuse_missing(config)
     run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
     folder = Path(config.folder) if config.folder else run.folder / "figures"

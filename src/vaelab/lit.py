@@ -74,17 +74,25 @@ class LitVAE(LightningModule):
 
     def on_validation_start(self) -> None:
         self._evaluation.enter_context(generators.set_aside(seed=self.global_rank))
+        self._sums: dict[str, Tensor] = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch
-        terms = {f"val/{name}": value.mean() for name, value in bound(self.model(x, y)).items()}
-        self.log_dict(terms, sync_dist=True, batch_size=len(x), prog_bar=True)
+        terms = {name: value.sum() for name, value in bound(self.model(x, y)).items()} | {"count": torch.tensor(len(x), device=x.device)}
+        self._sums = {name: self._sums.get(name, 0) + value for name, value in terms.items()}
 
     def on_validation_epoch_end(self) -> None:
-        elbo = self.trainer.callback_metrics.get("val/elbo")
-        if elbo is not None and not bool(elbo.isfinite()):  # before a checkpoint is written over the last good one
-            terms = {name: value for name, value in self.trainer.callback_metrics.items() if name.startswith("val/")}
-            raise ValueError(self._not_finite(terms))
+        """The mean over all examples of all processes, whose numbers of examples may differ.
+
+        Raises:
+            ValueError: if it is not finite, before a checkpoint is written over the last good one.
+        """
+        sums = {name: self.trainer.strategy.reduce(value.clone(), reduce_op="sum") for name, value in self._sums.items()}
+        count = sums.pop("count")
+        means = {f"val/{name}": value / count for name, value in sums.items()}
+        if not bool(means["val/elbo"].isfinite()):
+            raise ValueError(self._not_finite(means))
+        self.log_dict(means, prog_bar=True, sync_dist=True, batch_size=1)
 
     def on_validation_end(self) -> None:
         self._evaluation.close()

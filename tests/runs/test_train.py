@@ -29,7 +29,12 @@ def test_every_experiment_trains_two_batches_without_a_download(experiment: str,
 
     write_idx(tmp_path / "data")
     overrides = [f"experiment={experiment}", f"paths.data_dir={tmp_path / 'data'}", "trainer.accelerator=cpu"]
-    overrides += ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.enable_progress_bar=false"]
+    overrides += [
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=2",
+        "trainer.limit_val_batches=1",
+        "trainer.enable_progress_bar=false",
+    ]
     overrides += ["data.batch_size=8", "data.eval_batch_size=16", "data.val_size=16"]
     overrides += ["evaluation.num_samples=2", "evaluation.num_images=4"]
     config = composed(overrides, tmp_path / "run")

@@ -15,5 +15,5 @@ class Throughput(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.images += len(batch[0])
         if trainer.is_last_batch:
-            rate = self.images * trainer.world_size / (time.perf_counter() - self.start)
-            pl_module.log("train/images_per_second", rate, on_step=False, on_epoch=True, batch_size=1)
+            rate = self.images / (time.perf_counter() - self.start)
+            pl_module.log("train/images_per_second", rate, on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)

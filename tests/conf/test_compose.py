@@ -1,0 +1,94 @@
+"""Every yaml composes and builds; the command line answers without importing anything heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from running import ROOT, composed
+from torch.distributions import Distribution
+
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
+    for folder in sorted((ROOT / "conf").iterdir())
+    if folder.is_dir()
+}
+PARTS = [f"{group}={choice}" for group in ("encoder", "decoder", "posterior", "likelihood", "prior") for choice in GROUPS[group]]
+CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() if group not in ("schedule", "experiment") for choice in choices]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_every_dial_composes_and_resolves(choice: str, tmp_path: Path) -> None:
+    config = composed([choice, *(["data.root=somewhere"] if choice == "data=folder" else [])], tmp_path)
+    config.paths.new_dir = "outputs"
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert resolved["model"]["_target_"].startswith("vaelab.models.")
+    assert resolved["model"]["posterior"]["in_shape"] == resolved["data"]["shape"]
+
+
+@pytest.mark.parametrize("dials", PARTS)
+def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
+    import torch
+
+    from vaelab.experiment import build
+
+    lit = build(composed([dials, "data.size=16"], tmp_path))
+    p_x = lit.model.decode(torch.zeros(3, 16))
+    assert isinstance(p_x, Distribution)
+    assert p_x.event_shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("schedule", GROUPS["schedule"])
+@pytest.mark.parametrize("weight", ["beta", "capacity"])
+def test_a_schedule_can_stand_for_a_weight(schedule: str, weight: str, tmp_path: Path) -> None:
+    objective = instantiate(composed([f"+schedule@objective.{weight}={schedule}", f"objective.{weight}.end=3"], tmp_path).objective)
+    assert getattr(objective, weight)(2999) == pytest.approx(3, abs=0.05)
+
+
+@pytest.mark.parametrize("name", GROUPS["experiment"])
+def test_an_experiment_is_a_page_with_its_command_and_what_was_seen(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
+    assert text.startswith("# @package _global_\n")
+    assert f"experiment={name}" in text
+    assert "Seen:" in text
+    assert composed([f"experiment={name}"], tmp_path).name == name
+
+
+def test_data_bring_the_likelihood_that_fits_and_the_command_line_wins(tmp_path: Path) -> None:
+    def likelihood(*overrides: str) -> str:
+        return composed(list(overrides), tmp_path).likelihood._target_.rpartition(".")[2]
+
+    assert likelihood() == likelihood("data=mnist_binarized") == "Bernoulli"
+    assert likelihood("data=mnist") == likelihood("experiment=vae_mnist", "data=mnist") == "Gaussian"
+    assert likelihood("data=mnist", "likelihood=bernoulli") == "Bernoulli"
+
+
+def test_a_dial_that_the_model_does_not_use_is_refused(tmp_path: Path) -> None:
+    from vaelab.experiment import build
+
+    config = composed([], tmp_path)
+    config.model = {"_target_": "vaelab.models.VAE", "posterior": "${posterior}", "likelihood": "${likelihood}", "prior": None}
+    with pytest.raises(ValueError, match=r"prior=vaelab\.priors\.StandardNormal is not used by model=vaelab\.models\.VAE: remove it"):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    ("script", "argument"),
+    [("train", "--help"), ("train", "--cfg=job"), ("evaluate", "--help"), ("generate", "--help"), ("benchmark", "--help")],
+)
+def test_help_and_config_are_shown_without_importing_torch(script: str, argument: str) -> None:
+    program = (
+        "import atexit, runpy, sys; heavy = {'torch', 'lightning', 'matplotlib'};"
+        "atexit.register(lambda: print('HEAVY' if heavy & set(sys.modules) else 'LIGHT'));"
+        f"sys.argv = ['{script}.py', '{argument}']; runpy.run_path('scripts/{script}.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert done.stdout.rstrip().endswith("LIGHT"), done.stdout + done.stderr
+
+
+def test_help_lists_the_dials() -> None:
+    done = subprocess.run([sys.executable, "scripts/train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
+    for group in ("data", "encoder", "likelihood", "objective", "trainer", "experiment", "speed"):
+        assert f"\n{group}: " in done.stdout

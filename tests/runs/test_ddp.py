@@ -1,0 +1,59 @@
+"""Two processes on the CPU train one model."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from running import ROOT, SMALL, command
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch over 193 examples in two processes; 101 examples are validated on. Both numbers are odd."""
+    folder = tmp_path_factory.mktemp("ddp")
+    size = ["data.dataset.num_train=294", "data.val_size=101", "trainer.max_epochs=1", "data.eval_batch_size=16"]
+    dump = f"+callbacks.dump={{_target_: ranks.DumpRanks, folder: {folder}}}"
+    command("train.py", *SMALL, "trainer=ddp_cpu", *size, dump, f"hydra.run.dir={folder / 'run'}", env=ENVIRONMENT)
+    return folder
+
+
+def test_both_processes_end_with_the_same_weights_from_different_data_and_noise(run: Path) -> None:
+    a, b = (torch.load(run / f"rank{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(a["weights"][key], b["weights"][key]) for key in a["weights"])
+    assert not torch.equal(a["noise"], b["noise"])
+    seen = [{tuple(row) for row in rank["y"].tolist()} for rank in (a, b)]
+    assert len(a["y"]) == len(b["y"]) == 97  # 193 examples and one twice
+    assert len(seen[0] | seen[1]) == 193
+    assert len(seen[0] & seen[1]) == 1
+
+
+def test_validation_is_the_mean_over_all_examples_of_both_processes(run: Path) -> None:
+    """The rate is analytic, so it has no noise that could differ."""
+    from vaelab.experiment import open_run
+    from vaelab.metrics import bound
+
+    opened = open_run(run / "run", "last")
+    with torch.no_grad():
+        rate = torch.cat([bound(opened.model(x, y))["rate"] for x, y in opened.datamodule.batches("val")])
+    (row,) = [row for row in csv.DictReader((run / "run" / "metrics.csv").open()) if row["val/rate"]]
+    assert len(rate) == 101
+    assert float(row["val/rate"]) == pytest.approx(rate.mean().item(), rel=1e-5)
+
+
+def test_a_run_of_two_processes_leaves_one_folder_and_can_be_resumed(run: Path) -> None:
+    assert sorted(path.name for path in run.iterdir()) == ["rank0.pt", "rank1.pt", "run"]
+    checkpoint = torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert len(checkpoint["generators"]) == 2
+    assert not torch.equal(checkpoint["generators"][0]["torch"], checkpoint["generators"][1]["torch"])
+    command("train.py", f"resume={run / 'run'}", "trainer.max_epochs=2", env=ENVIRONMENT)
+    assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_several_devices_in_a_multirun_are_refused(tmp_path: Path) -> None:
+    done = command("train.py", "-m", *SMALL, "trainer=ddp_cpu", "seed=0,1", check=False, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "trainer.devices=2 in a multirun: each job must use one device" in done.stderr

@@ -1,0 +1,67 @@
+"""Imports point downwards, and Hydra meets the library in one place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from running import ROOT
+
+PACKAGE = ROOT / "src" / "vaelab"
+# each room may import itself, those named with it, and those of the lines above it that it needs
+MAY_IMPORT = {
+    "schedules": set(),
+    "networks": set(),
+    "distributions": set(),
+    "generators": set(),
+    "conditional": {"distributions"},
+    "posteriors": {"conditional", "distributions"},
+    "likelihoods": {"conditional", "distributions"},
+    "priors": {"distributions"},
+    "draw": {"distributions"},
+    "divergences": {"draw"},
+    "metrics": {"draw", "divergences", "distributions"},
+    "models": {"draw", "divergences", "distributions", "metrics"},
+    "objectives": {"draw", "divergences", "distributions", "schedules"},
+    "applications": {"models", "metrics"},
+    "data": set(),
+    "speed": {"conditional"},
+    "pictures": set(),
+    "provenance": set(),
+    "metrics_csv": set(),
+    "figures": {"applications", "data", "generators", "models", "pictures"},
+    "lit": {"generators", "metrics", "models", "objectives"},
+    "callbacks": {"applications", "data", "generators", "lit", "pictures"},
+}
+TOP = {"experiment", "benchmark"}  # may import everything, and Hydra
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "vaelab" else {node.module or ""}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_room_is_known() -> None:
+    assert {room(path) for path in modules()} == MAY_IMPORT.keys() | TOP | {"__init__"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    here = room(path)
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("vaelab.")}
+    if here in MAY_IMPORT:
+        assert used <= MAY_IMPORT[here] | {here}
+    if here not in TOP:
+        assert not {name for name in imports(path) if name.split(".")[0] in ("hydra", "omegaconf")}
