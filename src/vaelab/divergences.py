@@ -7,9 +7,9 @@ With r = p(z) / q(z) and z ~ q, Schulman's estimators (http://joschu.net/blog/kl
     k3 = (r - 1) - log r     unbiased where p's support lies inside q's; never negative
 
 k3 takes the exponential of log r: its variance is infinite for Gaussians with sigma_q < sigma_p / sqrt(2), which is what posteriors
-of a standard normal prior usually are. As losses the three have different gradients; k1 is the one whose reparameterised gradient
-is that of the KL. Where q and p both factorise over the dimensions of z, k2 and k3 are taken per dimension and then summed (for k1 that
-changes nothing), which has less variance; otherwise they are taken of the joint density.
+of a standard normal prior usually are. As losses they differ: the reparameterised gradients of k1 and k3 are unbiased for that of
+the KL, and k2's is not. Where q and p both factorise over the dimensions of z, k2 and k3 are taken per dimension and then summed (for k1
+that changes nothing), which has less variance; otherwise they are taken of the joint density.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def kl(latent: Latent, estimator: str = "analytic") -> Float[Tensor, "k b"]:
         ValueError: if the estimator is unknown, or there is no closed form.
     """
     if factorised(latent):
-        return kl_per_dimension(latent, estimator).flatten(2).sum(-1)
+        return kl_per_dimension(latent, estimator).reshape(*latent.log_q.shape, -1).sum(-1)
     if estimator == "analytic":
         return _analytic(latent.q, latent.p).expand(latent.log_q.shape)
     return _monte_carlo(estimator)(latent.log_q - latent.log_p)

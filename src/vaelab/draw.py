@@ -36,7 +36,13 @@ class Draw:
 
     @cached_property
     def log_px(self) -> Float[Tensor, "k b"]:
-        """log p(x | z): minus the distortion."""
+        """log p(x | z): minus the distortion.
+
+        Raises:
+            ValueError: if x has not the shape of the likelihood's event, which broadcasting would hide.
+        """
+        if self.x.shape[1:] != self.p_x.event_shape:
+            raise ValueError(f"x has shape {tuple(self.x.shape[1:])}, but the likelihood is of shape {tuple(self.p_x.event_shape)}")
         return self.p_x.log_prob(self.x)
 
     @cached_property

@@ -14,6 +14,11 @@ from torch.distributions import Independent, Normal
 from vaelab.conditional import Conditional, NetworkFactory
 
 
+def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor, ""]:
+    """The sigma of a running variance; 1 before anything was seen, which a negative variance says."""
+    return torch.where(variance < 0, 1.0, variance.clamp(min=0).sqrt()).clamp(min=min_sigma)
+
+
 class OptimalSigmaNormal(Normal):
     """N(mu, sigma^2) whose sigma is the maximum-likelihood one for the data that are scored.
 
@@ -23,13 +28,15 @@ class OptimalSigmaNormal(Normal):
     """
 
     def __init__(self, loc: Float[Tensor, "..."], variance: Float[Tensor, ""], min_sigma: float, momentum: float) -> None:
-        super().__init__(loc, variance.sqrt().clamp(min=min_sigma), validate_args=False)
-        self.variance_, self.min_sigma, self.momentum = variance, min_sigma, momentum
+        super().__init__(loc, running_sigma(variance, min_sigma), validate_args=False)
+        self.variance_, self.min_sigma, self.momentum, self.seen = variance, min_sigma, momentum, False
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         optimal = (value - self.loc).detach().square().mean()
-        # the first variance seen replaces the initial one: an average that starts at 1 would take hundreds of steps to forget it
-        self.variance_.copy_(torch.where(self.variance_ < 0, optimal, torch.lerp(self.variance_, optimal, self.momentum)))
+        if not self.seen:  # once for each distribution, however often it scores
+            # the first variance replaces the initial one: an average that starts at 1 would take hundreds of steps to forget it
+            self.variance_.copy_(torch.where(self.variance_ < 0, optimal, torch.lerp(self.variance_, optimal, self.momentum)))
+            self.seen = True
         return Normal(self.loc, optimal.sqrt().clamp(min=self.min_sigma), validate_args=False).log_prob(value)
 
 
@@ -60,7 +67,7 @@ class Gaussian(Conditional):
         min_sigma: float = 1e-3,
         momentum: float = 0.01,
     ) -> None:
-        if sigma not in ("learned", "per_pixel", "optimal") and not (isinstance(sigma, float | int) and sigma > 0):
+        if sigma not in ("learned", "per_pixel", "optimal") and not (isinstance(sigma, float | int) and 0 < sigma < float("inf")):
             raise ValueError(f"sigma must be a positive number, 'learned', 'per_pixel' or 'optimal', but it is {sigma!r}")
         self.num_params = 2 if sigma == "per_pixel" else 1
         super().__init__(network, in_shape, event_shape, num_classes)
@@ -83,5 +90,5 @@ class Gaussian(Conditional):
         if self.sigma == "learned":
             return self.log_sigma.exp() + self.min_sigma
         if self.sigma == "optimal":
-            return torch.where(self.variance < 0, 1.0, self.variance.clamp(min=0).sqrt()).clamp(min=self.min_sigma)
+            return running_sigma(self.variance, self.min_sigma)
         return loc.new_full((), float(self.sigma))

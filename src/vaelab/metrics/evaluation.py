@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from vaelab.metrics.bound import bound
 from vaelab.metrics.latent import active_units
-from vaelab.metrics.likelihood import bits_per_dim, importance_weighted
+from vaelab.metrics.likelihood import bits_per_dim, evaluating, importance_weighted
 
 IMAGES_AT_ONCE = 100  # times chunk_size is how many decodings are in memory
 
@@ -25,9 +25,17 @@ def evaluate(
     active_units counts with the means of q(z | x).
 
     Raises:
-        ValueError: if there is no batch.
+        ValueError: if there is no batch, or num_images is below 1.
     """
-    model.eval()
+    if num_images is not None and num_images < 1:
+        raise ValueError(f"num_images={num_images} must be at least 1, or null for all")
+    with evaluating(model):
+        return _evaluate(model, batches, num_samples, chunk_size, num_images)
+
+
+def _evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_samples: int, chunk_size: int, num_images: int | None
+) -> dict[str, Any]:
     terms: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "log_likelihood": [], "effective_sample_size": []}
     means: list[Tensor] = []
     event_dims, discrete, scored = 0, False, 0

@@ -49,6 +49,8 @@ class ELBO(Objective):
             raise ValueError(f"objective.num_samples={num_samples} must be at least 1")
         if free_bits < 0:
             raise ValueError(f"objective.free_bits={free_bits} must not be negative")
+        if isinstance(capacity, int | float) and capacity < 0:
+            raise ValueError(f"objective.capacity={capacity} is a rate: it must not be negative")
         if capacity is not None and free_bits:
             raise ValueError(
                 f"objective.capacity={capacity} and objective.free_bits={free_bits} both set a target for the rate: choose one"

@@ -1,0 +1,254 @@
+"""Every posterior and likelihood: (*batch, *in_shape) -> a distribution. A new family is one new line below."""
+
+from copy import deepcopy
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from vaelab import likelihoods, posteriors
+from vaelab.conditional import NetworkFactory
+from vaelab.networks import MLP, ConvDecoder, ConvEncoder
+from vaelab.speed import accelerate
+
+FAMILIES = {
+    "posterior_gaussian": posteriors.Gaussian,
+    "bernoulli": likelihoods.Bernoulli,
+    "gaussian": partial(likelihoods.Gaussian, sigma=0.5),
+    "gaussian_learned": partial(likelihoods.Gaussian, sigma="learned"),
+    "gaussian_per_pixel": partial(likelihoods.Gaussian, sigma="per_pixel"),
+    "gaussian_optimal": partial(likelihoods.Gaussian, sigma="optimal"),
+}
+
+
+class Given(NamedTuple):
+    """What a distribution is over, and given what."""
+
+    in_shape: tuple[int, ...]
+    event_shape: tuple[int, ...]
+    network: NetworkFactory
+
+
+GIVENS = {
+    "image_to_vector": Given((2, 6, 5), (4,), partial(ConvEncoder, channels=(8, 8))),
+    "vector_to_image": Given((4,), (2, 6, 5), partial(ConvDecoder, channels=(8, 8))),
+    "vector_to_vector": Given((4,), (7,), partial(MLP, hidden=(16,))),
+    "image_to_image": Given((2, 6, 5), (3, 2, 2), partial(MLP, hidden=(16,))),
+}
+BATCHES = [(), (5,), (3, 5), (2, 3, 5)]
+
+families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+givens = pytest.mark.parametrize("given", GIVENS.values(), ids=GIVENS.keys())
+batches = pytest.mark.parametrize("batch", BATCHES, ids=str)
+training = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+
+
+def build(family, given, num_classes=0):
+    return family(network=given.network, in_shape=given.in_shape, event_shape=given.event_shape, num_classes=num_classes)
+
+
+def test_every_family_is_tested():
+    tested = {getattr(family, "func", family) for family in FAMILIES.values()}
+    assert tested == {getattr(package, name) for package in (posteriors, likelihoods) for name in package.__all__}
+
+
+@training
+@batches
+@givens
+@families
+def test_batch_and_event(family, given, batch, training):
+    p = build(family, given).train(training)(torch.randn(*batch, *given.in_shape))
+    assert (p.batch_shape, p.event_shape) == (batch, given.event_shape)
+    x = torch.rand(batch + given.event_shape).round()
+    log_prob = p.log_prob(x)
+    assert log_prob.shape == batch
+    assert log_prob.dtype == torch.float32
+    assert log_prob.isfinite().all()
+
+
+@batches
+@givens
+@families
+def test_mean_mode_and_sample(family, given, batch):
+    p = build(family, given).eval()(torch.randn(*batch, *given.in_shape))
+    for value in (p.mean, p.mode, p.sample()):
+        assert value.shape == batch + given.event_shape
+        assert value.dtype == torch.float32
+        assert value.isfinite().all()
+    assert p.sample((6,)).shape == (6, *batch, *given.event_shape)
+    assert p.log_prob(p.sample((6,))).shape == (6, *batch)
+    assert p.log_prob(p.mode).isfinite().all()
+
+
+@families
+def test_a_training_model_can_be_sampled(family):
+    """Also before its first step, when a running sigma has seen nothing."""
+    given = GIVENS["vector_to_image"]
+    conditional = build(family, given).train()
+    z = torch.randn(5, *given.in_shape)
+    assert conditional(z).sample().isfinite().all()
+    conditional(z).log_prob(torch.rand(5, *given.event_shape).round())
+    assert conditional(z).sample().isfinite().all()
+
+
+@batches
+@givens
+@families
+def test_one_event_is_scored_by_a_whole_batch(family, given, batch):
+    """x (B, *event) under p(x | z) with batch (K, B): what `Draw.log_px` does."""
+    conditional = build(family, given).eval()
+    p = conditional(torch.randn(*batch, *given.in_shape))
+    x = torch.rand(*batch[-1:], *given.event_shape).round()
+    torch.testing.assert_close(p.log_prob(x), p.log_prob(x.expand(batch + given.event_shape)), rtol=0, atol=0)
+
+
+@givens
+@families
+def test_gradients_reach_every_parameter(family, given):
+    conditional = build(family, given)
+    x = torch.rand(16, *given.event_shape).round()
+    conditional(torch.randn(3, 16, *given.in_shape)).log_prob(x).mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in conditional.parameters())
+
+
+@givens
+@families
+def test_gradients_reach_what_is_given(family, given):
+    z = torch.randn(3, 16, *given.in_shape, requires_grad=True)
+    build(family, given)(z).log_prob(torch.rand(16, *given.event_shape).round()).mean().backward()
+    assert z.grad.any(0).any(0).all()
+
+
+@givens
+@families
+def test_samples_score_as_each_sample_alone(family, given, double):
+    """In evaluation: the optimal sigma of a training batch is that of the whole batch by definition."""
+    conditional = build(family, given).eval()
+    z, x = torch.randn(4, 5, *given.in_shape), torch.rand(5, *given.event_shape).round()
+    together = conditional(z).log_prob(x)
+    alone = torch.stack([torch.stack([conditional(z[k, b]).log_prob(x[b]) for b in range(5)]) for k in range(4)])
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
+
+
+@givens
+@families
+def test_probabilities_stay_float32_under_bfloat16(family, given):
+    exact = build(family, given).eval()
+    half = deepcopy(exact)
+    accelerate(half, bf16=True)
+    dtypes = []
+    half.network.register_forward_hook(lambda module, args, out: dtypes.append(out.dtype))
+    z, x = torch.randn(3, 5, *given.in_shape), torch.rand(5, *given.event_shape).round()
+    p, q = exact(z), half(z)
+    assert dtypes == [torch.bfloat16]  # or nothing is tested here
+    assert q.log_prob(x).dtype == q.mean.dtype == q.variance.dtype == q.sample().dtype == torch.float32
+    torch.testing.assert_close(q.mean, p.mean, rtol=0.02, atol=0.01)  # bfloat16 has 8 bits
+    torch.testing.assert_close(q.variance, p.variance, rtol=0.02, atol=0.01)
+    torch.testing.assert_close(q.log_prob(x), p.log_prob(x), rtol=0.02, atol=0.01)
+    q.log_prob(x).mean().backward()
+    assert all(parameter.dtype == parameter.grad.dtype == torch.float32 for parameter in half.parameters())
+
+
+@families
+def test_probabilities_stay_float32_under_autocast_from_outside(family):
+    """As with trainer.precision=bf16-mixed."""
+    given = GIVENS["vector_to_image"]
+    conditional = build(family, given)
+    with torch.autocast("cpu", torch.bfloat16):
+        p = conditional(torch.randn(3, 5, *given.in_shape))
+        assert p.mean.dtype == p.log_prob(torch.rand(5, *given.event_shape).round()).dtype == torch.float32
+
+
+@givens
+@families
+def test_state_dict_round_trip(family, given):
+    one, other = build(family, given), build(family, given)
+    z, x = torch.randn(3, 5, *given.in_shape), torch.rand(5, *given.event_shape).round()
+    one(z).log_prob(x)  # a running sigma moves
+    assert not torch.equal(one.eval()(z).log_prob(x), other.eval()(z).log_prob(x))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(z).log_prob(x), other(z).log_prob(x))
+
+
+@pytest.mark.parametrize("batch", [(), (5,), (3, 5)], ids=str)
+@givens
+@families
+def test_label_enters_as_one_hot_channels(family, given, batch):
+    conditional = build(family, given, num_classes=3)
+    seen = []
+    conditional.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x, y = torch.randn(*batch, *given.in_shape), torch.randint(3, batch[-1:])
+    p = conditional(x, y)
+    assert (p.batch_shape, p.event_shape) == (batch, given.event_shape)
+    channels, *space = given.in_shape
+    entered = seen[0].reshape(*batch, channels + 3, *space)
+    torch.testing.assert_close(entered.narrow(len(batch), 0, channels), x, rtol=0, atol=0)
+    code = torch.eye(3)[y].reshape(*y.shape, 3, *[1] * len(space)).expand(*batch, 3, *space)
+    torch.testing.assert_close(entered.narrow(len(batch), channels, 3), code, rtol=0, atol=0)
+
+
+@givens
+@families
+def test_label_matters_to_its_own_example_only(family, given):
+    conditional = build(family, given, num_classes=3).eval()
+    x = torch.randn(4, *given.in_shape)
+    one, other = conditional(x, torch.tensor([0, 1, 2, 0])).mean, conditional(x, torch.tensor([0, 1, 2, 1])).mean
+    torch.testing.assert_close(one[:3], other[:3], rtol=0, atol=0)
+    assert not torch.allclose(one[3], other[3], atol=1e-4)
+
+
+@givens
+@families
+def test_label_is_needed_where_there_are_classes(family, given):
+    conditional = build(family, given, num_classes=3)
+    with pytest.raises(ValueError, match=r"num_classes=3, so it needs y"):
+        conditional(torch.randn(5, *given.in_shape))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [torch.full((5,), -1), torch.tensor([0, 1, 2, 3, 0]), torch.zeros(5, 4, dtype=torch.long), torch.tensor([0, 1, 2])],
+    ids=["unknown", "too_large", "factors", "too_few"],
+)
+def test_labels_that_are_no_classes_are_refused_in_words(y):
+    """data=freyfaces num_classes=3 has y = -1, data=shapes num_classes=3 has factors."""
+    conditional = build(posteriors.Gaussian, GIVENS["image_to_vector"], num_classes=3)
+    with pytest.raises(ValueError, match="num_classes=3"):
+        conditional(torch.randn(5, 2, 6, 5), y)
+
+
+@pytest.mark.parametrize("batch", [(), (5,)], ids=str)
+@givens
+@families
+def test_another_input_shape_is_refused(family, given, batch):
+    conditional = build(family, given)
+    channels, *space = given.in_shape
+    for wrong in ((channels + 1, *space), (*batch, *given.in_shape, 1), (*batch, *given.in_shape[1:], 9)):
+        with pytest.raises(ValueError, match=r"was built for inputs of shape \(.*\), but got \("):
+            conditional(torch.randn(*batch, *wrong))
+
+
+@pytest.mark.parametrize("sigma", [0, 0.0, -1.0, "optimum", "", float("nan")], ids=str)
+def test_impossible_sigma_is_refused(sigma):
+    with pytest.raises(ValueError, match="sigma must be a positive number, 'learned', 'per_pixel' or 'optimal'"):
+        build(partial(likelihoods.Gaussian, sigma=sigma), GIVENS["vector_to_image"])
+
+
+@pytest.mark.parametrize("sigma", ["learned", "per_pixel", "optimal"])
+def test_sigma_that_is_not_fixed_has_a_floor(sigma):
+    """A decoder that is always right would otherwise drive the density to infinity."""
+    given = GIVENS["vector_to_image"]
+    likelihood = build(partial(likelihoods.Gaussian, sigma=sigma, min_sigma=0.1), given)
+    z = torch.randn(5, *given.in_shape)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            parameter.zero_()
+        if sigma == "learned":
+            likelihood.log_sigma.fill_(-50.0)
+        if sigma == "per_pixel":
+            likelihood.network.head[0].bias[2:] = -50.0
+        perfect = likelihood(z).log_prob(torch.zeros(5, *given.event_shape))  # in training, which is when the optimal one is found
+    expected = torch.distributions.Normal(0.0, 0.1).log_prob(torch.zeros(60)).sum()
+    torch.testing.assert_close(perfect, expected.expand(5))
+    torch.testing.assert_close(likelihood.eval()(z).stddev, torch.full((5, *given.event_shape), 0.1))

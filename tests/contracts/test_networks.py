@@ -1,0 +1,163 @@
+"""Every network: (B, *in_shape) -> (B, *out_shape) at any size, and nothing else. A new network is one new line below."""
+
+from copy import deepcopy
+from functools import partial
+from math import prod
+
+import pytest
+import torch
+from torch import nn
+
+from vaelab import networks
+from vaelab.networks import MLP, ConvDecoder, ConvEncoder
+
+ENCODERS = {
+    "mlp": partial(MLP, hidden=[8, 6]),
+    "mlp_linear": partial(MLP, hidden=[]),
+    "mlp_tanh": partial(MLP, hidden=[8], activation=nn.Tanh),
+    "conv": partial(ConvEncoder, channels=[4, 6, 8], hidden=[8]),
+    "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
+    "conv_one_layer": partial(ConvEncoder, channels=[4]),
+    "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+}
+DECODERS = {
+    "mlp": partial(MLP, hidden=[8, 6]),
+    "mlp_linear": partial(MLP, hidden=[]),
+    "mlp_tanh": partial(MLP, hidden=[8], activation=nn.Tanh),
+    "conv": partial(ConvDecoder, channels=[4, 6, 8], hidden=[8]),
+    "conv_batch_norm": partial(ConvDecoder, channels=[4, 6, 8], batch_norm=True),
+    "conv_one_layer": partial(ConvDecoder, channels=[4]),
+    "conv_deep": partial(ConvDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+}
+IMAGES = [(c, h, w) for c in (1, 2, 3) for h, w in ((28, 28), (32, 32), (64, 64), (33, 47), (5, 3), (28, 20), (1, 1))]
+SOME_IMAGES = [(1, 28, 28), (3, 5, 3), (2, 33, 47)]
+
+encoders = pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS.keys())
+decoders = pytest.mark.parametrize("decoder", DECODERS.values(), ids=DECODERS.keys())
+every = pytest.mark.parametrize(
+    ("network", "encodes"),
+    [*((e, True) for e in ENCODERS.values()), *((d, False) for d in DECODERS.values())],
+    ids=[*(f"encoder_{name}" for name in ENCODERS), *(f"decoder_{name}" for name in DECODERS)],
+)
+images = pytest.mark.parametrize("image", IMAGES, ids=lambda image: "x".join(map(str, image)))
+some_images = pytest.mark.parametrize("image", SOME_IMAGES, ids=lambda image: "x".join(map(str, image)))
+
+
+def shapes(encodes, image):
+    """in_shape and out_shape of a network with two parameters of a 4-dimensional latent, or of each pixel."""
+    return (image, (2, 4)) if encodes else ((4,), (2, *image))
+
+
+def test_every_network_is_tested():
+    tested = {factory.func for factory in (*ENCODERS.values(), *DECODERS.values())}
+    assert tested == {getattr(networks, name) for name in networks.__all__}
+
+
+@images
+@encoders
+def test_encoder_shapes(encoder, image):
+    network = encoder(in_shape=image, out_shape=(2, 4))
+    out = network(torch.rand(3, *image))
+    assert out.shape == (3, 2, 4)
+    assert out.isfinite().all()
+
+
+@images
+@decoders
+def test_decoder_shapes(decoder, image):
+    network = decoder(in_shape=(4,), out_shape=(2, *image))
+    out = network(torch.randn(3, 4))
+    assert out.shape == (3, 2, *image)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("z_shape", [(1,), (7,), (4, 3, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("num_params", [(), (1,), (2,), (3, 2)], ids=str)
+def test_latents_may_have_any_shape(num_params, z_shape):
+    image = (2, 9, 6)
+    for encoder in ENCODERS.values():
+        assert encoder(in_shape=image, out_shape=(*num_params, *z_shape))(torch.rand(3, *image)).shape == (3, *num_params, *z_shape)
+    for decoder in DECODERS.values():
+        assert decoder(in_shape=z_shape, out_shape=(*num_params, *image))(torch.rand(3, *z_shape)).shape == (3, *num_params, *image)
+
+
+@every
+def test_lists_of_the_caller_stay_as_they_were(network, encodes):
+    options = {key: value for key, value in network.keywords.items() if isinstance(value, list)}
+    before = deepcopy(options)
+    in_shape, out_shape = map(list, shapes(encodes, (3, 5, 3)))
+    built = network(in_shape=in_shape, out_shape=out_shape)
+    built(torch.rand(2, *in_shape))
+    assert (in_shape, out_shape) == tuple(map(list, shapes(encodes, (3, 5, 3))))
+    assert options == before
+
+
+@some_images
+@every
+def test_gradients_reach_every_parameter(network, encodes, image):
+    in_shape, out_shape = shapes(encodes, image)
+    built = network(in_shape=in_shape, out_shape=out_shape)
+    out = built(torch.randn(16, *in_shape))
+    (out * torch.randn(out.shape)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in built.parameters())
+
+
+@some_images
+@every
+def test_every_input_reaches_the_output(network, encodes, image):
+    in_shape, out_shape = shapes(encodes, image)
+    x = torch.randn(16, *in_shape, requires_grad=True)
+    out = network(in_shape=in_shape, out_shape=out_shape)(x)
+    (out * torch.randn(out.shape)).sum().backward()
+    assert x.grad.any(0).all()
+
+
+@some_images
+@every
+def test_examples_do_not_see_each_other(network, encodes, image, double):
+    """Outside batch-norm's training, which is about seeing each other."""
+    in_shape, out_shape = shapes(encodes, image)
+    built = network(in_shape=in_shape, out_shape=out_shape).eval()
+    x = torch.randn(4, *in_shape)
+    alone = torch.cat([built(example[None]) for example in x])
+    torch.testing.assert_close(built(x), alone, rtol=1e-10, atol=1e-12)
+
+
+@some_images
+@every
+def test_state_dict_round_trip(network, encodes, image):
+    in_shape, out_shape = shapes(encodes, image)
+    one, other = (network(in_shape=in_shape, out_shape=out_shape) for _ in range(2))
+    one(torch.randn(8, *in_shape))  # moves the averages of batch-norm
+    x = torch.randn(3, *in_shape)
+    assert not torch.equal(one.eval()(x), other.eval()(x))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), other(x))
+
+
+def test_batch_norm_has_the_only_bias():
+    """A bias before batch-norm would be subtracted again."""
+    for network, encodes in ((ConvEncoder, True), (ConvDecoder, False)):
+        in_shape, out_shape = shapes(encodes, (1, 8, 8))
+        built = network(in_shape=in_shape, out_shape=out_shape, channels=(4, 6), batch_norm=True)
+        assert sum(isinstance(module, nn.BatchNorm2d) for module in built.modules()) == 2
+        assert all(block[0].bias is None for block in built.blocks)
+
+
+def test_number_of_parameters_of_an_mlp():
+    built = MLP(in_shape=(2, 3), out_shape=(2, 4), hidden=(5, 7))
+    widths = [prod((2, 3)), 5, 7, prod((2, 4))]
+    expected = sum(a * b + b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    assert sum(parameter.numel() for parameter in built.parameters()) == expected
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 1, 28, 28), ()], ids=str)
+def test_convolutions_encode_only_images(shape):
+    with pytest.raises(ValueError, match=r"in_shape = \(channels, height, width\), but got .*; use encoder=mlp decoder=mlp"):
+        ConvEncoder(in_shape=shape, out_shape=(2, 4))
+
+
+@pytest.mark.parametrize("shape", [(784,), (2, 784), ()], ids=str)
+def test_convolutions_decode_only_images(shape):
+    with pytest.raises(ValueError, match=r"out_shape = \(channels, height, width\), but got .*; use encoder=mlp decoder=mlp"):
+        ConvDecoder(in_shape=(4,), out_shape=shape)
