@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from running import ROOT
 
-ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "docs" / "from_elbo_to_code.md"
 PAGES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "docs").glob("**/*.md"))]
 
@@ -59,7 +59,7 @@ def test_links_to_code_name_the_right_line(page) -> None:
             continue
         found = [n for n, line in enumerate(target.read_text().splitlines(), 1) if squeezed(code) in squeezed(line)]
         if number not in found:
-            now = f"it is now on line {' or '.join(f'#L{n}' for n in found)}" if found else "no line holds it any more"
+            now = f"it is now on line {' or '.join(map(str, found))}" if found else "no line holds it any more"
             wrong.append(f"{where} is not on line {number} of {target.relative_to(ROOT)}: {now}")
     assert not wrong, "\n" + "\n".join(wrong)
 

@@ -63,6 +63,13 @@ class Conditional(nn.Module, ABC):
     def _with_label(self, given: Tensor, y: Tensor | None, batch: torch.Size) -> Tensor:
         if y is None:
             raise ValueError(f"{type(self).__name__} was built with num_classes={self.num_classes}, so it needs y")
+        fits = y.shape == batch[len(batch) - y.ndim :]
+        if not fits or (given.device.type == "cpu" and not bool(((y >= 0) & (y < self.num_classes)).all())):  # a GPU would have to wait
+            raise ValueError(
+                f"{type(self).__name__} was built with num_classes={self.num_classes}, so y must hold one label in 0 ..."
+                f" {self.num_classes - 1} for each example, but it has shape {tuple(y.shape)} and values in"
+                f" [{y.min().item():g}, {y.max().item():g}]: set num_classes=0, or to the number of classes of the data"
+            )
         code = nn.functional.one_hot(y.long().expand(batch), self.num_classes).to(given)
         space = given.shape[len(batch) + 1 :]
         code = code.reshape(*code.shape, *[1] * len(space)).expand(*code.shape, *space)

@@ -92,7 +92,8 @@ class LitVAE(LightningModule):
         means = {f"val/{name}": value / count for name, value in sums.items()}
         if not bool(means["val/elbo"].isfinite()):
             raise ValueError(self._not_finite(means))
-        self.log_dict(means, prog_bar=True, sync_dist=True, batch_size=1)
+        for name, value in means.items():
+            self.log(name, value, prog_bar=name == "val/elbo", sync_dist=True, batch_size=1)
 
     def on_validation_end(self) -> None:
         self._evaluation.close()

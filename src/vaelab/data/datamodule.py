@@ -24,6 +24,8 @@ class Batches(Sampler[Tensor]):
     """
 
     def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if training and num_examples < world_size:
+            raise ValueError(f"{num_examples} training examples cannot be shared by {world_size} processes: set trainer.devices=1")
         self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
 
@@ -63,16 +65,14 @@ class Split(Dataset):
         if isinstance(self.dataset, InMemory):
             x, y = self.dataset[indices]
         else:
-            xs, ys = zip(*(self.dataset[i] for i in indices.tolist()), strict=True)
-            x, y = torch.stack(xs), torch.as_tensor(ys) if not isinstance(ys[0], Tensor) else torch.stack(ys)
+            xs, ys = zip(*(self.dataset[i] for i in indices.tolist() or [0]), strict=True)  # [0]: an empty batch has a shape too
+            x, y = torch.stack(xs)[: len(indices)], torch.stack([torch.as_tensor(y) for y in ys])[: len(indices)]
         if self.transform is None:
             return x, y
-        x, device, generator = to_float(x), x.device, torch.Generator()
-        draws = [
-            self.transform(example, generator=generator.manual_seed(1_000_003 * self.seed + i))
-            for i, example in zip(indices.tolist(), x.cpu(), strict=True)
-        ]
-        return torch.stack(draws).to(device), y
+        drawn, generator = to_float(x).cpu(), torch.Generator()
+        for row, i in enumerate(indices.tolist()):
+            drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
+        return drawn.to(x.device), y
 
 
 class DataModule(LightningDataModule):
@@ -169,7 +169,11 @@ class DataModule(LightningDataModule):
         if self.device_resident:
             if not isinstance(split.dataset, InMemory):
                 raise ValueError("data.device_resident=true needs data that are in memory; these are read file by file: set it to false")
-            split.dataset = split.dataset.to(device)
+            if split.dataset.x.device != device:
+                original, moved = split.dataset, split.dataset.to(device)
+                for other in self.splits.values():
+                    if other.dataset is original:  # training and validation data are usually parts of one tensor
+                        other.dataset = moved
         return DataLoader(
             split,
             sampler=Batches(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
@@ -206,6 +210,8 @@ class DataModule(LightningDataModule):
         Raises:
             ValueError: if they differ.
         """
+        if "train" not in self.splits:
+            return  # the test data alone have been read
         now = self.state_dict()
         if now["num_train"] != state_dict["num_train"] or not torch.equal(now["val_indices"], state_dict["val_indices"]):
             raise ValueError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -26,27 +26,35 @@ class ImageFiles(Dataset):
         labels: of the files, -1 where unknown.
         shape: (channels, height, width), channels 1 (grey) or 3 (colour).
         crop: side of the central square that is cut out before resizing, or None.
+        y_names: names of the labels.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], shape: Sequence[int], crop: int | None = None) -> None:
-        self.paths, self.labels, self.shape, self.crop = paths, labels, tuple(shape), crop
+    def __init__(
+        self, paths: Sequence[Path], labels: Sequence[int], shape: Sequence[int], crop: int | None = None, y_names: Sequence[str] = ()
+    ) -> None:
+        self.paths, self.labels, self.shape, self.crop, self.y_names = paths, labels, tuple(shape), crop, tuple(y_names)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], Tensor]:
-        """Resized to cover the shape, and cut to it around the middle.
+        """Turned upright, resized to cover the shape, and cut to it around the middle.
 
         Raises:
-            ValueError: if the file is not a readable picture.
+            ValueError: if the file is not a readable picture, or is smaller than the crop.
         """
         channels, height, width = self.shape
         path = self.paths[index]
         try:
             with Image.open(path) as file:
-                picture = file.convert("L" if channels == 1 else "RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                upright = ImageOps.exif_transpose(file)
+                if upright.mode.startswith("I;16"):  # PIL would clip 16 bits to 255 instead of scaling them
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                picture = upright.convert("L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} is not a readable picture ({error}): repair or remove it") from error
+        if self.crop is not None and self.crop > min(picture.size):
+            raise ValueError(f"data.crop={self.crop} is larger than {path}, which has {picture.width} x {picture.height} pixels")
         if self.crop is not None:
             left, top = (picture.width - self.crop) // 2, (picture.height - self.crop) // 2
             picture = picture.crop((left, top, left + self.crop, top + self.crop))
@@ -55,6 +63,16 @@ class ImageFiles(Dataset):
         return torch.from_numpy(np.asarray(picture).copy()).reshape(height, width, channels).permute(2, 0, 1), torch.tensor(
             self.labels[index]
         )
+
+
+def pictures_below(top: Path) -> list[Path]:
+    """The picture files of a folder and its sub-folders."""
+    return sorted(path for path in top.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+
+
+def classes_below(top: Path) -> list[str]:
+    """The first folders on the way to them."""
+    return sorted({path.relative_to(top).parts[0] for path in pictures_below(top) if path.parent != top})
 
 
 def folder(
@@ -83,18 +101,23 @@ def folder(
     if not base.is_dir():
         raise ValueError(f"there is no folder {base.absolute()}: set data.root to a folder of pictures")
     published = all((base / name).is_dir() for name in ("train", "test"))
+    if not published and split not in ("train", "test"):
+        raise ValueError(f"{base.absolute()} has no folder {split}: set data.val_size, or make the folders train, val and test")
     top = base / split if published else base
-    paths = sorted(path for path in top.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    paths = pictures_below(top)
     if not paths:
         raise ValueError(f"there are no pictures in {top.absolute()}: looked for {', '.join(sorted(EXTENSIONS))}")
-    classes = sorted({path.relative_to(top).parts[0] for path in paths if path.parent != top})
+    # a class has one number in all splits: those of the training data first
+    classes = list(dict.fromkeys(classes_below(base / "train" if published else base) + classes_below(top)))
     if not published:
         order = np.random.default_rng(split_seed).permutation(len(paths))
         num_test = max(1, round(test_share * len(paths)))
+        if num_test >= len(paths):
+            raise ValueError(f"{top.absolute()} holds {len(paths)} pictures: too few to split into training and test data")
         chosen = sorted(order[:num_test] if split == "test" else order[num_test:])
         paths = [paths[i] for i in chosen]
     labels = [classes.index(path.relative_to(top).parts[0]) if path.parent != top else -1 for path in paths]
-    files = ImageFiles(paths, labels, shape, crop)
+    files = ImageFiles(paths, labels, shape, crop, classes)
     if prod(shape) * len(files) > max_memory:
         return files
     x = torch.empty(len(files), *shape, dtype=torch.uint8)
@@ -111,6 +134,8 @@ def freyfaces(root: str, split: str, num_test: int = 200, split_seed: int = 0) -
     Raises:
         ValueError: if the file is missing or is another one.
     """
+    if split not in ("train", "test"):
+        raise ValueError(f"the Frey faces have the splits train and test, but not {split!r}: set data.val_size")
     place = Path(root) / "FreyFaces"
     found = sorted(place.glob("*.npy"))
     if not found:

@@ -17,7 +17,9 @@ def _read(family: type[datasets.MNIST], root: str, split: str, download: bool) -
     raw = Path(root) / family.__name__ / "raw"
     try:
         data = family(root, train=split == "train", download=download)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if len(list(raw.glob("*-ubyte"))) == 4:
+            raise ValueError(f"the files in {raw.absolute()} cannot be read ({error}): remove them and fetch them anew") from error
         if download:
             raise ValueError(f"{family.__name__} could not be downloaded into {raw}: {error}") from error
         raise ValueError(

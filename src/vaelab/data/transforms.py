@@ -6,8 +6,9 @@ from torch import Tensor
 
 
 def to_float(x: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    """8-bit images become x / 255 in [0, 1]; real numbers stay what they are."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x
+    """8-bit images become x / 255 in [0, 1]; other numbers, booleans and counts too, keep their values in torch's default precision."""
+    x, is_image = x.to(torch.get_default_dtype()), x.dtype == torch.uint8
+    return x / 255 if is_image else x
 
 
 class Binarize:

@@ -21,7 +21,8 @@ class ELBO(Objective):
     Args:
         beta: 1 is the ELBO; another number, the beta-VAE (Higgins et al., 2017); a schedule, KL annealing (Bowman et al., 2016,
             https://arxiv.org/abs/1511.06349).
-        kl: "analytic", or a Monte-Carlo estimator "k1", "k2", "k3"; see `vaelab.divergences`.
+        kl: "analytic", or a Monte-Carlo estimator "k1", "k2", "k3"; see `vaelab.divergences`. The terms that training logs are this
+            estimator's; those of validation are exact wherever they can be.
         num_samples: samples of z for each example.
         capacity: the rate C in nats, a number or a schedule, that the KL is held to (Burgess et al., 2018,
             https://arxiv.org/abs/1804.03599, where beta is called gamma).

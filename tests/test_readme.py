@@ -1,0 +1,63 @@
+"""What the README says is so."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import ROOT, SMALL, composed, train_small
+
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\.venv/bin/python (scripts/\w+\.py)([^#\n]*)", TEXT, re.MULTILINE)
+
+
+def test_its_length() -> None:
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_the_python_block_trains_a_vae() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    namespace: dict = {}
+    exec(block, namespace)
+    assert namespace["terms"]["elbo"] > -100  # a model without latents reaches -137
+    assert namespace["model"].sample(8).shape == (8, 1, 16, 16)
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS, ids=[f"{script} {arguments.strip()}" for script, arguments in COMMANDS])
+def test_the_command_lines_compose(script: str, arguments: str, tmp_path: Path) -> None:
+    words = [word for word in shlex.split(arguments) if word != "-m"]
+    name = Path(script).stem
+    config = composed(
+        [word.split(",")[0] if "-m" in shlex.split(arguments) else word for word in words], tmp_path, "config" if name == "train" else name
+    )
+    assert config
+
+
+def test_resume_evaluate_and_generate_as_written(tmp_path: Path) -> None:
+    """The README's run folder is replaced by one that exists."""
+    run = train_small(tmp_path / "run", "trainer.max_epochs=1")
+    lines = [(script, arguments) for script, arguments in COMMANDS if "outputs/" in arguments]
+    assert len(lines) == 2
+    for script, arguments in lines:
+        words = [re.sub(r"outputs/\S+", str(run), word).replace("5000", "50") for word in shlex.split(arguments)]
+        subprocess.run([sys.executable, str(ROOT / script), *words], check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    assert (run / "evaluations" / "best_50_samples.json").is_file()
+
+
+def test_the_dial_table_is_complete() -> None:
+    for folder in (ROOT / "conf").iterdir():
+        choices = {path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_")} if folder.is_dir() else set()
+        if folder.name in ("callbacks", "logger", "paths", "launcher", "model") or not choices:
+            continue
+        (row,) = [line for line in TEXT.splitlines() if line.startswith("|") and f"`{folder.name}`" in line.split("|")[1]]
+        assert choices <= set(re.findall(r"\w+", row)), folder.name
+
+
+def test_sweep_as_written_runs_every_combination(tmp_path: Path) -> None:
+    (line,) = [arguments for _, arguments in COMMANDS if "-m" in shlex.split(arguments)]
+    small = [option for option in SMALL if not option.startswith("trainer.max_epochs")]
+    words = [*shlex.split(line), *small, "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false"]
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "train.py"), *words], check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/results.json"))) == 6
