@@ -40,7 +40,7 @@ from vaelab.lit import LitVAE
 from vaelab.metrics_csv import MetricsCSV
 from vaelab.models import VAE
 from vaelab.provenance import provenance
-from vaelab.speed import accelerate
+from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
 SAFE_TARGETS = ("vaelab.", "torch.nn.", "torch.optim.", "zuko.flows.")
@@ -307,7 +307,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     started = time.time()
     if checkpoint is None and (folder / "checkpoints").exists():
         raise ValueError(f"{folder} already holds a run: go on with resume={folder}, or choose another folder")
-    quiet()
+    prepare()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
     callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
@@ -325,8 +325,9 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     return None if elbo is None else float(elbo)
 
 
-def quiet() -> None:
-    """What Lightning announces is in the config or in the summary; its warnings stay."""
+def prepare() -> None:
+    """Quiet and fast: what Lightning announces is in the config or in the summary (its warnings stay), and freed memory is kept."""
+    keep_freed_memory()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
@@ -453,6 +454,7 @@ def evaluate(config: DictConfig) -> None:
     Raises:
         ValueError: as `open_run`.
     """
+    prepare()
     refuse_missing(config)
     run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
@@ -469,6 +471,7 @@ def generate(config: DictConfig) -> None:
     Raises:
         ValueError: as `open_run`.
     """
+    prepare()
     refuse_missing(config)
     run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")

@@ -1,9 +1,26 @@
 """What the hardware likes: faster networks that compute the same, up to the rounding of bfloat16."""
 
+import ctypes
+import platform
+
 import torch
 from torch import nn
 
 from vaelab.conditional import Conditional
+
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep freed memory for the next allocation of this process instead of giving it back to the system.
+
+    Every step frees and allocates the same large tensors. By default glibc unmaps and maps them, and the system clears each page again:
+    half of the time of a 64 x 64 convolutional VAE on two cores. Nothing else changes; without glibc nothing does.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def accelerate(model: nn.Module, channels_last: bool = False, bf16: bool = False, compile: bool = False) -> None:
