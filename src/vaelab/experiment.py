@@ -396,8 +396,9 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
     Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
     show the columns of one arbitrary run and leave the others empty.
     """
-    learned = {key: config[key] for key in config if key not in ("paths", "callbacks", "logger", "resume")}
-    flat = dict(flatten(OmegaConf.to_container(OmegaConf.create(learned, parent=config), resolve=True)))
+    raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    learned = {key: value for key, value in raw.items() if key not in ("paths", "callbacks", "logger", "evaluation", "resume")}
+    flat = {name: value for name, value in flatten(learned) if "${" not in str(value)}  # what is referred to has a column already
     for logger in trainer.loggers:
         if final:
             logger.log_metrics(final, trainer.global_step)

@@ -78,8 +78,8 @@ def shapes(split: str, size: int = 32, num_train: int = 50_000, num_test: int = 
 
     def render(factors: Tensor) -> Tensor:
         shape, scale, orientation, x_index, y_index = factors.unbind(1)
-        radius, angle = 0.25 * _spread(scale, sizes[1], 0.5, 1.0), 2 * pi * orientation[:, None, None] / sizes[2]
-        dx, dy = (x - _spread(x_index, sizes[3], 0.29, 0.71)) / radius, (y - _spread(y_index, sizes[4], 0.29, 0.71)) / radius
+        radius, angle = 0.3 * _spread(scale, sizes[1], 0.5, 1.0), 2 * pi * orientation[:, None, None] / sizes[2]
+        dx, dy = (x - _spread(x_index, sizes[3], 0.34, 0.66)) / radius, (y - _spread(y_index, sizes[4], 0.34, 0.66)) / radius
         u, v = angle.cos() * dx + angle.sin() * dy, angle.cos() * dy - angle.sin() * dx
         square = torch.maximum(u.abs(), v.abs()) < 0.75
         ellipse = u.square() + (v / 0.5).square() < 1
