@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +43,16 @@ from vaelab.provenance import provenance
 from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
-SAFE_TARGETS = ("vaelab.", "torch.nn.", "torch.optim.", "zuko.flows.")
+PARTS = (
+    "vaelab.data",
+    "vaelab.likelihoods",
+    "vaelab.models",
+    "vaelab.networks",
+    "vaelab.posteriors",
+    "vaelab.priors",
+    "torch.nn",
+    "zuko.flows",
+)
 # what may change when a run is continued: how long, where and how fast, but not what is learned
 RESUMABLE = (
     "trainer.",
@@ -208,15 +217,21 @@ def refuse_unsafe(config: DictConfig) -> None:
     """A stored config names the classes to build; one from a stranger could name anything.
 
     Raises:
-        ValueError: if it names a class outside vaelab, torch.nn, torch.optim and zuko.flows.
+        ValueError: if its model or data name something that is none of the parts which models and data are made of.
     """
     parts = OmegaConf.to_container(OmegaConf.create({key: config[key] for key in ("model", "data")}, parent=config), resolve=True)
     for target in re.findall(r'"_target_": "([^"]*)"', json.dumps(parts)):
-        if not target.startswith(SAFE_TARGETS):
+        # the object, and not its name alone: a module of ours leads by its imports to anything (vaelab.x.subprocess.run)
+        if not is_part(target) or not is_part(get_object(target).__module__):
             raise ValueError(
-                f"the stored config would run {target}, which is not part of {', '.join(name.rstrip('.') for name in SAFE_TARGETS)}:"
+                f"the stored config would run {target}, which is not part of {', '.join(PARTS)}:"
                 " if you trust where it comes from, set trust=true (or load(..., trust=True))"
             )
+
+
+def is_part(name: str) -> bool:
+    """Whether a dotted name lies in a module that models and data are made of."""
+    return any(name == part or name.startswith(f"{part}.") for part in PARTS)
 
 
 def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> Run:

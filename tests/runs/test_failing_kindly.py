@@ -1,5 +1,6 @@
 """Whatever a user can put right is said in one message, and nothing that was computed is lost."""
 
+import re
 import resource
 import signal
 from pathlib import Path
@@ -120,16 +121,19 @@ def test_a_foreign_checkpoint(tmp_path: Path) -> None:
         load(tmp_path / "text.ckpt")
 
 
-def test_a_checkpoint_cannot_run_what_it_likes(tmp_path: Path) -> None:
-    """The stored config names classes; only those of this library and of torch.nn and torch.optim are built unasked."""
+@pytest.mark.parametrize(
+    "target", ["pathlib.Path.touch", "vaelab.data.images.Path.touch", "vaelab.experiment.write_json", "torch.nn.modules.module.torch.save"]
+)
+def test_a_checkpoint_cannot_run_what_it_likes(target: str, tmp_path: Path) -> None:
+    """The stored config names classes; only the parts of models and data are built unasked, and not what they import."""
     from vaelab.experiment import load
 
     run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
     path = run / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["config"]["encoder"]["activation"] = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "evil")]}
+    checkpoint["config"]["encoder"]["activation"] = {"_target_": target, "_args_": [str(tmp_path / "evil")]}
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"would run pathlib\.Path\.touch.*trust=true"):
+    with pytest.raises(ValueError, match=rf"would run {re.escape(target)}.*trust=true"):
         load(run)
     assert not (tmp_path / "evil").exists()
 
