@@ -24,6 +24,9 @@ class Conditional(nn.Module, ABC):
         in_shape: of the input, without batch dimensions.
         event_shape: of the event.
         num_classes: 0, or how many classes y may name.
+
+    Raises:
+        ValueError: if a size is below 1.
     """
 
     num_params: int
@@ -31,6 +34,8 @@ class Conditional(nn.Module, ABC):
 
     def __init__(self, network: NetworkFactory, in_shape: Sequence[int], event_shape: Sequence[int], num_classes: int = 0) -> None:
         super().__init__()
+        if min(*in_shape, *event_shape, 1) < 1 or num_classes < 0:
+            raise ValueError(f"sizes must be at least 1, but in_shape={in_shape}, event_shape={event_shape} and num_classes={num_classes}")
         channels, *space = in_shape
         self.network = network(in_shape=(channels + num_classes, *space), out_shape=(self.num_params, *event_shape))
         self.in_shape, self.event_ndim, self.num_classes = tuple(in_shape), len(event_shape), num_classes

@@ -1,5 +1,6 @@
 """Where Hydra meets the library: a config becomes a run, and a run folder becomes a model again."""
 
+import copy
 import errno
 import inspect
 import json
@@ -7,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import shlex
 import time
 import traceback
 import warnings
@@ -26,6 +28,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -39,7 +42,7 @@ from vaelab.figures import draw_figures
 from vaelab.lit import LitVAE
 from vaelab.metrics_csv import MetricsCSV
 from vaelab.models import VAE
-from vaelab.provenance import provenance
+from vaelab.provenance import git, provenance
 from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
@@ -107,6 +110,7 @@ def refuse_missing(config: DictConfig) -> None:
 
 def build_model(config: DictConfig) -> VAE:
     """The model that a config describes, with its speed dial applied."""
+    config = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored as it was written
     model = instantiate(config.model)
     accelerate(model, **config.speed)
     return model
@@ -116,15 +120,8 @@ def build_data(config: DictConfig) -> DataModule:
     """The data module that a config describes.
 
     config.data may also hold names for others to refer to (`root`, `size`), which the DataModule does not take itself.
-
-    Raises:
-        ValueError: if a key is neither taken nor referred to.
     """
-    known = inspect.signature(DataModule).parameters
-    referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(OmegaConf.to_container(config, resolve=False))))
-    unknown = config.data.keys() - known - referred - {"_target_", "name"}
-    if unknown:
-        raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
+    config, known = copy.deepcopy(config), inspect.signature(DataModule).parameters
     taken = {key: config.data[key] for key in ("_target_", *known) if key in config.data}
     return instantiate(OmegaConf.create(taken, parent=config), _convert_="all")
 
@@ -158,6 +155,11 @@ def refuse_unused(config: DictConfig) -> None:
     for dial in DIALS:
         if raw.get(dial) and dial not in used:
             raise ValueError(f"{dial}={raw[dial].get('_target_')} is not used by model={raw['model'].get('_target_')}: remove it")
+    known = inspect.signature(DataModule).parameters
+    referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
+    unknown = raw["data"].keys() - known - referred - {"_target_", "name"}
+    if unknown:
+        raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:
         raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
 
@@ -312,16 +314,20 @@ def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
         if key == "resume":
             continue
         if not key.startswith(RESUMABLE):
-            allowed = ", ".join(f"{name}*" for name in RESUMABLE)
-            raise ValueError(f"{override.input_line} cannot be changed when a run is continued; what can: {allowed}")
+            allowed = ", ".join(f"{name}..." if name.endswith(".") else name for name in RESUMABLE)
+            raise ValueError(f"{override.input_line} cannot be changed when a run is continued; what can are values (not dials): {allowed}")
         OmegaConf.update(stored, key, None if override.is_delete() else override.value())
     return stored
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
-    started = time.time()
-    if checkpoint is None and (folder / "checkpoints").exists():
-        raise ValueError(f"{folder} already holds a run: go on with resume={folder}, or choose another folder")
+    started, origin = time.time(), git()  # the code that runs is that of the start
+    refuse_evaluation(config.evaluation)
+    if checkpoint is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        try:
+            (folder / "checkpoints").mkdir(parents=True)  # of two runs that start at once, one can
+        except FileExistsError:
+            raise ValueError(f"{folder} already holds a run: go on with resume={folder}, or choose another folder") from None
     prepare()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
@@ -330,14 +336,53 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
     if checkpoint is not None:
-        rewind(loggers, read_checkpoint(checkpoint)["global_step"])
+        stored = read_checkpoint(checkpoint)
+        refuse_unresumable(stored, config)
+        rewind(loggers, stored["global_step"])
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), _convert_="all")
-    trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
-    elbo = trainer.callback_metrics.get("val/elbo")
-    if trainer.is_global_zero:
-        write_json(record_of_split(datamodule), folder / "split.json")
-        finish(config, folder, trainer, lit, datamodule, started)
-    return None if elbo is None else float(elbo)
+    try:
+        trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        saved = (folder / "checkpoints" / "last.ckpt").exists()
+        how = f"go on with resume={folder}" if saved else "no epoch was finished, so there is nothing to go on from"
+        print(f"\nstopped in epoch {trainer.current_epoch}: {how}")
+        raise
+    if not trainer.is_global_zero:
+        return None
+    if checkpoint is not None and trainer.global_step == stored["global_step"]:
+        print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
+    write_json(record_of_split(datamodule), folder / "split.json")
+    return finish(config, folder, trainer, lit, datamodule, started, origin)
+
+
+def refuse_evaluation(options: DictConfig) -> None:
+    """What is wrong with the options of evaluation is said before training, not after.
+
+    Raises:
+        ValueError: if something is.
+    """
+    if options.checkpoint not in ("best", "last"):
+        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
+    for name in ("num_samples", "chunk_size", "num_images"):
+        value = options[name]
+        if not ((isinstance(value, int) and value >= 1) or (name == "num_images" and value is None)):
+            raise ValueError(f"evaluation.{name}={value} must be a whole number of at least 1")
+
+
+def refuse_unresumable(stored: dict[str, Any], config: DictConfig) -> None:
+    """A run goes on from the end of an epoch.
+
+    Raises:
+        ValueError: if the checkpoint was written in the middle of one, or trainer.max_epochs are behind it already.
+    """
+    if not stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        raise ValueError(
+            f"this run was stopped in the middle of an epoch, at step {stored['global_step']}, by trainer.max_steps; only from the end of"
+            " an epoch can a run go on: train it anew with trainer.max_epochs"
+        )
+    done = stored["epoch"] + 1
+    if 0 <= config.trainer.max_epochs < done:
+        raise ValueError(f"this run has finished {done} epochs, which is more than trainer.max_epochs={config.trainer.max_epochs}")
 
 
 def prepare() -> None:
@@ -345,6 +390,8 @@ def prepare() -> None:
     keep_freed_memory()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # as it must when a run goes on
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
 
 
@@ -367,20 +414,33 @@ def record_of_split(datamodule: DataModule) -> dict[str, Any]:
     }
 
 
-def finish(config: DictConfig, folder: Path, trainer: lightning.Trainer, lit: LitVAE, datamodule: DataModule, started: float) -> None:
-    """Evaluates and pictures the chosen checkpoint, and writes results.json."""
+def finish(
+    config: DictConfig,
+    folder: Path,
+    trainer: lightning.Trainer,
+    lit: LitVAE,
+    datamodule: DataModule,
+    started: float,
+    origin: dict[str, Any],
+) -> float:
+    """Evaluates and pictures the chosen checkpoint, writes results.json, and returns its val/elbo."""
     train_time = time.time() - started
     device, options = trainer.strategy.root_device, config.evaluation
     path = folder / "checkpoints" / f"{options.checkpoint}.ckpt"
+    if not path.is_file() and (path.with_name("last.ckpt")).is_file():
+        print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
+        path = path.with_name("last.ckpt")
     if path.is_file():
         lit.load_state_dict(read_checkpoint(path)["state_dict"])
     model = lit.model.to(device)
+    with generators.set_aside(config.seed):
+        val = metrics.mean_bound(model, datamodule.batches("val", device))
     test = evaluate_on_test(model, datamodule, device, options, config.seed) if options.enabled else None
     if options.figures:
         draw_figures(model, datamodule, folder / "figures", device, config.seed)
     results: dict[str, Any] = {
         "test": test,
-        "val": {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")},
+        "val": val,
         "checkpoint": str(path.relative_to(folder)) if path.is_file() else None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
@@ -389,11 +449,13 @@ def finish(config: DictConfig, folder: Path, trainer: lightning.Trainer, lit: Li
         "train_time_s": round(train_time, 1),
         "wall_time_s": round(time.time() - started, 1),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **origin,
         **provenance(device),
     }
     write_json(results, folder / "results.json")
     log_hparams(trainer, config, {f"test/{name}": value for name, value in (test or {}).items() if isinstance(value, int | float)})
-    show(test or results["val"], folder, "test" if test else "validation", results["wall_time_s"])
+    show(test or val, folder, "test" if test else "validation", results["wall_time_s"])
+    return val["elbo"]
 
 
 def evaluate_on_test(model: VAE, datamodule: DataModule, device: torch.device, options: DictConfig, seed: int) -> dict[str, Any]:
@@ -460,7 +522,10 @@ def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None
         console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
     shown = Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
     console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
-    console.print(f"look at:      {shown / 'figures'}\n              tensorboard --logdir {shown}")
+    places = [str(shown / "figures")] if (folder / "figures").is_dir() else []
+    places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if (folder / "tensorboard").is_dir() else []
+    if places:
+        console.print("look at:      " + "\n              ".join(places))
 
 
 @in_words
@@ -472,12 +537,18 @@ def evaluate(config: DictConfig) -> None:
     """
     prepare()
     refuse_missing(config)
+    refuse_evaluation(config)
     run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
     test = evaluate_on_test(run.model, run.datamodule, device, config, config.seed)
-    record = {"test": test, "checkpoint": run.checkpoint.name, "seed": config.seed, **provenance(device)}
-    write_json(record, run.folder / "evaluations" / f"{run.checkpoint.stem}_{config.num_samples}_samples.json")
+    record = {"test": test, "checkpoint": run.checkpoint.name, "seed": config.seed, **git(), **provenance(device)}
+    name = f"{run.checkpoint.stem}_{config.num_samples}_samples"
+    name += f"_{config.num_images}_images" if config.num_images else ""
+    name += f"_seed_{config.seed}" if config.seed else ""
+    path = run.folder / "evaluations" / f"{name}.json"
+    write_json(record, path)
     show(test, run.folder, "test")
+    print(f"written to:   {path}")
 
 
 @in_words

@@ -9,7 +9,7 @@ from vaelab import generators
 from vaelab.applications import by_rate, interpolate, manifold, traverse
 from vaelab.data import DataModule
 from vaelab.models import VAE
-from vaelab.pictures import save, save_latent_space, tile
+from vaelab.pictures import black_and_white, save, save_latent_space, tile
 
 
 @torch.no_grad()
@@ -28,15 +28,16 @@ def draw_figures(model: VAE, datamodule: DataModule, folder: Path, device: torch
         if n == 0:
             return []
         some, labels = x[: 2 * n], y[: 2 * n]
-        order = torch.cat([by_rate(model, a, b)[None] for a, b in ((x, y),)])[0][: max(n, 10)]
+        order = by_rate(model, x, y)[:10]
+        levels = black_and_white(x)
         pictures = {
-            "reconstructions": tile(interleave(some, model.reconstruct(some, labels), n)),
-            "samples": tile(model.sample(n * n, labels.repeat(n, *[1] * (y.ndim - 1))[: n * n], mean=True).unflatten(0, (n, n))),
-            "interpolations": tile(interpolate(model, x[:n], x[n : 2 * n], steps=n + 2, y=y[:n])),
-            "traversals": tile(traverse(model, x[:1], order, y=y[:1])),
+            "reconstructions": tile(interleave(some, model.reconstruct(some, labels), n), levels),
+            "samples": tile(model.sample(n * n, labels.repeat(n, *[1] * (y.ndim - 1))[: n * n], mean=True).unflatten(0, (n, n)), levels),
+            "interpolations": tile(interpolate(model, x[:n], x[n : 2 * n], steps=n + 2, y=y[:n]), levels),
+            "traversals": tile(traverse(model, x[:1], order, y=y[:1]), levels),
         }
         if model.prior(y[:1]).event_shape.numel() == 2:
-            pictures["manifold"] = tile(manifold(model, y=y[:1]), gap=0)
+            pictures["manifold"] = tile(manifold(model, y=y[:1]), levels, gap=0)
         means = torch.cat([model.encode(a, b).mean for a, b in zip(x.split(500), y.split(500), strict=True)])
         paths = []
         for name, picture in pictures.items():

@@ -66,7 +66,7 @@ class LitVAE(LightningModule):
         return terms["loss"]
 
     def _not_finite(self, terms: dict[str, Tensor]) -> str:
-        values = ", ".join(f"{name}={float(value):.6g}" for name, value in terms.items())
+        values = ", ".join(f"{name}={float(value.detach()):.6g}" for name, value in terms.items())
         return (
             f"training stopped at step {self.global_step} of epoch {self.current_epoch} because the loss is not finite ({values})."
             " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"

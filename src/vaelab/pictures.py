@@ -12,11 +12,20 @@ matplotlib.use("Agg")  # figures go to files; no screen is needed
 from matplotlib import pyplot as plt
 
 
-def tile(images: Float[Tensor, "rows columns ..."], background: float = 0.5, gap: int = 2) -> UInt8[Tensor, "c h w"]:
-    """A grid of images in [0, 1] as one 8-bit image, clipped first, so that 1.02 is white and not black.
+def black_and_white(x: Float[Tensor, "b ..."]) -> tuple[float, float]:
+    """The values to show as black and as white: 0 and 1 for images, the extremes for data that leave [0, 1]."""
+    low, high = float(x.min()), float(x.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def tile(
+    images: Float[Tensor, "rows columns ..."], levels: tuple[float, float] = (0.0, 1.0), background: float = 0.5, gap: int = 2
+) -> UInt8[Tensor, "c h w"]:
+    """A grid of images as one 8-bit image, clipped to its black and white levels first, so that 1.02 is white and not black.
 
     Channels that are neither grey nor colour are averaged; vectors become strips.
     """
+    images = (images - levels[0]) / (levels[1] - levels[0])
     if images.ndim == 3:
         images = images[:, :, None, None].expand(-1, -1, 1, max(images.shape[2] // 8, 1), -1)
     if images.ndim != 5:

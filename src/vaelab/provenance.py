@@ -12,10 +12,9 @@ import torch
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """The git commit of this code and whether it was changed, versions, the device, and the peak memory of this process in MiB."""
+    """Versions, the device, and the peak memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     record: dict[str, Any] = {
-        **git(),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("vaelab", "torch", "lightning", "hydra-core")},

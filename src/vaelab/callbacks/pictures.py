@@ -11,7 +11,7 @@ from vaelab import generators
 from vaelab.applications import by_rate, traverse
 from vaelab.data import DataModule
 from vaelab.lit import LitVAE
-from vaelab.pictures import tile
+from vaelab.pictures import black_and_white, tile
 
 LAYOUT = {
     "bound (nats)": {
@@ -62,15 +62,14 @@ class Pictures(Callback):
         assert isinstance(pl_module, LitVAE)
         model = pl_module.model
         with generators.set_aside(seed=0), torch.no_grad():
-            images = {
-                "reconstructions": tile(torch.stack([x, model.reconstruct(x, y)])),
-                "samples": tile(
-                    model.sample(self.num_images**2, self._labels(y, self.num_images**2), mean=True).unflatten(0, (-1, self.num_images))
-                ),
-                "traversals": tile(traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1])),
+            count = self.num_images**2
+            grids = {
+                "reconstructions": torch.stack([x, model.reconstruct(x, y)]),
+                "samples": model.sample(count, self._labels(y, count), mean=True).unflatten(0, (-1, self.num_images)),
+                "traversals": traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1]),
             }
-        for name, image in images.items():
-            writer.add_image(name, image, trainer.global_step)
+        for name, grid in grids.items():
+            writer.add_image(name, tile(grid, black_and_white(x)), trainer.global_step)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,7 +104,8 @@ def thumbnails(x: Tensor) -> Tensor | None:
     """Images small enough that the projector's sprite, at most 8192 pixels wide, holds all of them."""
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         return None
-    return torch.nn.functional.interpolate(x.clamp(0, 1), size=32) if max(x.shape[2:]) > 32 else x.clamp(0, 1)
+    side = min(max(x.shape[2:]), 32)  # the sprite's images are square
+    return torch.nn.functional.interpolate(x.clamp(0, 1), size=(side, side))
 
 
 def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:

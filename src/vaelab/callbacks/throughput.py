@@ -9,6 +9,9 @@ from lightning import Callback, LightningModule, Trainer
 class Throughput(Callback):
     """Logs train/images_per_second over all devices, for each epoch and without its validation."""
 
+    def __init__(self) -> None:
+        self.start, self.images = time.perf_counter(), 0
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.start, self.images = time.perf_counter(), 0
 

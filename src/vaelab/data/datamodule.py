@@ -24,8 +24,8 @@ class Batches(Sampler[Tensor]):
     """
 
     def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        if training and num_examples < world_size:
-            raise ValueError(f"{num_examples} training examples cannot be shared by {world_size} processes: set trainer.devices=1")
+        if num_examples < world_size:
+            raise ValueError(f"{num_examples} examples cannot be shared by {world_size} processes: set trainer.devices=1")
         self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
 
@@ -136,14 +136,16 @@ class DataModule(LightningDataModule):
                         f"data.val_size={self.val_size} leaves nothing to validate or to train on: there are {len(train)} training examples"
                     )
                 val, order = train, torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-                val_indices, train_indices = order[:size].sort().values, order[size:].sort().values
+                val_indices, train_indices = order[:size], order[size:]
             static = self.static_seed is not None
             self.splits["train"] = Split(train, train_indices, self.transform if static else None, self.static_seed or 0)
             self.splits["val"] = Split(val, val_indices, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:
             test = self._read("test")
             # another seed than the validation data's: example i of one is not example i of the other
-            self.splits["test"] = Split(test, torch.arange(len(test)), self.transform, self.split_seed + 1)
+            # in random order: a folder is sorted by class, and the first examples of a split should stand for all
+            order = torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed))
+            self.splits["test"] = Split(test, order, self.transform, self.split_seed + 1)
 
     def _read(self, split: str) -> Examples:
         dataset = self.dataset(split=split)

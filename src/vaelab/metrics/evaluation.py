@@ -69,6 +69,20 @@ def _evaluate(
     return report
 
 
+@torch.no_grad()
+def mean_bound(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """elbo, rate and distortion in nats, the means over all examples.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    with evaluating(model):
+        bounds = [bound(model(x, y)) for x, y in batches]
+    if not bounds:
+        raise ValueError("there is nothing to evaluate: the data have no batch")
+    return {name: torch.cat([terms[name] for terms in bounds]).double().mean().item() for name in ("elbo", "rate", "distortion")}
+
+
 def is_discrete(distribution: Distribution) -> bool:
     """Whether its log_prob is that of a probability and not of a density."""
     return distribution.support is not None and distribution.support.is_discrete

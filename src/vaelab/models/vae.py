@@ -32,7 +32,10 @@ class VAE(nn.Module):
         given_y = self._given(y)
         q = self.posterior(x, given_y)
         z, log_q = rsample_and_log_prob(q, num_samples)
-        latent = Latent(z=z, q=q, p=self.prior(given_y), log_q=log_q)
+        p = self.prior(given_y)
+        if p.event_shape != q.event_shape:
+            raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
+        latent = Latent(z=z, q=q, p=p, log_q=log_q)
         return Draw(x=x, y=y, p_x=self.likelihood(z, given_y), latents=(latent,))
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:

@@ -33,6 +33,16 @@ def image_shape(shape: Sequence[int], name: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+def refuse_no_layers(channels: Sequence[int]) -> None:
+    """A convolutional network has at least one layer.
+
+    Raises:
+        ValueError: if it has none, or one without channels.
+    """
+    if not channels or min(channels) < 1:
+        raise ValueError(f"channels={list(channels)} must name at least one layer, of at least one channel each")
+
+
 def normalized(layer: nn.Module, channels: int, batch_norm: bool, activation: Callable[[], nn.Module]) -> nn.Sequential:
     """A layer, optional batch-norm, and an activation."""
     return nn.Sequential(layer, *([nn.BatchNorm2d(channels)] if batch_norm else []), activation())
@@ -55,6 +65,7 @@ class ConvEncoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
+        refuse_no_layers(channels)
         in_channels, height, width = image_shape(in_shape, "in_shape")
         blocks = []
         for c_in, c_out in zip([in_channels, *channels[:-1]], channels, strict=True):
@@ -93,6 +104,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         leading, image = tuple(out_shape[:-3]), tuple(out_shape[-3:])
+        refuse_no_layers(channels)
         _, height, width = image_shape(image, "out_shape")
         heights, widths = halvings(height, len(channels)), halvings(width, len(channels))
         features = prod(in_shape)

@@ -44,6 +44,8 @@ class ELBO(Objective):
         super().__init__()
         if kl not in ("analytic", *ESTIMATORS):
             raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
+        if not callable(beta) and not isinstance(beta, int | float):
+            raise ValueError(f"objective.beta={beta!r} must be a number or a schedule")
         if not callable(beta) and beta < 0:
             raise ValueError(f"objective.beta={beta} would reward a large KL: it must not be negative")
         if num_samples < 1:
