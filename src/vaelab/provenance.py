@@ -4,7 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
     record: dict[str, Any] = {
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("vaelab", "torch", "lightning", "hydra-core")},
+            **{name: installed(name) for name in ("vaelab", "torch", "lightning", "hydra-core")},
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
         "threads": torch.get_num_threads(),
@@ -26,6 +26,14 @@ def provenance(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         record["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return record
+
+
+def installed(package: str) -> str | None:
+    """The version of a package; None for one that is imported from its sources without having been installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def git() -> dict[str, Any]:

@@ -39,6 +39,10 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
         ("data=folder", "data.root must be given: data.root=..."),
         ("resume=nowhere", "there is no run folder"),
         ("+objective.gama=1", "unexpected keyword argument 'gama'"),
+        ("evaluation.checkpoint=bset", "evaluation.checkpoint=bset must be best or last"),
+        ("evaluation.num_samples=0", "evaluation.num_samples=0 must be a whole number of at least 1"),
+        ("latent_dim=0", "sizes must be at least 1"),
+        ("encoder.channels=[]", "must name at least one layer"),
         ("data.val_size=0", "leaves nothing to validate or to train on: there are 40000 training examples"),
     ],
 )

@@ -80,3 +80,43 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false")
     with pytest.raises(ValueError, match="already holds a run: go on with resume="):
         train_small(run)
+
+
+def test_of_two_runs_that_start_at_once_in_one_folder_one_is_refused(tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, "evaluation.enabled=false", f"hydra.run.dir={tmp_path / 'run'}"]
+    both = [subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert sum("already holds a run" in error for error in errors) == 1
+
+
+def test_a_run_that_was_stopped_inside_an_epoch_says_so(tmp_path: Path) -> None:
+    """6 steps are an epoch; a run goes on only from the end of one."""
+    run = train_small(tmp_path / "run", "trainer.max_steps=9", "evaluation.enabled=false", "evaluation.figures=false")
+    with pytest.raises(ValueError, match=r"stopped in the middle of an epoch, at step 9, by trainer\.max_steps"):
+        train_small(tmp_path / "other", f"resume={run}")
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train_small(tmp_path / "run", *OPTIONS)
+    before = json.loads((run / "results.json").read_text())
+    train_small(tmp_path / "other", f"resume={run}")
+    after = json.loads((run / "results.json").read_text())
+    assert "nothing was left to train after 24 steps" in capsys.readouterr().out
+    for key in ("val", "test", "steps", "epochs", "checkpoint"):
+        assert after[key] == before[key]
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    slow = "+callbacks.slow={_target_: slow.SlowFrom, epoch: 1, seconds: 0.5}"
+    line = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, *OPTIONS, slow, f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "slow").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert f"stopped in epoch 1: go on with resume={tmp_path / 'run'}" in out

@@ -4,8 +4,10 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from running import ROOT, SMALL, command, composed, train_small
 from standin import write_idx
@@ -114,12 +116,36 @@ def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: P
 def test_evaluate_and_generate_need_only_the_run_folder(finished: Path, tmp_path: Path) -> None:
     results = json.loads((finished / "results.json").read_text())["test"]
     command("evaluate.py", f"run={finished}", "num_samples=4", "num_images=20", cwd=tmp_path)
-    again = json.loads((finished / "evaluations" / "best_4_samples.json").read_text())["test"]
+    again = json.loads((finished / "evaluations" / "best_4_samples_20_images.json").read_text())["test"]
     assert again["rate"] == pytest.approx(results["rate"], rel=1e-5)
     assert again["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=1e-5)  # the same seed, the same noise
     command("generate.py", f"run={finished}", "folder=pictures", cwd=tmp_path)
     assert {path.stem for path in (tmp_path / "pictures").glob("*.png")} >= {"samples", "manifold"}
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]  # no folder or log of Hydra's
+
+
+@pytest.mark.parametrize("data", ["circles", "folder", "freyfaces", "mnist", "mnist_binarized"])
+def test_a_run_on_any_data_can_be_opened_again(data: str, tmp_path: Path) -> None:
+    """And is stored as it was composed: interpolations stay, so that paths.data_dir can be another one tomorrow."""
+    from vaelab.experiment import open_run, train
+
+    write_idx(tmp_path)
+    (tmp_path / "FreyFaces").mkdir()
+    np.save(tmp_path / "FreyFaces" / "faces.npy", np.random.default_rng(0).integers(0, 256, (1965, 28, 20), dtype=np.uint8))
+    for i in range(40):
+        (tmp_path / "pictures" / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 24), (6 * i, 0, 0)).save(tmp_path / "pictures" / f"class{i % 2}" / f"{i}.png")
+    options = [f"data={data}", f"paths.data_dir={tmp_path}", "encoder=mlp", "decoder=mlp", "trainer=debug", "data.val_size=30"]
+    options += ["evaluation.num_samples=2", "evaluation.num_images=4", "trainer.enable_progress_bar=false", "data.batch_size=8"]
+    options += [f"data.root={tmp_path / 'pictures'}", "data.size=16", "data.val_size=10"] if data == "folder" else []
+    config = composed(options, tmp_path / "run")
+    before = OmegaConf.to_container(config, resolve=False)
+    train(config)
+    opened = open_run(tmp_path / "run")
+    assert OmegaConf.to_container(opened.config, resolve=False) == before | {"speed": dict(opened.config.speed)}
+    (x, y), *_ = opened.datamodule.batches("test")
+    assert opened.model.reconstruct(x, y).shape == x.shape
+    assert len(list((tmp_path / "run" / "figures").glob("*.png"))) == 5
 
 
 def test_an_old_run_is_read_with_its_own_config(finished: Path) -> None:
