@@ -1,6 +1,6 @@
 """Images per second and ratios, from one run: python scripts/benchmark.py [dial=choice]; it takes every dial of train.py.
 
-    python scripts/benchmark.py data.size=28 encoder=mlp decoder=mlp     a 784-512-16 MLP
+    python scripts/benchmark.py data.size=28 data.batch_size=128 encoder=mlp decoder=mlp     a 784-512-16 MLP
     python scripts/benchmark.py experiment=conv_vae data.dataset.num_train=4500 data.val_size=500 speed=fast     the 64 x 64 conv VAE
 
 (a) a hand-written loop over a tensor in memory, (b) the same loop over a tutorial's loader (a picture at a time, ToTensor, collate),
