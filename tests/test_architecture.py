@@ -22,15 +22,15 @@ MAY_IMPORT = {
     "metrics": {"draw", "divergences", "distributions"},
     "models": {"draw", "divergences", "distributions", "metrics"},
     "objectives": {"draw", "divergences", "distributions", "schedules"},
-    "applications": {"models", "metrics"},
+    "applications": {"distributions", "models", "metrics"},
     "data": set(),
     "speed": {"conditional"},
     "pictures": set(),
     "provenance": set(),
     "metrics_csv": set(),
-    "figures": {"applications", "data", "generators", "models", "pictures"},
-    "lit": {"generators", "metrics", "models", "objectives"},
-    "callbacks": {"applications", "data", "generators", "lit", "pictures"},
+    "figures": {"applications", "data", "distributions", "generators", "models", "pictures"},
+    "lit": {"data", "generators", "metrics", "models", "objectives"},
+    "callbacks": {"applications", "data", "distributions", "generators", "lit", "pictures"},
 }
 TOP = {"experiment", "benchmark"}  # may import everything, and Hydra
 

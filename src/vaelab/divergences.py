@@ -53,7 +53,10 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
     """
     q, p = latent.q, latent.p
     if not (isinstance(q, Independent) and isinstance(p, Independent) and factorised(latent)):
-        raise ValueError(f"the KL has no dimensions to report: {_name(q)} or {_name(p)} does not factorise over z")
+        raise ValueError(
+            f"the KL has no dimensions to report: {_name(q)} or {_name(p)} does not factorise over z; free bits can be those"
+            " of each latent variable: set objective.free_bits_of=latent"
+        )
     if estimator == "analytic":
         return _analytic(q.base_dist, p.base_dist).expand(latent.z.shape)
     return _monte_carlo(estimator)(q.base_dist.log_prob(latent.z) - p.base_dist.log_prob(latent.z))
@@ -61,10 +64,11 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
 
 def factorised(latent: Latent) -> bool:
     """Whether q and p are both products over the dimensions of z."""
-    return _is_product(latent.q) and _is_product(latent.p)
+    return is_product(latent.q) and is_product(latent.p)
 
 
-def _is_product(distribution: Distribution) -> bool:
+def is_product(distribution: Distribution) -> bool:
+    """Whether it is a product over the dimensions of its event."""
     return isinstance(distribution, Independent) and not distribution.base_dist.event_shape
 
 

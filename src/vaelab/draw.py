@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
+
+from vaelab.distributions import space_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,12 @@ class Latent:
 
     @cached_property
     def log_p(self) -> Float[Tensor, "k b"]:
+        """log p(z).
+
+        Raises:
+            ValueError: if q and p are not over the same space: the ratio of their densities would mean nothing.
+        """
+        refuse_other_space(self.q, self.p)
         return self.p.log_prob(self.z)
 
 
@@ -26,24 +34,34 @@ class Latent:
 class Draw:
     """Everything that an objective or a metric may look at, for K samples of the latents of B examples.
 
-    x is (B, *x_shape); `latents` has one entry for each latent variable of the model.
+    x is (B, *x_shape), with zeros where it was not observed; `latents` has one entry for each latent variable of the model.
     """
 
     x: Float[Tensor, "b ..."]
     y: Shaped[Tensor, "b ..."] | None
     p_x: Distribution  # p(x | z), batch shape (K, B)
     latents: tuple[Latent, ...]
+    observed: Bool[Tensor, "b ..."] | None = None  # which values of x were; None: all
 
     @cached_property
     def log_px(self) -> Float[Tensor, "k b"]:
-        """log p(x | z): minus the distortion.
+        """log p(x | z), of the observed values of x: minus the distortion.
 
         Raises:
-            ValueError: if x has not the shape of the likelihood's event, which broadcasting would hide.
+            ValueError: if x has not the shape of the likelihood's event, which broadcasting would hide; or if values are missing and
+                the likelihood does not score each by itself.
         """
         if self.x.shape[1:] != self.p_x.event_shape:
             raise ValueError(f"x has shape {tuple(self.x.shape[1:])}, but the likelihood is of shape {tuple(self.p_x.event_shape)}")
-        return self.p_x.log_prob(self.x)
+        if self.observed is None:
+            return self.p_x.log_prob(self.x)
+        if not isinstance(self.p_x, Independent) or self.p_x.base_dist.event_shape or getattr(self.p_x.base_dist, "pooled", False):
+            raise ValueError(
+                "missing values need a likelihood that scores each value by itself: set likelihood=bernoulli, or likelihood=gaussian"
+                " likelihood.sigma=learned"
+            )
+        log_px = self.p_x.base_dist.log_prob(self.x).where(self.observed, 0.0)
+        return log_px.flatten(-len(self.p_x.event_shape)).sum(-1)
 
     @cached_property
     def log_w(self) -> Float[Tensor, "k b"]:
@@ -62,6 +80,29 @@ class Draw:
         """
         if len(self.latents) != 1:
             raise ValueError(
-                f"this objective is defined for one latent variable, but the model has {len(self.latents)}; use objective=elbo"
+                f"this objective is defined for one latent variable, but the model has {len(self.latents)}:"
+                " use objective=elbo or objective=iwae"
             )
         return self.latents[0]
+
+
+def refuse_other_space(q: Distribution, p: Distribution) -> None:
+    """log p(z) - log q(z) means something only where both are over the same space.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if space_of(q) != space_of(p):
+        raise ValueError(
+            f"the posterior is over {space_of(q)}, but the prior over {space_of(p)}: choose a prior of the same kind (posterior=gumbel goes"
+            " with prior=relaxed_categorical, or with prior=uniform_categorical and objective.kl=analytic)"
+        )
+
+
+def split_missing(x: Float[Tensor, "b ..."]) -> tuple[Float[Tensor, "b ..."], Bool[Tensor, "b ..."]]:
+    """x with zeros for its missing values, which are NaN, and which values were observed.
+
+    Zeros are what a network is shown in their place (Mattei & Frellsen, 2019, https://arxiv.org/abs/1812.02633); they are not scored.
+    """
+    observed = ~x.isnan()
+    return x.where(observed, 0.0), observed

@@ -41,18 +41,21 @@ from vaelab.data import DataModule
 from vaelab.figures import draw_figures
 from vaelab.lit import LitVAE
 from vaelab.metrics_csv import MetricsCSV
-from vaelab.models import VAE
+from vaelab.models import Model
+from vaelab.objectives import PriorFit
 from vaelab.provenance import git, provenance
 from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
 PARTS = (
     "vaelab.data",
+    "vaelab.flows",
     "vaelab.likelihoods",
     "vaelab.models",
     "vaelab.networks",
     "vaelab.posteriors",
     "vaelab.priors",
+    "vaelab.schedules",
     "torch.nn",
     "zuko.flows",
 )
@@ -108,7 +111,7 @@ def refuse_missing(config: DictConfig) -> None:
 # From a config to objects.
 
 
-def build_model(config: DictConfig) -> VAE:
+def build_model(config: DictConfig) -> Model:
     """The model that a config describes, with its speed dial applied."""
     config = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored as it was written
     model = instantiate(config.model)
@@ -134,8 +137,9 @@ def build(config: DictConfig) -> LitVAE:
     """
     refuse_unused(config)
     scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
+    objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
     stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
-    return LitVAE(build_model(config), instantiate(config.objective), instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
+    return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
 
 
 def refuse_unused(config: DictConfig) -> None:
@@ -155,6 +159,9 @@ def refuse_unused(config: DictConfig) -> None:
     for dial in DIALS:
         if raw.get(dial) and dial not in used:
             raise ValueError(f"{dial}={raw[dial].get('_target_')} is not used by model={raw['model'].get('_target_')}: remove it")
+    for option in ("num_classes", "missing"):
+        if raw.get(option) and option not in used:
+            raise ValueError(f"{option}={raw[option]} is not used by model={raw['model'].get('_target_')}: remove it, or set model=vae")
     known = inspect.signature(DataModule).parameters
     referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
     unknown = raw["data"].keys() - known - referred - {"_target_", "name"}
@@ -164,13 +171,30 @@ def refuse_unused(config: DictConfig) -> None:
         raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
 
 
+def start_from(model: Model, run: str) -> None:
+    """Gives a model the weights of a trained one; a prior of another kind stays what it is.
+
+    Raises:
+        ValueError: if another part is not the same.
+    """
+    path = find_checkpoint(run)
+    stored = {key.removeprefix("model."): value for key, value in read_checkpoint(path)["state_dict"].items() if key.startswith("model.")}
+    for name, part in model.named_children():
+        own = part.state_dict(prefix=f"{name}.")
+        found = {key: value for key, value in stored.items() if key.startswith(f"{name}.")}
+        if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in found.items()}:
+            part.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
+        elif name != "prior":
+            raise ValueError(f"pretrained={run}: the {name} of that run has other weights than this model's; choose the dials that it had")
+
+
 # From a run folder back to objects.
 
 
 class Run(NamedTuple):
     """What a run folder holds."""
 
-    model: VAE
+    model: Model
     datamodule: DataModule
     config: DictConfig
     folder: Path
@@ -263,7 +287,7 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     return Run(model.eval(), build_data(config), config, folder, path)
 
 
-def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> VAE:
+def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
     """The trained model of a run folder or checkpoint file; see `open_run`."""
     return open_run(run, checkpoint, trust=trust).model
 
@@ -331,6 +355,12 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     prepare()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
+    if checkpoint is None and config.get("pretrained"):
+        start_from(lit.model, config.pretrained)
+    if isinstance(lit.objective, PriorFit):
+        if not config.get("pretrained"):
+            raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
+        lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -458,7 +488,7 @@ def finish(
     return val["elbo"]
 
 
-def evaluate_on_test(model: VAE, datamodule: DataModule, device: torch.device, options: DictConfig, seed: int) -> dict[str, Any]:
+def evaluate_on_test(model: Model, datamodule: DataModule, device: torch.device, options: DictConfig, seed: int) -> dict[str, Any]:
     """`metrics.evaluate` on the test data, with noise of its own."""
     with generators.set_aside(seed):
         datamodule.setup("test")

@@ -1,21 +1,31 @@
 """The LightningModule: draw, score, log."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vaelab import generators
+from vaelab.data.transforms import to_float
 from vaelab.metrics import bound
-from vaelab.models import VAE
+from vaelab.models import Model
 from vaelab.objectives import Objective
 
 Batch = Sequence[Tensor]  # x, y
+
+
+@runtime_checkable
+class StartsFromData(Protocol):
+    """A part that starts from `num_initial` training examples, such as the pseudo-inputs of a VampPrior."""
+
+    num_initial: int
+
+    def initialise(self, x: Tensor) -> None: ...
 
 
 class LitVAE(LightningModule):
@@ -27,19 +37,19 @@ class LitVAE(LightningModule):
     Args:
         model: x, y, num_samples to `Draw`.
         objective: `Draw`, step to terms.
-        optimizer: parameters to optimizer.
+        optimizer: groups of parameters to optimizer.
         scheduler: optimizer to learning-rate scheduler, stepped after each epoch; or None.
         config: what the run was composed of, stored in its checkpoints.
     """
 
-    model: VAE
+    model: Model
     objective: Objective
 
     def __init__(
         self,
-        model: VAE,
+        model: Model,
         objective: Objective,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -49,6 +59,17 @@ class LitVAE(LightningModule):
         self._resumed: list[dict[str, Any]] | None = None
         self._evaluation = ExitStack()
 
+    def on_fit_start(self) -> None:
+        """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
+        train = self.trainer.datamodule.splits["train"]  # type: ignore[attr-defined]
+        for part in self.objective.modules():
+            if isinstance(part, Objective) and part.num_examples is None:
+                part.num_examples = len(train)
+        for part in self.model.modules() if self._resumed is None else ():
+            if isinstance(part, StartsFromData) and part.num_initial:
+                x, _ = train[torch.arange(part.num_initial) % len(train)]
+                part.initialise(to_float(x).to(self.device))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective of one batch, logged every trainer.log_every_n_steps steps.
 
@@ -56,7 +77,7 @@ class LitVAE(LightningModule):
             ValueError: if the loss is not a finite number, with the step and the terms.
         """
         x, y = batch
-        terms = self.objective(self.model(x, y, num_samples=self.objective.num_samples), self.global_step)
+        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
         logging = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
@@ -99,7 +120,8 @@ class LitVAE(LightningModule):
         self._evaluation.close()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        # what the objective owns, such as a discriminator, is a group with options of its own
+        optimizer = self.optimizer([{"params": list(self.model.parameters())}, *self.objective.parameter_groups()])
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "epoch"}}

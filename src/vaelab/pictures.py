@@ -14,7 +14,8 @@ from matplotlib import pyplot as plt
 
 def black_and_white(x: Float[Tensor, "b ..."]) -> tuple[float, float]:
     """The values to show as black and as white: 0 and 1 for images, the extremes for data that leave [0, 1]."""
-    low, high = float(x.min()), float(x.max())
+    seen = x[~x.isnan()]
+    low, high = float(seen.min()), float(seen.max())
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
@@ -25,6 +26,7 @@ def tile(
 
     Channels that are neither grey nor colour are averaged; vectors become strips.
     """
+    images = images.nan_to_num(sum(levels) / 2)  # what is missing is grey
     images = (images - levels[0]) / (levels[1] - levels[0])
     if images.ndim == 3:
         images = images[:, :, None, None].expand(-1, -1, 1, max(images.shape[2] // 8, 1), -1)

@@ -5,49 +5,50 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import Normal
 
-from vaelab.models.vae import VAE
+from vaelab.distributions import centre
+from vaelab.models import Model
 
 
 @torch.no_grad()
 def interpolate(
-    model: VAE,
+    model: Model,
     x_from: Float[Tensor, "b ..."],
     x_to: Float[Tensor, "b ..."],
     steps: int = 8,
     y: Shaped[Tensor, "b ..."] | None = None,
 ) -> Float[Tensor, "b steps ..."]:
-    """Straight lines between the posterior means of pairs of examples."""
-    start, end = model.encode(x_from, y).mean, model.encode(x_to, y).mean
+    """Straight lines between the posterior centres of pairs of examples."""
+    start, end = centre(model.encode(x_from, y)), centre(model.encode(x_to, y))
     return torch.stack([model.decode(torch.lerp(start, end, float(t)), y).mean for t in torch.linspace(0, 1, steps)], dim=1)
 
 
 @torch.no_grad()
-def by_rate(model: VAE, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Int[Tensor, "d"]:
-    """The dimensions of z, flattened, by falling variance of their posterior mean over x: those that carry most come first."""
-    return model.encode(x, y).mean.flatten(1).var(0, correction=0).argsort(descending=True)
+def by_rate(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Int[Tensor, "d"]:
+    """The dimensions of z, flattened, by falling variance of the posterior centre over x: those that carry most come first."""
+    return centre(model.encode(x, y)).flatten(1).var(0, correction=0).argsort(descending=True)
 
 
 @torch.no_grad()
 def traverse(
-    model: VAE,
+    model: Model,
     x: Float[Tensor, "1 ..."],
     dims: Int[Tensor, "d"],
     steps: int = 9,
     extent: float = 2.5,
     y: Shaped[Tensor, "1 ..."] | None = None,
 ) -> Float[Tensor, "d steps ..."]:
-    """One example's posterior mean with one dimension at a time moved from -extent to extent (Higgins et al., 2017, figure 1)."""
-    mean = model.encode(x, y).mean
+    """One example's posterior centre with one dimension at a time moved from -extent to extent (Higgins et al., 2017, figure 1)."""
+    start = centre(model.encode(x, y))
     rows = []
     for dim in dims.tolist():
-        z = mean.flatten(1).repeat(steps, 1)
+        z = start.flatten(1).repeat(steps, 1)
         z[:, dim] = torch.linspace(-extent, extent, steps).to(z)
-        rows.append(model.decode(z.reshape(steps, *mean.shape[1:]), None if y is None else y.expand(steps, *y.shape[1:])).mean)
+        rows.append(model.decode(z.reshape(steps, *start.shape[1:]), None if y is None else y.expand(steps, *y.shape[1:])).mean)
     return torch.stack(rows)
 
 
 @torch.no_grad()
-def manifold(model: VAE, side: int = 20, y: Shaped[Tensor, "1 ..."] | None = None) -> Float[Tensor, "side side ..."]:
+def manifold(model: Model, side: int = 20, y: Shaped[Tensor, "1 ..."] | None = None) -> Float[Tensor, "side side ..."]:
     """The images of a grid of equal probability under p(z) = N(0, I) of two dimensions (Kingma & Welling, 2014, figure 4).
 
     Raises:

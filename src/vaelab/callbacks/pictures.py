@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vaelab import generators
 from vaelab.applications import by_rate, traverse
 from vaelab.data import DataModule
+from vaelab.distributions import centre, is_euclidean
 from vaelab.lit import LitVAE
 from vaelab.pictures import black_and_white, tile
 
@@ -66,8 +67,9 @@ class Pictures(Callback):
             grids = {
                 "reconstructions": torch.stack([x, model.reconstruct(x, y)]),
                 "samples": model.sample(count, self._labels(y, count), mean=True).unflatten(0, (-1, self.num_images)),
-                "traversals": traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1]),
             }
+            if is_euclidean(model.encode(x, y)):
+                grids["traversals"] = traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1])
         for name, grid in grids.items():
             writer.add_image(name, tile(grid, black_and_white(x)), trainer.global_step)
 
@@ -80,7 +82,7 @@ class Pictures(Callback):
         assert isinstance(pl_module, LitVAE)
         pl_module.eval()
         with generators.set_aside(seed=0), torch.no_grad():
-            means = torch.cat([pl_module.model.encode(a, b).mean for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
+            means = torch.cat([centre(pl_module.model.encode(a, b)) for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
         if means.shape[1] < 3:  # the projector's axes are three
             means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
         names = getattr(data(trainer).splits["val"].dataset, "y_names", ())
@@ -105,7 +107,7 @@ def thumbnails(x: Tensor) -> Tensor | None:
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         return None
     side = min(max(x.shape[2:]), 32)  # the sprite's images are square
-    return torch.nn.functional.interpolate(x.clamp(0, 1), size=(side, side))
+    return torch.nn.functional.interpolate(x.nan_to_num(0.5).clamp(0, 1), size=(side, side))
 
 
 def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:

@@ -5,17 +5,22 @@ from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
 from vaelab.data.synthetic import Rendered, circles, shapes
-from vaelab.data.transforms import Binarize
+from vaelab.data.transforms import Binarize, Chain, Dequantize, Missing
+from vaelab.data.views import hide_labels
 
 __all__ = [
     "Binarize",
+    "Chain",
     "DataModule",
+    "Dequantize",
     "InMemory",
+    "Missing",
     "Rendered",
     "circles",
     "fashion_mnist",
     "folder",
     "freyfaces",
+    "hide_labels",
     "kmnist",
     "mnist",
     "shapes",

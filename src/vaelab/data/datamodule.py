@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.transforms import to_float
+from vaelab.data.views import hide_labels
 
 Transform = Callable[..., Tensor]  # transform(x, generator=None)
 
@@ -94,6 +95,7 @@ class DataModule(LightningDataModule):
         static_seed: makes the transform of training data a fixed one as well.
         num_workers: processes that load batches; 0 is fastest for data in memory.
         device_resident: keep data that are in memory on the accelerator.
+        num_labelled: how many of the training examples keep their label, chosen by `split_seed`; y is -1 for the others. None: all.
     """
 
     def __init__(
@@ -109,13 +111,17 @@ class DataModule(LightningDataModule):
         static_seed: int | None = None,
         num_workers: int = 0,
         device_resident: bool = False,
+        num_labelled: int | None = None,
     ) -> None:
         super().__init__()
+        if getattr(transform, "once", False) and static_seed is None:
+            raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be at least 1")
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
+        self.num_labelled = num_labelled
         self.splits: dict[str, Split] = {}
 
     def setup(self, stage: str) -> None:
@@ -138,6 +144,8 @@ class DataModule(LightningDataModule):
                 val, order = train, torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
                 val_indices, train_indices = order[:size], order[size:]
             static = self.static_seed is not None
+            if self.num_labelled is not None:
+                train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
             self.splits["train"] = Split(train, train_indices, self.transform if static else None, self.static_seed or 0)
             self.splits["val"] = Split(val, val_indices, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:

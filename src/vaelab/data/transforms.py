@@ -1,5 +1,7 @@
 """What happens to a batch of x in [0, 1] before a model sees it."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -20,3 +22,50 @@ class Binarize:
 
     def __call__(self, x: Float[Tensor, "b ..."], generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
         return torch.bernoulli(x, generator=generator)
+
+
+class Dequantize:
+    """x = (255 x + u) / 256 with u ~ U(0, 1): 8-bit pixels in {0, 1/255, ..., 1} become real numbers in (0, 1), all of it in use.
+
+    The mean of log p(x) over u, less 8 log 2 nats for each pixel, is a lower bound of the log-probability of the 8-bit pixels (Uria et
+    al., 2013, https://arxiv.org/abs/1306.0186; Theis et al., 2016, https://arxiv.org/abs/1511.01844).
+    """
+
+    def __call__(self, x: Float[Tensor, "b ..."], generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
+        u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        eps = torch.finfo(x.dtype).eps
+        return ((255 * x + u) / 256).clamp(eps, 1 - eps)  # u may be 0, and 255 + u may round to 256
+
+
+class Missing:
+    """Hides each value of x with probability `share`, completely at random: NaN stands for what is missing.
+
+    Which values are missing belongs to the data, so it is drawn once for each example: `DataModule` asks for a `static_seed`.
+    The model is told with `missing=true`.
+
+    Raises:
+        ValueError: if share does not lie in [0, 1).
+    """
+
+    once = True
+
+    def __init__(self, share: float = 0.5) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"share={share} of the values cannot be missing: it must lie in [0, 1)")
+        self.share = share
+
+    def __call__(self, x: Float[Tensor, "b ..."], generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
+        return x.masked_fill(torch.rand(x.shape, generator=generator, device=x.device) < self.share, torch.nan)
+
+
+class Chain:
+    """One transform after another."""
+
+    def __init__(self, transforms: Sequence[Callable[..., Tensor]]) -> None:
+        self.transforms = tuple(transforms)
+        self.once = any(getattr(transform, "once", False) for transform in transforms)
+
+    def __call__(self, x: Float[Tensor, "b ..."], generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
+        for transform in self.transforms:
+            x = transform(x, generator=generator)
+        return x

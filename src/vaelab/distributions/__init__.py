@@ -1,5 +1,28 @@
 """What torch.distributions lacks."""
 
-from vaelab.distributions.ops import log_mean_exp, rsample_and_log_prob
+from vaelab.distributions.beta import Beta
+from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
+from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.grid_categorical import GridCategorical
+from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
+from vaelab.distributions.ops import centre, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
+from vaelab.distributions.supports import Grid, open_unit_interval
 
-__all__ = ["log_mean_exp", "rsample_and_log_prob"]
+__all__ = [
+    "Beta",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Grid",
+    "GridCategorical",
+    "MixtureOfLogistics",
+    "NegativeBinomial",
+    "Poisson",
+    "centre",
+    "detach",
+    "is_discrete",
+    "is_euclidean",
+    "log_mean_exp",
+    "open_unit_interval",
+    "rsample_and_log_prob",
+    "space_of",
+]

@@ -4,7 +4,7 @@ import math
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, constraints
 
 
 def log_mean_exp(x: Float[Tensor, "k ..."], dim: int = 0) -> Float[Tensor, "..."]:
@@ -23,3 +23,52 @@ def rsample_and_log_prob(q: Distribution, num_samples: int) -> tuple[Float[Tenso
         return along_the_sample((num_samples,))
     z = q.rsample((num_samples,)) if q.has_rsample else q.sample((num_samples,))
     return z, q.log_prob(z)
+
+
+def centre(q: Distribution) -> Float[Tensor, "..."]:
+    """A point in the middle of q, without noise: its mode; of a flow, whose mode has no closed form, the image of its base's."""
+    centre_of_flow = getattr(q, "centre", None)
+    return q.mode if centre_of_flow is None else centre_of_flow
+
+
+def detach(q: Distribution) -> Distribution:
+    """q with its parameters as constants: log q(z) then depends on z alone (Roeder et al., 2017, https://arxiv.org/abs/1703.09194).
+
+    Raises:
+        ValueError: if q has no density that can be asked for at any z, as a flow without an inverse.
+    """
+    if isinstance(q, Independent):
+        return Independent(detach(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+    names = [name for name in q.arg_constraints if name in q.__dict__]  # a lazy parameter (probs of logits) is not one to copy
+    if hasattr(q, "rsample_and_log_prob") or not names:
+        raise ValueError(f"{type(q).__name__} has no density with detached parameters: use objective=iwae, or posterior=gaussian")
+    return type(q)(**{name: getattr(q, name).detach() for name in names}, validate_args=False)
+
+
+def is_discrete(distribution: Distribution) -> bool:
+    """Whether its log_prob is that of a probability and not of a density."""
+    support = support_of(distribution)
+    return support is not None and support.is_discrete
+
+
+def support_of(distribution: Distribution) -> constraints.Constraint | None:
+    """Its support, or None if it does not tell."""
+    try:
+        return distribution.support
+    except NotImplementedError:  # of a flow: all of R^D
+        return None
+
+
+def is_euclidean(distribution: Distribution) -> bool:
+    """Whether every point of R^D is in its support, so that lines and axes mean something there."""
+    return space_of(distribution) == "vectors of real numbers"
+
+
+def space_of(distribution: Distribution) -> str:
+    """In words, what its values are."""
+    support = support_of(distribution)
+    while hasattr(support, "base_constraint"):  # of independent events, and of mixtures
+        support = support.base_constraint
+    if support is None or support is constraints.real:
+        return "vectors of real numbers"
+    return {"_OneHot": "one-hot codes", "_Simplex": "relaxed codes"}.get(type(support).__name__, str(support))

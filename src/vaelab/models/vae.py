@@ -7,8 +7,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.distributions import rsample_and_log_prob
-from vaelab.draw import Draw, Latent
+from vaelab.distributions import centre, rsample_and_log_prob
+from vaelab.draw import Draw, Latent, split_missing
 from vaelab.metrics.likelihood import importance_weighted
 
 
@@ -20,26 +20,31 @@ class VAE(nn.Module):
         likelihood: module (z, y) -> p(x | z).
         prior: module (y) -> p(z), or a partial that makes one from `posterior` (a VampPrior is made of q).
         num_classes: 0, or the number of classes of a conditional VAE (Sohn et al., 2015); y reaches the parts only then.
+        missing: whether NaN in x is a missing value: the posterior sees zero in its place, and the likelihood does not score it
+            (Mattei & Frellsen, 2019, https://arxiv.org/abs/1812.02633).
     """
 
-    def __init__(self, posterior: nn.Module, likelihood: nn.Module, prior: nn.Module | partial, num_classes: int = 0) -> None:
+    def __init__(
+        self, posterior: nn.Module, likelihood: nn.Module, prior: nn.Module | partial, num_classes: int = 0, missing: bool = False
+    ) -> None:
         super().__init__()
-        self.posterior, self.likelihood, self.num_classes = posterior, likelihood, num_classes
+        self.posterior, self.likelihood, self.num_classes, self.missing = posterior, likelihood, num_classes, missing
         self.prior = prior(posterior=posterior) if isinstance(prior, partial) else prior
 
     def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:
         """K = num_samples samples of z for each of B examples, and everything they are scored with."""
-        given_y = self._given(y)
+        given_y, (x, observed) = self._given(y), split_missing(x) if self.missing else (x, None)
         q = self.posterior(x, given_y)
         z, log_q = rsample_and_log_prob(q, num_samples)
         p = self.prior(given_y)
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
         latent = Latent(z=z, q=q, p=p, log_q=log_q)
-        return Draw(x=x, y=y, p_x=self.likelihood(z, given_y), latents=(latent,))
+        return Draw(x=x, y=y, p_x=self.likelihood(z, given_y), latents=(latent,), observed=observed)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
+        x = split_missing(x)[0] if self.missing else x
         return self.posterior(x, self._given(y))
 
     def decode(self, z: Float[Tensor, "..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
@@ -63,8 +68,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
-        """E[x | z] at the mean of q(z | x), (B, *x_shape)."""
-        return self.decode(self.encode(x, y).mean, y).mean
+        """E[x | z] at the centre of q(z | x), (B, *x_shape)."""
+        return self.decode(centre(self.encode(x, y)), y).mean
 
     def log_likelihood(
         self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int = 50

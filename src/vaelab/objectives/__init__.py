@@ -1,6 +1,32 @@
 """From a `Draw` to a loss and its named terms."""
 
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, Sum
 from vaelab.objectives.elbo import ELBO
+from vaelab.objectives.geco import GECO
+from vaelab.objectives.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE, STL, VIMCO, DReG, Renyi
+from vaelab.objectives.mmd import MMD
+from vaelab.objectives.moments import DIP
+from vaelab.objectives.prior_fit import PriorFit
+from vaelab.objectives.semi_supervised import M2
+from vaelab.objectives.total_correlation import BetaTC, FactorTC
 
-__all__ = ["ELBO", "Objective"]
+__all__ = [
+    "CIWAE",
+    "DIP",
+    "ELBO",
+    "GECO",
+    "IWAE",
+    "M2",
+    "MIWAE",
+    "MMD",
+    "PIWAE",
+    "STL",
+    "VIMCO",
+    "BetaTC",
+    "DReG",
+    "FactorTC",
+    "Objective",
+    "PriorFit",
+    "Renyi",
+    "Sum",
+]

@@ -1,17 +1,87 @@
-"""What an objective is."""
+"""What an objective is, and how objectives add up."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from vaelab.draw import Draw
+from vaelab.schedules import Schedule, at
 
 
 class Objective(nn.Module, ABC):
     """A function of a `Draw` that training minimises. Parameters that it owns are trained along."""
 
     num_samples: int = 1  # how many samples of z the draw must have
+    num_examples: int | None = None  # of the training data; the trainer counts them
+    reparameterised: bool = True  # whether the gradient for q comes through the samples, and not from a score function
 
     @abstractmethod
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         """The loss under "loss", and terms worth logging: scalars, in nats per example."""
+
+    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        """The draw of a model that this objective looks at.
+
+        Raises:
+            ValueError: if the gradient of its expectation would miss a part, because samples of q are not reparameterised.
+        """
+        draw = model(x, y, num_samples=self.num_samples)
+        for latent in draw.latents if self.reparameterised else ():
+            if latent.log_q.requires_grad and not latent.z.requires_grad:
+                raise ValueError(
+                    "samples of this posterior are not reparameterised, so the gradient would miss how q chooses them: set objective=vimco,"
+                    " or posterior=gumbel or posterior=straight_through (for model=m2, objective=m2)"
+                )
+        return draw
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Own parameters, with options of their own for the optimizer."""
+        own = list(self.parameters())
+        return [{"params": own}] if own else []
+
+
+class Sum(Objective):
+    """loss = sum_i w_i loss_i: a bound plus penalties.
+
+    Args:
+        weights: of some parts by their names, numbers or schedules; the others weigh 1.
+        parts: objectives by name. The first decides how the model is drawn.
+
+    Raises:
+        ValueError: if there is no part, or a weight is of none.
+    """
+
+    def __init__(self, weights: Mapping[str, float | Schedule] | None = None, **parts: Objective) -> None:
+        super().__init__()
+        self.weights = dict(weights or {})
+        if not parts or self.weights.keys() - parts.keys():
+            raise ValueError(f"the weights are of {', '.join(self.weights) or 'nothing'}, but the parts are {', '.join(parts) or 'none'}")
+        self.num_samples = max(part.num_samples for part in parts.values())
+        for name, part in parts.items():
+            part.num_samples = self.num_samples  # they share one draw
+            self.add_module(name, part)
+
+    def parts(self) -> Iterator[tuple[str, Objective]]:
+        """The objectives by name, in order."""
+        for name, part in self.named_children():
+            assert isinstance(part, Objective)
+            yield name, part
+
+    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        _, first = next(self.parts())
+        return first.draw(model, x, y)
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        losses = []
+        for name, part in self.parts():
+            own = part(draw, step)
+            losses.append(at(self.weights.get(name, 1.0), step) * own.pop("loss"))
+            terms |= {f"{name}_{term}" if term in terms else term: value for term, value in own.items()}
+        return {"loss": sum(losses[1:], losses[0]), **terms}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for _, part in self.parts() for group in part.parameter_groups()]

@@ -28,6 +28,8 @@ class ELBO(Objective):
             https://arxiv.org/abs/1804.03599, where beta is called gamma).
         free_bits: lambda, in nats: a dimension of z whose rate, averaged over the minibatch, is below it is not pressed further
             (Kingma et al., 2016, https://arxiv.org/abs/1606.04934).
+        free_bits_of: what has free bits: each "dimension", or each "latent" variable as a whole (each layer of a hierarchy), which any
+            posterior and prior allow.
 
     Raises:
         ValueError: if the KL estimator is unknown, a number is out of range, or capacity and free bits are both set.
@@ -40,8 +42,11 @@ class ELBO(Objective):
         num_samples: int = 1,
         capacity: float | Schedule | None = None,
         free_bits: float = 0.0,
+        free_bits_of: str = "dimension",
     ) -> None:
         super().__init__()
+        if free_bits_of not in ("dimension", "latent"):
+            raise ValueError(f"objective.free_bits_of={free_bits_of} is unknown: choose dimension or latent")
         if kl not in ("analytic", *ESTIMATORS):
             raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
         if not callable(beta) and not isinstance(beta, int | float):
@@ -59,6 +64,7 @@ class ELBO(Objective):
                 f"objective.capacity={capacity} and objective.free_bits={free_bits} both set a target for the rate: choose one"
             )
         self.beta, self.kl, self.num_samples, self.capacity, self.free_bits = beta, kl, num_samples, capacity, free_bits
+        self.free_bits_of = free_bits_of
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         distortion = -draw.log_px.mean()
@@ -77,4 +83,5 @@ class ELBO(Objective):
         return {"loss": distortion + beta * penalty, **terms}
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
-        return kl_per_dimension(latent, self.kl).mean((0, 1)).clamp(min=self.free_bits).sum()
+        rates = kl(latent, self.kl) if self.free_bits_of == "latent" else kl_per_dimension(latent, self.kl)
+        return rates.mean((0, 1)).clamp(min=self.free_bits).sum()

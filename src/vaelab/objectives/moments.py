@@ -1,0 +1,48 @@
+"""DIP-VAE (Kumar et al., 2018, https://arxiv.org/abs/1711.00848): the covariance of the aggregate posterior is pressed towards I."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaelab.divergences import is_product
+from vaelab.draw import Draw
+from vaelab.objectives.base import Objective
+
+
+class DIP(Objective):
+    """loss = lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2, to be added to a bound with `Sum`.
+
+    Args:
+        covariance: "i": C = Cov_x(mu(x)), of the posterior means; "ii": C = Cov_x(mu(x)) + E_x diag sigma(x)^2, which is that of z.
+        lambda_od: weight of the entries off the diagonal.
+        lambda_d: weight of the diagonal.
+
+    Raises:
+        ValueError: if q has no mean, or for "ii" no variances, in closed form.
+    """
+
+    def __init__(self, covariance: str = "i", lambda_od: float = 10.0, lambda_d: float = 100.0) -> None:
+        super().__init__()
+        if covariance not in ("i", "ii"):
+            raise ValueError(f"objective.covariance={covariance} is unknown: choose i or ii")
+        self.covariance, self.lambda_od, self.lambda_d = covariance, lambda_od, lambda_d
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        q = draw.latent.q
+        if not is_product(q):
+            raise ValueError(f"DIP needs a posterior whose dimensions are independent, not {type(q).__name__}: use posterior=gaussian")
+        deviation = self.covariance_of(q) - torch.eye(q.event_shape.numel()).to(q.mean)
+        diagonal = deviation.diagonal().square().sum()
+        off_diagonal = deviation.square().sum() - diagonal
+        return {
+            "loss": self.lambda_od * off_diagonal + self.lambda_d * diagonal,
+            "dip_off_diagonal": off_diagonal.detach(),
+            "dip_diagonal": diagonal.detach(),
+        }
+
+    def covariance_of(self, q: Distribution) -> Float[Tensor, "d d"]:
+        """C, over the batch."""
+        covariance = q.mean.flatten(1).T.cov(correction=0)
+        covariance = covariance.reshape(q.event_shape.numel(), -1)  # of one dimension, torch gives a scalar
+        return covariance + q.variance.flatten(1).mean(0).diag() if self.covariance == "ii" else covariance

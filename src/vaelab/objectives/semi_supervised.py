@@ -1,0 +1,57 @@
+"""The objective of the semi-supervised model M2 (Kingma et al., 2014, https://arxiv.org/abs/1406.5298, eq. 6-9)."""
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from vaelab.divergences import kl
+from vaelab.draw import Draw
+from vaelab.objectives.base import Objective
+
+
+class M2(Objective):
+    """loss = mean of L(x, y) where y was observed and of U(x) where not (y = -1), plus alpha E[-log q(y | x)] over the observed.
+
+    With L(x, y) = D + R_z - log p(y), minus the ELBO of log p(x, y), U(x) = sum_y q(y | x) (L(x, y) + log q(y | x)) is minus that of
+    log p(x): the sum over y is exact.
+
+    Args:
+        alpha: weight of the classifier's cross-entropy. The paper's 0.1 N, for a loss summed over N examples, is 0.1 here.
+        kl: of z, as in `ELBO`.
+
+    Raises:
+        ValueError: if the model does not enumerate labels, or no y is given.
+    """
+
+    def __init__(self, alpha: float = 0.1, kl: str = "analytic") -> None:
+        super().__init__()
+        self.alpha, self.kl = alpha, kl
+
+    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        enumerate_labels = getattr(model, "enumerate", None)
+        if enumerate_labels is None:
+            raise ValueError("objective=m2 sums over the labels of a semi-supervised model: set model=m2 num_classes=<how many>")
+        return enumerate_labels(x, y)
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        label, z = draw.latents
+        if draw.y is None or draw.y.ndim != 1:
+            raise ValueError("objective=m2 needs one label y for each example, -1 where it was not observed")
+        bound = draw.log_px - kl(z, self.kl) + label.log_p  # (C, B): the ELBO of log p(x, y), for each y
+        q = label.log_q.exp()
+        unlabelled = (q * (bound - label.log_q)).sum(0)
+        observed, y = draw.y >= 0, draw.y.clamp(min=0).long()[None]
+        labelled = bound.gather(0, y)[0]
+        count = observed.sum().clamp(min=1)
+        cross_entropy = -(label.log_q.gather(0, y)[0] * observed).sum() / count
+        elbo = unlabelled.detach().mean()
+        distortion = -(q * draw.log_px).detach().sum(0).mean()
+        correct = (label.log_q.argmax(0) == draw.y) & observed
+        return {
+            "loss": -torch.where(observed, labelled, unlabelled).mean() + self.alpha * cross_entropy,
+            "elbo": elbo,
+            "distortion": distortion,
+            "rate": -elbo - distortion,
+            "cross_entropy": cross_entropy.detach(),
+            "accuracy": correct.sum() / count,
+        }

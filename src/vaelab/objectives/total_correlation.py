@@ -1,0 +1,125 @@
+"""The total correlation of the aggregate posterior q(z) = E_x q(z | x), penalised.
+
+The rate splits (Hoffman & Johnson, 2016; Chen et al., 2018, https://arxiv.org/abs/1802.04942):
+
+    E_x KL(q(z | x) || p(z)) = I(x; z) + KL(q(z) || prod_d q(z_d)) + KL(prod_d q(z_d) || p(z))
+                             = mutual information + total correlation + dimension-wise KL
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent
+from torch.func import functional_call
+from torch.nn.functional import softplus
+
+from vaelab.divergences import is_product
+from vaelab.draw import Draw
+from vaelab.objectives.base import Objective
+
+
+class BetaTC(Objective):
+    """loss = D + alpha I(x; z) + beta TC + gamma KL_dim (Chen et al., 2018); with all three 1, the ELBO.
+
+    log q(z) is estimated from the minibatch as log sum_j W_ij q(z_i | x_j). Whatever the weights, the three terms add up to the Monte-Carlo
+    KL of the same samples.
+
+    Args:
+        alpha, beta, gamma: the weights of the three terms.
+        estimator: "mss", minibatch-stratified: every row of W sums to 1, so that independent dimensions have TC = 0; "mws",
+            minibatch-weighted: W_ij = 1 / (N M), which shifts the terms but not their gradient.
+        num_examples: N, the size of the training data; None: the trainer counts it.
+
+    Raises:
+        ValueError: if q or p does not factorise over the dimensions of z, a batch has one example, or N is not known.
+    """
+
+    def __init__(
+        self, alpha: float = 1.0, beta: float = 6.0, gamma: float = 1.0, estimator: str = "mss", num_examples: int | None = None
+    ) -> None:
+        super().__init__()
+        if estimator not in ("mss", "mws"):
+            raise ValueError(f"objective.estimator={estimator} is unknown: choose mss or mws")
+        self.alpha, self.beta, self.gamma, self.estimator, self.num_examples = alpha, beta, gamma, estimator, num_examples
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        latent = draw.latent
+        if not (isinstance(latent.q, Independent) and is_product(latent.q) and is_product(latent.p)):
+            raise ValueError(
+                f"the total correlation needs q and p that factorise over the dimensions of z, but they are {type(latent.q).__name__} and"
+                f" {type(latent.p).__name__}: use posterior=gaussian prior=standard_normal, or objective=factor_tc"
+            )
+        if self.num_examples is None:
+            raise ValueError("beta_tc needs the size of the training data: set objective.num_examples")
+        log_q_ij = latent.q.base_dist.log_prob(latent.z[:, :, None]).flatten(3)  # (K, B, B, D): log q(z_i,d | x_j)
+        log_weights = self.log_weights(log_q_ij.shape[1], self.num_examples).to(log_q_ij)
+        log_q = (log_weights + log_q_ij.sum(3)).logsumexp(2)
+        log_q_dims = (log_weights[:, :, None] + log_q_ij).logsumexp(2).sum(2)
+        mi, tc, dims = (latent.log_q - log_q).mean(), (log_q - log_q_dims).mean(), (log_q_dims - latent.log_p).mean()
+        distortion = -draw.log_px.mean()
+        rate = (mi + tc + dims).detach()
+        return {
+            "loss": distortion + self.alpha * mi + self.beta * tc + self.gamma * dims,
+            "elbo": -(distortion.detach() + rate),
+            "distortion": distortion.detach(),
+            "rate": rate,
+            "mutual_information": mi.detach(),
+            "total_correlation": tc.detach(),
+            "dimension_wise_kl": dims.detach(),
+        }
+
+    def log_weights(self, batch_size: int, num_examples: int) -> Float[Tensor, "b b"]:
+        """log W. Row i of the stratified weights: 1 / N for x_i itself, (N - M) / (N M) for one other, 1 / M for the rest; M = B - 1."""
+        if self.estimator == "mws":
+            return torch.full((batch_size, batch_size), -math.log(num_examples * batch_size))
+        others = batch_size - 1
+        if not 1 <= others < num_examples:
+            raise ValueError(f"the stratified estimator needs batches of 2 to N = {num_examples} examples, but one has {batch_size}")
+        weights = torch.full((batch_size, batch_size), 1 / others)
+        weights.fill_diagonal_(1 / num_examples)
+        rows = torch.arange(batch_size)
+        weights[rows, (rows + 1) % batch_size] = (num_examples - others) / (num_examples * others)
+        return weights.log()
+
+
+class FactorTC(Objective):
+    """loss = E[log D(z) / (1 - D(z))]: the total correlation, by a discriminator D of q(z) and prod_d q(z_d) (Kim & Mnih, 2018).
+
+    https://arxiv.org/abs/1802.05983. To be added to a bound with `Sum`. D is trained by the same backward pass: the two players see each
+    other as constants. Samples of prod_d q(z_d) are those of q(z) with each dimension permuted over the batch.
+
+    Args:
+        z_shape: of the latent variable.
+        discriminator: a network factory; it gives the logit of D.
+        optimizer: options of D's own parameter group, for example its learning rate.
+    """
+
+    def __init__(self, z_shape: Sequence[int], discriminator: Callable[..., nn.Module], optimizer: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.discriminator = discriminator(in_shape=(math.prod(z_shape),), out_shape=(1,))
+        self.optimizer = dict(optimizer or {})
+
+    def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        z = draw.latent.z.flatten(0, 1).flatten(1)
+        frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        tc = functional_call(self.discriminator, frozen, z).mean()  # its gradient reaches z, and never D
+        z = z.detach()  # the gradient of what follows reaches D, and never z
+        shuffled = permuted(z)
+        discriminator = (softplus(-self.discriminator(z)).mean() + softplus(self.discriminator(shuffled)).mean()) / 2
+        return {
+            "loss": tc + discriminator - discriminator.detach(),
+            "total_correlation": tc.detach(),
+            "discriminator_loss": discriminator.detach(),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), **self.optimizer}]
+
+
+def permuted(z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """Each column in a random order of its own."""
+    return torch.stack([column[torch.randperm(len(z), device=z.device)] for column in z.unbind(1)], dim=1)
