@@ -1,9 +1,11 @@
 """What happens to x: to floats, to binary draws, and whose randomness that takes."""
 
+import math
+
 import pytest
 import torch
 
-from vaelab.data import Binarize, DataModule, InMemory
+from vaelab.data import Binarize, DataModule, Dequantize, InMemory
 from vaelab.data.transforms import to_float
 
 LEVELS = torch.linspace(0, 255, 64).round().to(torch.uint8).reshape(1, 8, 8)  # 64 pixels from black to white
@@ -148,3 +150,15 @@ def test_real_numbers_can_be_binarised_too():
     for split in ("train", "val", "test"):
         out = images(data, split)
         assert ((out == 0) | (out == 1)).all()
+
+
+def test_dequantized_images_keep_their_levels():
+    """256 x lies between the level and the next one, in every split; each image has a draw of its own."""
+    data = module(transform=Dequantize())
+    for split in ("train", "val", "test"):
+        x = images(data, split)
+        share = 256 * x.double() - LEVELS
+        assert ((share > -1e-4) & (share < 1 + 1e-4)).all()
+        assert ((share.mean(0) - 0.5).abs() < 5 / math.sqrt(12 * len(x))).all()
+        assert ((x > 0) & (x < 1)).all()
+        assert len(x.flatten(1).unique(dim=0)) == len(x)

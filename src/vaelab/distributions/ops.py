@@ -1,6 +1,7 @@
 """Operations on distributions and on log-probabilities."""
 
 import math
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -66,7 +67,7 @@ def is_euclidean(distribution: Distribution) -> bool:
 
 def space_of(distribution: Distribution) -> str:
     """In words, what its values are."""
-    support = support_of(distribution)
+    support: Any = support_of(distribution)
     while hasattr(support, "base_constraint"):  # of independent events, and of mixtures
         support = support.base_constraint
     if support is None or support is constraints.real:

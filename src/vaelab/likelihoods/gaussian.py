@@ -27,6 +27,8 @@ class OptimalSigmaNormal(Normal):
     Evaluation scores with the running variance: a density may not look at the datum that it scores.
     """
 
+    pooled = True  # every value that is scored counts for the scale of all
+
     def __init__(self, loc: Float[Tensor, "..."], variance: Float[Tensor, ""], min_sigma: float, momentum: float) -> None:
         super().__init__(loc, running_sigma(variance, min_sigma), validate_args=False)
         self.variance_, self.min_sigma, self.momentum, self.seen = variance, min_sigma, momentum, False

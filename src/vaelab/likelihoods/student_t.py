@@ -1,0 +1,48 @@
+"""Real-valued pixels with outliers: the Student-t VAE (Takahashi et al., 2018, https://www.ijcai.org/proceedings/2018/374)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.distributions import StudentT as TorchStudentT
+from torch.nn.functional import softplus
+
+from vaelab.conditional import NetworkFactory
+from vaelab.likelihoods.location_scale import LocationScale
+
+
+class StudentT(LocationScale):
+    """p(x | z) = prod_i t(x_i; mu_i(z), s, df), a Gaussian whose variance is itself uncertain; with many degrees of freedom, a Gaussian.
+
+    Args:
+        network, in_shape, event_shape, num_classes, scale, min_scale: see `LocationScale`.
+        df: the degrees of freedom: a number above 1, so that the mean exists; or "learned", one parameter with df = 1 + softplus.
+
+    Raises:
+        ValueError: if df is neither above 1 nor the word, or as for `LocationScale`.
+    """
+
+    raw_df: Tensor
+
+    def __init__(
+        self,
+        network: NetworkFactory,
+        in_shape: Sequence[int],
+        event_shape: Sequence[int],
+        num_classes: int = 0,
+        scale: float | str = "per_pixel",
+        min_scale: float = 1e-3,
+        df: float | str = "learned",
+    ) -> None:
+        if df != "learned" and not (isinstance(df, float | int) and 1 < df < float("inf")):
+            raise ValueError(f"likelihood.df must be a number above 1, so that the mean exists, or 'learned', but it is {df!r}")
+        super().__init__(network, in_shape, event_shape, num_classes, scale, min_scale)
+        self.df = df
+        if df == "learned":
+            self.raw_df = nn.Parameter(torch.tensor(3.0))  # df = 4: heavy tails, and a variance
+
+    def family(self, loc: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> Distribution:
+        df = 1 + softplus(self.raw_df) if self.df == "learned" else loc.new_full((), float(self.df))
+        return TorchStudentT(df, loc, scale, validate_args=False)
