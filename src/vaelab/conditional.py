@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -16,8 +16,8 @@ class Conditional(nn.Module, ABC):
     """A distribution over an event, given an input: q(z | x) if it encodes, p(x | z) if it decodes.
 
     A family is one method, `distribution(*params)`. The network is built here, as network(in_shape, out_shape), with
-    out_shape = (num_params, *event_shape). With num_classes > 0 the label y enters the network as one-hot channels (the
-    conditional VAE of Sohn et al., 2015).
+    out_shape = (num_params, *event_shape). With num_classes > 0 the label y enters the network one-hot, as further channels (the
+    conditional VAE of Sohn et al., 2015), or as further numbers of a network that flattens its input anyway.
 
     Args:
         network: a factory of networks.
@@ -36,7 +36,9 @@ class Conditional(nn.Module, ABC):
         super().__init__()
         if min(*in_shape, *event_shape, 1) < 1 or num_classes < 0:
             raise ValueError(f"sizes must be at least 1, but in_shape={in_shape}, event_shape={event_shape} and num_classes={num_classes}")
-        channels, *space = in_shape
+        # a network that flattens would see as many copies of a label as there are pixels, and drown in them
+        self.flatten = num_classes > 0 and getattr(getattr(network, "func", network), "flattens", False)
+        channels, *space = (prod(in_shape),) if self.flatten else in_shape
         self.network = network(in_shape=(channels + num_classes, *space), out_shape=(self.num_params, *event_shape))
         self.in_shape, self.event_ndim, self.num_classes = tuple(in_shape), len(event_shape), num_classes
 
@@ -66,16 +68,33 @@ class Conditional(nn.Module, ABC):
         return self.distribution(*params.reshape(*batch, *params.shape[1:]).unbind(len(batch)))
 
     def _with_label(self, given: Tensor, y: Tensor | None, batch: torch.Size) -> Tensor:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} was built with num_classes={self.num_classes}, so it needs y")
-        fits = y.shape == batch[len(batch) - y.ndim :]
-        if not fits or (given.device.type == "cpu" and not bool(((y >= 0) & (y < self.num_classes)).all())):  # a GPU would have to wait
-            raise ValueError(
-                f"{type(self).__name__} was built with num_classes={self.num_classes}, so y must hold one label in 0 ..."
-                f" {self.num_classes - 1} for each example, but it has shape {tuple(y.shape)} and values in"
-                f" [{y.min().item():g}, {y.max().item():g}]: set num_classes=0, or to the number of classes of the data"
-            )
-        code = nn.functional.one_hot(y.long().expand(batch), self.num_classes).to(given)
+        labels = check_labels(type(self).__name__, y, self.num_classes, batch)
+        code = nn.functional.one_hot(labels.expand(batch), self.num_classes).to(given)
+        given = given.flatten(len(batch)) if self.flatten else given
         space = given.shape[len(batch) + 1 :]
         code = code.reshape(*code.shape, *[1] * len(space)).expand(*code.shape, *space)
         return torch.cat([given, code], dim=len(batch))
+
+
+def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: Sequence[int] | None = None) -> Int[Tensor, "..."]:
+    """y, as whole numbers.
+
+    Args:
+        name: of who was built with num_classes.
+        y: labels.
+        num_classes: that y may name.
+        batch: the batch shape whose last dimensions y must have; None: any.
+
+    Raises:
+        ValueError: if y is missing, has another shape, or names no class.
+    """
+    if y is None:
+        raise ValueError(f"{name} was built with num_classes={num_classes}, so it needs y")
+    fits = batch is None or y.shape == tuple(batch)[len(batch) - y.ndim :]
+    if not fits or (y.device.type == "cpu" and not bool(((y >= 0) & (y < num_classes)).all())):  # a GPU would have to wait
+        raise ValueError(
+            f"{name} was built with num_classes={num_classes}, so y must hold one label in 0 ..."
+            f" {num_classes - 1} for each example, but it has shape {tuple(y.shape)} and values in"
+            f" [{y.min().item():g}, {y.max().item():g}]: set num_classes=0, or to the number of classes of the data"
+        )
+    return y.long()

@@ -13,6 +13,8 @@ class MLP(nn.Module):
     Works as an encoder and as a decoder.
     """
 
+    flattens = True  # it does not know of space
+
     def __init__(
         self,
         in_shape: Sequence[int],

@@ -1,0 +1,100 @@
+"""Autoregressive flows by zuko's masked networks; the one place that imports zuko.
+
+z'_i = f(z_i; a_i(z_<i, context)): the Jacobian is triangular. In the direction of sampling, all of z' comes in one parallel pass, which is
+the inverse autoregressive flow (Kingma et al., 2016, https://arxiv.org/abs/1606.04934), with f affine, or a monotonic spline (Durkan et
+al., 2019, https://arxiv.org/abs/1906.04032). In the direction of the density, it is the masked autoregressive flow (Papamakarios et al.,
+2017, https://arxiv.org/abs/1705.07057).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+_validate_args = Distribution._validate_args  # importing zuko turns validation off for the whole process
+import zuko  # noqa: E402
+
+Distribution.set_default_validate_args(_validate_args)
+
+
+class Autoregressive(nn.Module):
+    """num_flows inverse autoregressive maps in a row, with the order of the dimensions reversed between them.
+
+    Args:
+        features: D, of z.
+        num_flows: how many.
+        hidden: widths of each masked network.
+        num_context: how many numbers the encoder gives to all of them (the paper's h).
+        univariate: (parameters) -> zuko transform of one dimension; None: affine.
+        shapes: of its parameters.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_flows: int = 4,
+        hidden: Sequence[int] = (320,),
+        num_context: int = 64,
+        univariate: Callable[..., torch.distributions.Transform] = zuko.transforms.MonotonicAffineTransform,
+        shapes: Sequence[Sequence[int]] = ((), ()),
+    ) -> None:
+        super().__init__()
+        if num_flows < 1 or num_context < 1:
+            raise ValueError(
+                f"an autoregressive flow needs num_flows and num_context of at least 1, but they are {num_flows}, {num_context}"
+            )
+        self.num_context = num_context
+        orders = [torch.arange(features), torch.arange(features).flip(0)]
+        self.maps = nn.ModuleList(
+            zuko.flows.MaskedAutoregressiveTransform(
+                features, num_context, order=orders[i % 2], univariate=univariate, shapes=shapes, hidden_features=list(hidden)
+            )
+            for i in range(num_flows)
+        )
+        start_near_identity(self)
+
+    def forward(self, z: Float[Tensor, "*k d"], context: Float[Tensor, "*b c"]) -> tuple[Float[Tensor, "*k d"], Float[Tensor, "*k"]]:
+        total = z.new_zeros(z.shape[:-1])
+        for each in self.maps:
+            z, ladj = each(context).call_and_ladj(z)
+            total = total + ladj
+        return z, total
+
+
+class Spline(Autoregressive):
+    """The same with rational-quadratic splines on [-5, 5], the identity outside.
+
+    Args:
+        features, num_flows, hidden, num_context: as in `Autoregressive`.
+        bins: of each spline.
+    """
+
+    def __init__(self, features: int, num_flows: int = 2, hidden: Sequence[int] = (128,), num_context: int = 64, bins: int = 8) -> None:
+        shapes = ((bins,), (bins,), (bins - 1,))
+        super().__init__(features, num_flows, hidden, num_context, zuko.transforms.MonotonicRQSTransform, shapes)
+
+
+def autoregressive_density(features: int, context: int = 0, num_flows: int = 4, hidden: Sequence[int] = (128, 128)) -> nn.Module:
+    """A masked autoregressive flow over R^D that scores in one pass and samples in D; module (context) -> Distribution."""
+    flow = zuko.flows.MAF(features, context, transforms=num_flows, hidden_features=list(hidden))
+    start_near_identity(flow)
+    return flow
+
+
+def coupling_density(features: int, context: int = 0, num_flows: int = 6, hidden: Sequence[int] = (128, 128)) -> nn.Module:
+    """Affine coupling layers (Dinh et al., 2017, https://arxiv.org/abs/1605.08803): two passes in either direction."""
+    flow = zuko.flows.MAF(features, context, transforms=num_flows, passes=2, hidden_features=list(hidden))
+    start_near_identity(flow)
+    return flow
+
+
+@torch.no_grad()
+def start_near_identity(flow: nn.Module) -> None:
+    """Shrinks the last layer of each masked network: training starts from the base distribution."""
+    for part in flow.modules():
+        if isinstance(part, zuko.nn.MLP):
+            last = [layer for layer in part if isinstance(layer, nn.Linear)][-1]
+            last.weight.mul_(0.1)
+            last.bias.mul_(0.1)

@@ -1,0 +1,45 @@
+"""Planar flows (Rezende & Mohamed, 2015, https://arxiv.org/abs/1505.05770): z' = z + u tanh(w^T z + b).
+
+log |det| = log |1 + u^T w (1 - tanh^2)|. The map is invertible where w^T u >= -1, which is enforced by moving u along w (their
+appendix A.1). All parameters are functions of x.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+
+class Planar(nn.Module):
+    """num_flows planar maps in a row; each asks the encoder for u, w and b.
+
+    Args:
+        features: D, of z.
+        num_flows: how many.
+    """
+
+    def __init__(self, features: int, num_flows: int = 4) -> None:
+        super().__init__()
+        if num_flows < 1:
+            raise ValueError(f"num_flows={num_flows} must be at least 1")
+        self.features, self.num_flows = features, num_flows
+        self.num_context = num_flows * (2 * features + 1)
+
+    def forward(self, z: Float[Tensor, "*k d"], context: Float[Tensor, "*b c"]) -> tuple[Float[Tensor, "*k d"], Float[Tensor, "*k"]]:
+        total = z.new_zeros(z.shape[:-1])
+        for params in context.chunk(self.num_flows, dim=-1):
+            u, w, b = params.split([self.features, self.features, 1], dim=-1)
+            u = invertible(u, w)
+            h = torch.tanh((w * z).sum(-1, keepdim=True) + b)
+            total = total + (1 + (u * w).sum(-1) * (1 - h.square()).squeeze(-1)).log()
+            z = z + u * h
+        return z, total
+
+
+def invertible(u: Float[Tensor, "... d"], w: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    """u moved along w such that w^T u > -1; u near 0 stays there, so that training starts near the identity."""
+    product = (w * u).sum(-1, keepdim=True)
+    wanted = softplus(product + math.log(math.e - 1)) - 1  # above -1, and 0 at 0
+    return u + (wanted - product) * w / w.square().sum(-1, keepdim=True).clamp(min=1e-12)

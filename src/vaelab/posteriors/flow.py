@@ -1,0 +1,45 @@
+"""Posteriors that are normalising flows (Rezende & Mohamed, 2015, https://arxiv.org/abs/1505.05770)."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from vaelab.conditional import Conditional, NetworkFactory
+from vaelab.distributions import FlowDistribution
+
+
+class Flow(Conditional):
+    """q(z | x): z0 ~ N(mu(x), diag sigma(x)^2), z = f(z0; context(x)).
+
+    Args:
+        network, in_shape, event_shape, num_classes: see `Conditional`. The network gives mu, log sigma and the context.
+        flow: flow(features=D), one of `vaelab.flows`.
+    """
+
+    def __init__(
+        self,
+        network: NetworkFactory,
+        in_shape: Sequence[int],
+        event_shape: Sequence[int],
+        flow: Callable[..., nn.Module],
+        num_classes: int = 0,
+    ) -> None:
+        features = prod(event_shape)
+        built = flow(features=features)
+        self.num_context: int = built.num_context  # type: ignore[assignment]
+        self.num_params = 2 + -(-self.num_context // features)
+        super().__init__(network, in_shape, event_shape, num_classes)
+        self.flow = built
+
+    def distribution(self, loc: Float[Tensor, "..."], log_scale: Float[Tensor, "..."], *context: Float[Tensor, "..."]) -> FlowDistribution:
+        batch_ndim = loc.ndim - self.event_ndim
+        event_shape = loc.shape[batch_ndim:]
+        numbers = torch.stack(context, dim=batch_ndim).flatten(batch_ndim)[..., : self.num_context]
+        base = Independent(
+            Normal(loc.flatten(batch_ndim), log_scale.flatten(batch_ndim).exp(), validate_args=False), 1, validate_args=False
+        )
+        return FlowDistribution(base, lambda z0: self.flow(z0, numbers), event_shape, validate_args=False)
