@@ -9,7 +9,8 @@ With r = p(z) / q(z) and z ~ q, Schulman's estimators (http://joschu.net/blog/kl
 k3 takes the exponential of log r: its variance is infinite for Gaussians with sigma_q < sigma_p / sqrt(2), which is what posteriors
 of a standard normal prior usually are. As losses they differ: the reparameterised gradients of k1 and k3 are unbiased for that of
 the KL, and k2's is not. Where q and p both factorise over the dimensions of z, k2 and k3 are taken per dimension and then summed (for k1
-that changes nothing), which has less variance; otherwise they are taken of the joint density.
+that changes nothing), which has less variance; otherwise they are taken of the joint density. A categorical variable, one-hot over its
+classes, counts as one dimension.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from vaelab.draw import Latent
+from vaelab.draw import Latent, refuse_other_space
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_ratio: log_ratio,
@@ -46,7 +47,7 @@ def kl(latent: Latent, estimator: str = "analytic") -> Float[Tensor, "k b"]:
 
 
 def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tensor, "k b ..."]:
-    """The KL of each dimension of z, in nats; their sum is `kl`.
+    """The KL of each dimension of z, in nats; their sum is `kl`. Of N categorical variables, (K, B, N).
 
     Raises:
         ValueError: if q or p does not factorise over the dimensions of z, or as for `kl`.
@@ -58,13 +59,15 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
             " of each latent variable: set objective.free_bits_of=latent"
         )
     if estimator == "analytic":
-        return _analytic(q.base_dist, p.base_dist).expand(latent.z.shape)
+        return _analytic(q.base_dist, p.base_dist).expand(latent.log_q.shape + q.base_dist.batch_shape[len(q.batch_shape) :])
+    refuse_other_space(q, p)
     return _monte_carlo(estimator)(q.base_dist.log_prob(latent.z) - p.base_dist.log_prob(latent.z))
 
 
 def factorised(latent: Latent) -> bool:
-    """Whether q and p are both products over the dimensions of z."""
-    return is_product(latent.q) and is_product(latent.p)
+    """Whether q and p are both products over the dimensions of z, or over the same variables that z is made of."""
+    q, p = latent.q, latent.p
+    return isinstance(q, Independent) and isinstance(p, Independent) and q.base_dist.event_shape == p.base_dist.event_shape
 
 
 def is_product(distribution: Distribution) -> bool:

@@ -14,6 +14,9 @@ from vaelab.speed import accelerate
 
 FAMILIES = {
     "posterior_gaussian": posteriors.Gaussian,
+    "posterior_categorical": posteriors.Categorical,
+    "posterior_gumbel_softmax": posteriors.GumbelSoftmax,
+    "posterior_straight_through": posteriors.StraightThrough,
     "bernoulli": likelihoods.Bernoulli,
     "gaussian": partial(likelihoods.Gaussian, sigma=0.5),
     "gaussian_learned": partial(likelihoods.Gaussian, sigma="learned"),
@@ -36,7 +39,9 @@ FAMILIES = {
 # what x a family may have, where it is not any binary one
 EXAMPLES = {
     likelihoods.Beta: lambda shape: 0.1 + 0.8 * torch.rand(shape),
+    **dict.fromkeys((posteriors.Categorical, posteriors.GumbelSoftmax, posteriors.StraightThrough), lambda shape: one_hot(shape)),
 }
+OVER_CODES = {posteriors.VectorQuantized}  # which give most examples no probability: see test_discrete_latents.py
 WITHOUT_MODE = {likelihoods.Beta, likelihoods.MixtureOfLogistics}
 WITHOUT_VARIANCE = {likelihoods.DiscretizedLogistic, likelihoods.MixtureOfLogistics}
 
@@ -67,6 +72,11 @@ def build(family, given, num_classes=0):
     return family(network=given.network, in_shape=given.in_shape, event_shape=given.event_shape, num_classes=num_classes)
 
 
+def one_hot(shape):
+    """Variables of as many classes as the last dimension is long."""
+    return torch.nn.functional.one_hot(torch.randint(shape[-1], shape[:-1]), shape[-1]).float()
+
+
 def class_of(family):
     return getattr(family, "func", family)
 
@@ -77,7 +87,7 @@ def example(family, *shape):
 
 
 def test_every_family_is_tested():
-    tested = {class_of(family) for family in FAMILIES.values()}
+    tested = {class_of(family) for family in FAMILIES.values()} | OVER_CODES
     assert tested == {getattr(package, name) for package in (posteriors, likelihoods) for name in package.__all__}
 
 
@@ -185,7 +195,7 @@ def test_probabilities_stay_float32_under_bfloat16(family, given):
 def test_probabilities_stay_float32_under_autocast_from_outside(family):
     """As with trainer.precision=bf16-mixed."""
     given = GIVENS["vector_to_image"]
-    conditional = build(family, given)
+    conditional = build(family, given).eval()
     with torch.autocast("cpu", torch.bfloat16):
         p = conditional(torch.randn(3, 5, *given.in_shape))
         assert p.mean.dtype == p.log_prob(example(family, 5, *given.event_shape)).dtype == torch.float32

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vaelab import networks
-from vaelab.networks import MLP, ConvDecoder, ConvEncoder
+from vaelab.networks import MLP, ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 
 ENCODERS = {
     "mlp": partial(MLP, hidden=[8, 6]),
@@ -19,6 +19,8 @@ ENCODERS = {
     "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvEncoder, channels=[4]),
     "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+    "resnet": partial(ResNetEncoder, channels=[4, 8], num_blocks=2),
+    "resnet_one_layer": partial(ResNetEncoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
 DECODERS = {
     "mlp": partial(MLP, hidden=[8, 6]),
@@ -28,6 +30,8 @@ DECODERS = {
     "conv_batch_norm": partial(ConvDecoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvDecoder, channels=[4]),
     "conv_deep": partial(ConvDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+    "resnet": partial(ResNetDecoder, channels=[4, 8], num_blocks=2),
+    "resnet_one_layer": partial(ResNetDecoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
 IMAGES = [(c, h, w) for c in (1, 2, 3) for h, w in ((28, 28), (32, 32), (64, 64), (33, 47), (5, 3), (28, 20), (1, 1))]
 SOME_IMAGES = [(1, 28, 28), (3, 5, 3), (2, 33, 47)]
@@ -75,10 +79,40 @@ def test_decoder_shapes(decoder, image):
 @pytest.mark.parametrize("num_params", [(), (1,), (2,), (3, 2)], ids=str)
 def test_latents_may_have_any_shape(num_params, z_shape):
     image = (2, 9, 6)
-    for encoder in ENCODERS.values():
+    keep_space = (ResNetEncoder, ResNetDecoder)  # so a latent with another space is refused, see below
+    for encoder in (e for e in ENCODERS.values() if e.func not in keep_space):
         assert encoder(in_shape=image, out_shape=(*num_params, *z_shape))(torch.rand(3, *image)).shape == (3, *num_params, *z_shape)
-    for decoder in DECODERS.values():
+    for decoder in (d for d in DECODERS.values() if d.func not in keep_space):
         assert decoder(in_shape=z_shape, out_shape=(*num_params, *image))(torch.rand(3, *z_shape)).shape == (3, *num_params, *image)
+
+
+@pytest.mark.parametrize("image", [(1, 28, 28), (3, 33, 47), (2, 5, 3), (1, 1, 1)], ids=str)
+def test_residual_networks_keep_space(image, double):
+    """Latents of ceil(H / 4) x ceil(W / 4) places; a pixel reaches none that is far away, nor a place a pixel that is."""
+    _, height, width = image
+    z_shape = (5, -(-height // 4), -(-width // 4))
+    encoder = ResNetEncoder(image, (2, *z_shape), channels=[4, 8], num_blocks=1, activation=nn.Tanh)  # which hides nothing
+    decoder = ResNetDecoder(z_shape, (3, *image), channels=[4, 8], num_blocks=1, activation=nn.Tanh)
+    x, z = torch.rand(2, *image), torch.randn(2, *z_shape)
+    assert encoder(x).shape == (2, 2, *z_shape)
+    assert decoder(z).shape == (2, 3, *image)
+    for network, given in ((encoder, x), (decoder, z)):
+        other = given.clone()
+        other[..., 0, 0] += 1
+        moved = (network(other) != network(given)).flatten(0, 2).any(0)
+        assert moved[0, 0]
+        if height > 20:
+            assert not moved[-1].any()
+            assert not moved[:, -1].any()
+
+
+@pytest.mark.parametrize("z_shape", [(5, 8, 7), (5, 7, 8), (5, 1, 1)], ids=str)
+def test_residual_networks_say_which_space_fits(z_shape):
+    message = r"turns 28 x 20 pixels into 7 x 5 places, but z has . x .: set z_shape=\[5,7,5\], or another number of channels"
+    with pytest.raises(ValueError, match=message):
+        ResNetEncoder((1, 28, 20), (1, *z_shape), channels=[4, 8])
+    with pytest.raises(ValueError, match=message):
+        ResNetDecoder(z_shape, (1, 28, 20), channels=[4, 8])
 
 
 @every

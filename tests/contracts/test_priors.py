@@ -6,12 +6,20 @@ from functools import partial
 import pytest
 import torch
 
-from vaelab import priors
+from vaelab import flows, priors
 from vaelab.priors import StandardNormal
 
 PRIORS = {
     "standard_normal": StandardNormal,
+    "flow": partial(priors.Flow, flow=partial(flows.autoregressive_density, hidden=(16,))),
+    "coupling_flow": partial(priors.Flow, flow=partial(flows.coupling_density, hidden=(16,))),
 }
+DISCRETE = {
+    priors.UniformCategorical,
+    priors.RelaxedCategorical,
+    priors.UniformCodes,
+    priors.AutoregressiveCodes,
+}  # test_discrete_latents.py
 Z_SHAPES = [(4,), (2, 3, 3), ()]
 
 every_prior = pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS.keys())
@@ -19,7 +27,7 @@ every_shape = pytest.mark.parametrize("z_shape", Z_SHAPES, ids=str)
 
 
 def test_every_prior_is_tested():
-    tested = {prior.func if isinstance(prior, partial) else prior for prior in PRIORS.values()}
+    tested = {prior.func if isinstance(prior, partial) else prior for prior in PRIORS.values()} | DISCRETE
     assert tested == {getattr(priors, name) for name in priors.__all__}
 
 

@@ -1,27 +1,39 @@
 """What torch.distributions lacks."""
 
+from vaelab.distributions.autoregressive import Autoregressive
 from vaelab.distributions.beta import Beta
+from vaelab.distributions.categorical import GumbelSoftmax, OneHot, StraightThrough
+from vaelab.distributions.code import Embedded, NearestCode, nearest
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.flow import FlowDistribution
 from vaelab.distributions.grid_categorical import GridCategorical
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
 from vaelab.distributions.ops import centre, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
 from vaelab.distributions.supports import Grid, open_unit_interval
 
 __all__ = [
+    "Autoregressive",
     "Beta",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "Embedded",
+    "FlowDistribution",
     "Grid",
     "GridCategorical",
+    "GumbelSoftmax",
     "MixtureOfLogistics",
+    "NearestCode",
     "NegativeBinomial",
+    "OneHot",
     "Poisson",
+    "StraightThrough",
     "centre",
     "detach",
     "is_discrete",
     "is_euclidean",
     "log_mean_exp",
+    "nearest",
     "open_unit_interval",
     "rsample_and_log_prob",
     "space_of",

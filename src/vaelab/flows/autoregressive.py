@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
 _validate_args = Distribution._validate_args  # importing zuko turns validation off for the whole process
 import zuko  # noqa: E402
@@ -29,6 +29,9 @@ class Autoregressive(nn.Module):
         num_context: how many numbers the encoder gives to all of them (the paper's h).
         univariate: (parameters) -> zuko transform of one dimension; None: affine.
         shapes: of its parameters.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Autoregressive(nn.Module):
             )
             for i in range(num_flows)
         )
-        start_near_identity(self)
+        prepare(self)
 
     def forward(self, z: Float[Tensor, "*k d"], context: Float[Tensor, "*b c"]) -> tuple[Float[Tensor, "*k d"], Float[Tensor, "*k"]]:
         total = z.new_zeros(z.shape[:-1])
@@ -78,23 +81,48 @@ class Spline(Autoregressive):
 
 def autoregressive_density(features: int, context: int = 0, num_flows: int = 4, hidden: Sequence[int] = (128, 128)) -> nn.Module:
     """A masked autoregressive flow over R^D that scores in one pass and samples in D; module (context) -> Distribution."""
-    flow = zuko.flows.MAF(features, context, transforms=num_flows, hidden_features=list(hidden))
-    start_near_identity(flow)
-    return flow
+    return density(features, context, num_flows, hidden)
 
 
 def coupling_density(features: int, context: int = 0, num_flows: int = 6, hidden: Sequence[int] = (128, 128)) -> nn.Module:
-    """Affine coupling layers (Dinh et al., 2017, https://arxiv.org/abs/1605.08803): two passes in either direction."""
-    flow = zuko.flows.MAF(features, context, transforms=num_flows, passes=2, hidden_features=list(hidden))
-    start_near_identity(flow)
-    return flow
+    """Affine coupling layers (Dinh et al., 2017, https://arxiv.org/abs/1605.08803): scores in one pass and samples in two."""
+    return density(features, context, num_flows, hidden, passes=2)
+
+
+def density(features: int, context: int, num_flows: int, hidden: Sequence[int], passes: int | None = None) -> nn.Module:
+    """zuko's flow, with a base that does not check its numbers at each call, for which a GPU would have to wait.
+
+    Raises:
+        ValueError: if there are no maps.
+    """
+    if num_flows < 1:
+        raise ValueError(f"num_flows={num_flows} of a flow prior must be at least 1")
+    flow = zuko.flows.MAF(features, context, num_flows, passes=passes, univariate=affine, hidden_features=list(hidden))
+    flow.base = zuko.lazy.UnconditionalDistribution(diagonal_normal, torch.zeros(features), torch.ones(features), buffer=True)
+    return prepare(flow)
+
+
+def diagonal_normal(loc: Float[Tensor, "d"], scale: Float[Tensor, "d"]) -> Independent:
+    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+
+
+def affine(shift: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> torch.distributions.Transform:
+    """zuko's, in float32 also where autocast from outside gives the networks' outputs in half precision."""
+    dtype = torch.promote_types(shift.dtype, torch.float32)
+    return zuko.transforms.MonotonicAffineTransform(shift.to(dtype), scale.to(dtype))
 
 
 @torch.no_grad()
-def start_near_identity(flow: nn.Module) -> None:
-    """Shrinks the last layer of each masked network: training starts from the base distribution."""
+def prepare(flow: nn.Module) -> nn.Module:
+    """The flow near the identity, so that training starts near the base distribution, and with what it learns for its state."""
     for part in flow.modules():
-        if isinstance(part, zuko.nn.MLP):
-            last = [layer for layer in part if isinstance(layer, nn.Linear)][-1]
-            last.weight.mul_(0.1)
-            last.bias.mul_(0.1)
+        # what gives the parameters of each map, which is the identity at 0; of one dimension without a context they are not computed
+        if isinstance(part, zuko.nn.MLP | zuko.nn.MaskedMLP):
+            given: list[nn.Parameter] = list(part[-1].parameters())
+        else:
+            given = list(part) if isinstance(part, nn.ParameterList) else []
+        for parameter in given:
+            parameter.mul_(0.1)
+        for name, constant in list(part.named_buffers(recurse=False)):  # masks, orders, the base's mean and scale
+            part.register_buffer(name, constant, persistent=False)
+    return flow

@@ -1,7 +1,7 @@
 """Planar flows (Rezende & Mohamed, 2015, https://arxiv.org/abs/1505.05770): z' = z + u tanh(w^T z + b).
 
-log |det| = log |1 + u^T w (1 - tanh^2)|. The map is invertible where w^T u >= -1, which is enforced by moving u along w (their
-appendix A.1). All parameters are functions of x.
+log |det| = log |1 + u^T w (1 - tanh^2)|. The map is invertible where w^T u > -1, which is enforced by moving u along w (their
+appendix A.1). All parameters are functions of x. An encoder starts with small outputs, and u = 0 is the identity.
 """
 
 import math
@@ -18,6 +18,9 @@ class Planar(nn.Module):
     Args:
         features: D, of z.
         num_flows: how many.
+
+    Raises:
+        ValueError: if there are none.
     """
 
     def __init__(self, features: int, num_flows: int = 4) -> None:
@@ -31,15 +34,16 @@ class Planar(nn.Module):
         total = z.new_zeros(z.shape[:-1])
         for params in context.chunk(self.num_flows, dim=-1):
             u, w, b = params.split([self.features, self.features, 1], dim=-1)
-            u = invertible(u, w)
+            u, slope = invertible(u, w)
             h = torch.tanh((w * z).sum(-1, keepdim=True) + b)
-            total = total + (1 + (u * w).sum(-1) * (1 - h.square()).squeeze(-1)).log()
+            # 1 + (slope - 1) (1 - h^2), as a sum of what is positive: nothing cancels where the slope is almost 0
+            total = total + (h.square() + slope * (1 - h.square())).log().squeeze(-1)
             z = z + u * h
         return z, total
 
 
-def invertible(u: Float[Tensor, "... d"], w: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-    """u moved along w such that w^T u > -1; u near 0 stays there, so that training starts near the identity."""
+def invertible(u: Float[Tensor, "... d"], w: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Float[Tensor, "... 1"]]:
+    """u moved along w such that 1 + w^T u > 0, and that sum; u near 0 stays there."""
     product = (w * u).sum(-1, keepdim=True)
-    wanted = softplus(product + math.log(math.e - 1)) - 1  # above -1, and 0 at 0
-    return u + (wanted - product) * w / w.square().sum(-1, keepdim=True).clamp(min=1e-12)
+    slope = softplus(product + math.log(math.e - 1))  # 1 at 0
+    return u + (slope - 1 - product) * w / w.square().sum(-1, keepdim=True).clamp(min=1e-12), slope

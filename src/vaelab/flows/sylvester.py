@@ -1,7 +1,8 @@
 """Sylvester flows (van den Berg et al., 2018, https://arxiv.org/abs/1803.05649): z' = z + Q R1 tanh(R2 Q^T z + b).
 
 Q has M orthonormal columns, R1 and R2 are upper triangular, so by Sylvester's identity det = prod_i (1 + r1_ii r2_ii (1 - tanh_i^2)).
-The map is invertible where every r1_ii r2_ii > -1, which tanh on both diagonals ensures. All parameters are functions of x.
+The map is invertible where every r1_ii r2_ii > -1, which tanh on both diagonals ensures. All parameters are functions of x. An encoder
+starts with small outputs, and R1 = 0 is the identity.
 """
 
 import torch
@@ -49,7 +50,8 @@ class Sylvester(nn.Module):
             diagonal1, diagonal2 = diagonal1.tanh(), diagonal2.tanh()
             projected = (q.mT @ z[..., None]).squeeze(-1)
             h = torch.tanh((self.upper(upper2, diagonal2) @ projected[..., None]).squeeze(-1) + b)
-            total = total + (1 + diagonal1 * diagonal2 * (1 - h.square())).log().sum(-1)
+            # 1 + r1_ii r2_ii (1 - h^2), as a sum of what is positive: nothing cancels where r1_ii r2_ii is almost -1
+            total = total + (h.square() + (1 + diagonal1 * diagonal2) * (1 - h.square())).log().sum(-1)
             z = z + (q @ (self.upper(upper1, diagonal1) @ h[..., None])).squeeze(-1)
         return z, total
 
@@ -67,7 +69,9 @@ class Sylvester(nn.Module):
             return identity.flip(0) if flipped else identity
         vectors = basis.unflatten(-1, (self.num_vectors, self.features))
         if self.kind == "orthogonal":
-            return torch.linalg.qr(vectors.mT).Q
+            q, r = torch.linalg.qr(vectors.mT)
+            sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q)
+            return q * sign[..., None, :]  # Gram and Schmidt's, which is continuous in x; LAPACK's columns jump to their opposites
         q = identity
         for v in vectors.unbind(-2):
             v = v / v.norm(dim=-1, keepdim=True).clamp(min=1e-12)

@@ -1,8 +1,9 @@
 """Which random variables exist."""
 
+from vaelab.models.hierarchical import HierarchicalVAE
 from vaelab.models.semi_supervised import SemiSupervisedVAE
 from vaelab.models.vae import VAE
 
-Model = VAE | SemiSupervisedVAE
+Model = VAE | HierarchicalVAE | SemiSupervisedVAE
 
-__all__ = ["VAE", "Model", "SemiSupervisedVAE"]
+__all__ = ["VAE", "HierarchicalVAE", "Model", "SemiSupervisedVAE"]

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.distributions import Distribution, OneHotCategorical
+from torch.distributions import Distribution, Independent
 
-from vaelab.distributions import centre, rsample_and_log_prob
+from vaelab.distributions import OneHot, centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent
 from vaelab.metrics.likelihood import importance_weighted
 
@@ -59,7 +59,7 @@ class SemiSupervisedVAE(nn.Module):
         q_z = self.posterior(x.expand(len(label), *x.shape), label)
         (z,), (log_q_z,) = rsample_and_log_prob(q_z, 1)
         latents = (
-            Latent(z=code, q=q_y, p=OneHotCategorical(logits=self.class_logits, validate_args=False), log_q=log_q_y),
+            Latent(z=code, q=q_y, p=Independent(OneHot(self.class_logits, validate_args=False), 0, validate_args=False), log_q=log_q_y),
             Latent(z=z, q=q_z, p=self.prior(None), log_q=log_q_z),
         )
         return Draw(x=x, y=y, p_x=self.likelihood(z, label), latents=latents)

@@ -1,6 +1,9 @@
 """Tensors to tensors. A network knows its shapes and nothing of probability."""
 
 from vaelab.networks.conv import ConvDecoder, ConvEncoder
+from vaelab.networks.conv_ladder import ConvLadder
+from vaelab.networks.ladder import DenseLadder
 from vaelab.networks.mlp import MLP
+from vaelab.networks.resnet import ResNetDecoder, ResNetEncoder
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "ConvLadder", "DenseLadder", "ResNetDecoder", "ResNetEncoder"]

@@ -9,6 +9,7 @@ from vaelab.objectives.moments import DIP
 from vaelab.objectives.prior_fit import PriorFit
 from vaelab.objectives.semi_supervised import M2
 from vaelab.objectives.total_correlation import BetaTC, FactorTC
+from vaelab.objectives.vq import VQ
 
 __all__ = [
     "CIWAE",
@@ -22,6 +23,7 @@ __all__ = [
     "PIWAE",
     "STL",
     "VIMCO",
+    "VQ",
     "BetaTC",
     "DReG",
     "FactorTC",

@@ -42,4 +42,9 @@ class Flow(Conditional):
         base = Independent(
             Normal(loc.flatten(batch_ndim), log_scale.flatten(batch_ndim).exp(), validate_args=False), 1, validate_args=False
         )
-        return FlowDistribution(base, lambda z0: self.flow(z0, numbers), event_shape, validate_args=False)
+
+        def push(z0: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.autocast(z0.device.type, enabled=False):  # the flow is part of a probability, which never leaves float32
+                return self.flow(z0, numbers)
+
+        return FlowDistribution(base, push, event_shape, validate_args=False)

@@ -1,5 +1,23 @@
 """p(z)."""
 
+from vaelab.priors.categorical import RelaxedCategorical, UniformCategorical
+from vaelab.priors.codes import AutoregressiveCodes, UniformCodes
+from vaelab.priors.conditional_gaussian import ConditionalGaussian
+from vaelab.priors.flow import Flow
+from vaelab.priors.mixture import Mixture
+from vaelab.priors.standard_laplace import StandardLaplace
 from vaelab.priors.standard_normal import StandardNormal
+from vaelab.priors.vamp import VampPrior
 
-__all__ = ["StandardNormal"]
+__all__ = [
+    "AutoregressiveCodes",
+    "ConditionalGaussian",
+    "Flow",
+    "Mixture",
+    "RelaxedCategorical",
+    "StandardLaplace",
+    "StandardNormal",
+    "UniformCategorical",
+    "UniformCodes",
+    "VampPrior",
+]

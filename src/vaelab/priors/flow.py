@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from jaxtyping import Shaped
-from torch import Tensor, get_default_dtype, nn
+from torch import Size, Tensor, get_default_dtype, nn
 from torch.distributions import Distribution, TransformedDistribution
 from torch.distributions.transforms import ReshapeTransform
 
@@ -36,4 +36,4 @@ class Flow(nn.Module):
         p = self.flow(context)
         if len(self.z_shape) == 1:
             return p
-        return TransformedDistribution(p, ReshapeTransform((prod(self.z_shape),), self.z_shape), validate_args=False)
+        return TransformedDistribution(p, ReshapeTransform(Size([prod(self.z_shape)]), Size(self.z_shape)), validate_args=False)

@@ -19,7 +19,7 @@ class VampPrior(nn.Module):
         from_data: whether they start as training examples; else they start as noise around the middle.
 
     Raises:
-        ValueError: if q is conditional on y; at the first draw, if it has no density at any z, as a flow's.
+        ValueError: if q is conditional on y, or a point; at the first draw, if it has no density at any z, as a flow's.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class VampPrior(nn.Module):
         super().__init__()
         if getattr(posterior, "num_classes", 0):
             raise ValueError("a VampPrior is not conditional on y: set prior=conditional_gaussian, or num_classes=0")
+        if hasattr(posterior, "codebook"):
+            raise ValueError("a VampPrior needs a posterior with a density: for posterior=vector_quantized set prior=uniform_codes")
         if num_components < 1:
             raise ValueError(f"prior.num_components={num_components} must be at least 1")
         self._posterior = (posterior,)  # in a tuple it is no submodule, so its weights are saved and trained once, by the model
@@ -50,7 +52,7 @@ class VampPrior(nn.Module):
                 "a VampPrior asks for the density of q at any z, but a flow knows its own along its samples only: set"
                 " posterior=gaussian, or prior=flow"
             )
-        return MixtureSameFamily(Categorical(logits=q.mean.new_zeros(len(u)), validate_args=False), q, validate_args=False)
+        return MixtureSameFamily(Categorical(logits=u.new_zeros(len(u)), validate_args=False), q, validate_args=False)
 
     @torch.no_grad()
     def initialise(self, x: Float[Tensor, "c ..."]) -> None:

@@ -1,0 +1,201 @@
+"""The grid: every prior with every posterior, likelihood and objective that there is a yaml for.
+
+What is legal trains for two steps; what is not is refused in words. The rules below say which is which from the mathematics alone.
+By default each (posterior, prior, objective) meets one likelihood, all of them in turn; `--full-grid` trains every legal combination.
+"""
+
+import itertools
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from running import ROOT, composed
+from torch import Tensor
+
+from vaelab import VAE
+
+B = 5
+SMALL = [
+    "data.size=4",
+    "encoder=mlp",
+    "decoder=mlp",
+    "encoder.hidden=[8]",
+    "decoder.hidden=[8]",
+]
+SHRUNK = {
+    "prior=vamp": ["prior.num_components=3"],
+    "prior=mixture": ["prior.num_components=3"],
+    "posterior=vector_quantized": ["posterior.num_codes=5"],
+    "likelihood=categorical": ["likelihood.num_bins=4"],
+    "likelihood=discretized_logistic": ["likelihood.num_bins=4"],
+    "likelihood=mixture_of_logistics": ["likelihood.num_bins=4", "likelihood.num_mixtures=2"],
+    "objective=factor_tc": ["objective.tc.discriminator.hidden=[8]"],
+    "objective=renyi": ["objective.num_samples=3"],
+    "objective=miwae": ["objective.num_bounds=2", "objective.samples_per_bound=2"],
+    "objective=piwae": ["objective.num_bounds=2", "objective.samples_per_bound=2"],
+    "objective=ciwae": ["objective.num_samples=3"],
+    "objective=vimco": ["objective.num_samples=3"],
+    "objective=geco": ["objective.target=5"],
+}
+
+
+def choices(dial: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / dial).glob("*.yaml"))
+
+
+# the space of z that each family is over, and a small shape of it
+REAL, SPHERE, ONE_HOT, RELAXED, CODES = "real", "sphere", "one-hot", "relaxed", "codes"
+Z_SHAPE = {REAL: (3,), SPHERE: (3,), ONE_HOT: (2, 3), RELAXED: (2, 3), CODES: (3, 2, 2)}
+FLOWS = {"planar", "sylvester", "sylvester_householder", "sylvester_triangular", "iaf", "spline"}
+POSTERIORS = dict.fromkeys({"gaussian", "full_gaussian", "laplace"} | FLOWS, REAL) | {
+    "hyperspherical": SPHERE,
+    "categorical": ONE_HOT,
+    "straight_through": ONE_HOT,
+    "gumbel": RELAXED,
+    "vector_quantized": CODES,
+}
+PRIORS = {
+    **{prior: {REAL} for prior in ("standard_normal", "standard_laplace", "mixture", "flow", "coupling_flow", "conditional_gaussian")},
+    "vamp": {REAL, SPHERE, ONE_HOT, RELAXED},
+    "uniform_sphere": {SPHERE},
+    "uniform_categorical": {ONE_HOT},
+    "relaxed_categorical": {RELAXED},
+    "uniform_codes": {CODES},
+    "autoregressive_codes": {CODES},
+}
+CLOSED_FORM = {
+    ("gaussian", "standard_normal"),
+    ("gaussian", "standard_laplace"),
+    ("gaussian", "conditional_gaussian"),
+    ("full_gaussian", "standard_normal"),
+    ("laplace", "standard_normal"),
+    ("laplace", "standard_laplace"),
+    ("laplace", "conditional_gaussian"),
+    ("hyperspherical", "uniform_sphere"),
+    ("categorical", "uniform_categorical"),
+    ("straight_through", "uniform_categorical"),
+    ("gumbel", "uniform_categorical"),
+}
+FACTORISED, FACTORISED_PRIORS = {"gaussian", "laplace"}, {"standard_normal", "standard_laplace", "conditional_gaussian"}
+LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian", "autoregressive_codes"}
+# objectives with a KL of their own, and the path of its option
+WITH_KL = {"elbo": "kl", "geco": "kl"} | dict.fromkeys(["factor_tc", "dip_i", "dip_ii", "info_mmd", "wae"], "elbo.kl")
+DIALS = ("posterior", "likelihood", "prior")
+
+
+def refusal(posterior: str, prior: str, objective: str) -> str | None:
+    """What the refusal of an illegal combination says; None for a legal one."""
+    space, closed = POSTERIORS[posterior], (posterior, prior) in CLOSED_FORM
+    if prior == "vamp" and posterior in FLOWS:
+        return "along its samples only"
+    if prior == "vamp" and space == CODES:
+        return "prior=uniform_codes"
+    if prior in ("uniform_codes", "autoregressive_codes") and space != CODES:
+        return "set posterior=vector_quantized"
+    if objective == "m2":
+        return "set model=m2"
+    if objective == "prior_fit" and prior not in LEARNED_PRIORS:
+        return "nothing to fit"
+    if posterior == "categorical" and objective not in ("vimco", "prior_fit"):
+        return "not reparameterised"
+    if objective == "vimco" and posterior != "categorical":
+        return "VIMCO is for posteriors without reparameterised samples"
+    if objective == "vq" and space != CODES:
+        return "set posterior=vector_quantized"
+    if objective == "beta_tc" and not (posterior in FACTORISED and prior in FACTORISED_PRIORS):
+        return "the total correlation needs q and p that factorise"
+    if space not in PRIORS[prior] and not (closed and objective in WITH_KL):
+        return "choose a prior of the same kind"
+    if objective in ("stl", "dreg") and posterior in FLOWS:
+        return "no density with detached parameters"
+    if objective in ("dip_i", "dip_ii") and posterior not in FACTORISED:
+        return "DIP needs a posterior whose dimensions are independent"
+    return None
+
+
+@cache
+def node(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...] = ()) -> Any:
+    """The yaml of a part, with everything that it refers to filled in."""
+    chosen = f"{dial}={choice}"
+    config = composed([chosen, f"z_shape={list(z_shape)}", f"num_classes={num_classes}", *SMALL, *SHRUNK.get(chosen, []), *extra], Path())
+    return OmegaConf.create({"part": OmegaConf.to_container(OmegaConf.create({"part": config[dial]}, parent=config), resolve=True)["part"]})
+
+
+def build(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...] = ()) -> Any:
+    return instantiate(node(dial, choice, z_shape, num_classes, extra).part, _convert_="all")
+
+
+def model_of(posterior: str, prior: str, likelihood: str) -> VAE:
+    """A VAE of these three, as its yamls describe them."""
+    torch.manual_seed(0)
+    num_classes, z_shape = 3 if prior == "conditional_gaussian" else 0, Z_SHAPE[POSTERIORS[posterior]]
+    parts = [build(dial, choice, z_shape, num_classes) for dial, choice in zip(DIALS, (posterior, likelihood, prior), strict=True)]
+    return VAE(*parts, num_classes=num_classes)
+
+
+def objective_of(posterior: str, prior: str, objective: str) -> Any:
+    """An objective, with the closed-form KL where there is one, else the Monte-Carlo KL."""
+    kl = "analytic" if (posterior, prior) in CLOSED_FORM else "k1"
+    extra = (f"objective.{WITH_KL[objective]}={kl}",) if objective in WITH_KL else ()
+    return build("objective", objective, Z_SHAPE[POSTERIORS[posterior]], 0, extra)
+
+
+def data_for(model: VAE) -> tuple[Tensor, Tensor]:
+    """Black and white pixels, which almost every likelihood allows, and labels."""
+    x, y = torch.rand(B, 1, 4, 4).round(), torch.arange(B) % 3
+    with torch.no_grad():
+        support: Any = model(x, y).p_x.support
+    return (x if bool(support.check(x).all()) else 0.2 + 0.6 * x), y
+
+
+def train(model: VAE, objective: Any) -> None:
+    """Two optimiser steps, as `LitVAE` makes them."""
+    objective.num_examples = 100
+    x, y = data_for(model)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.Adam([{"params": list(model.parameters())}, *objective.parameter_groups()], lr=1e-3)
+    for step in range(2):
+        terms = objective(objective.draw(model, x, y), step)
+        assert terms["loss"].isfinite(), terms
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(value.isfinite().all() for value in model.parameters())
+
+
+LIKELIHOODS, OBJECTIVES = choices("likelihood"), choices("objective")
+PAIRS = list(itertools.product(POSTERIORS, PRIORS))
+
+
+def test_the_grid_is_all_that_there_is() -> None:
+    assert choices("posterior") == sorted(POSTERIORS)
+    assert choices("prior") == sorted(PRIORS)
+
+
+@pytest.mark.parametrize(("posterior", "prior"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_every_combination_trains_or_is_refused_in_words(posterior: str, prior: str, request: pytest.FixtureRequest) -> None:
+    full, turn = request.config.getoption("--full-grid"), PAIRS.index((posterior, prior))
+    for i, objective in enumerate(OBJECTIVES):
+        message = refusal(posterior, prior, objective)
+        for likelihood in LIKELIHOODS if full and message is None else [LIKELIHOODS[(turn + i) % len(LIKELIHOODS)]]:
+            where = f"posterior={posterior} prior={prior} likelihood={likelihood} objective={objective}"
+            try:
+                train(model_of(posterior, prior, likelihood), objective_of(posterior, prior, objective))
+                refused = None
+            except ValueError as error:
+                refused = str(error)
+            assert (refused is None) == (message is None), f"{where}: expected {message!r}, but got {refused!r}"
+            assert message is None or re.search(message, refused or ""), f"{where}: expected {message!r}, but got {refused!r}"
+
+
+@pytest.mark.parametrize(("posterior", "prior"), [pair for pair in PAIRS if pair not in CLOSED_FORM and refusal(*pair, "elbo") is None])
+def test_without_a_closed_form_the_analytic_kl_is_refused(posterior: str, prior: str) -> None:
+    with pytest.raises(ValueError, match=r"no closed-form KL between .* set objective\.kl=k1"):
+        train(model_of(posterior, prior, "bernoulli"), build("objective", "elbo", Z_SHAPE[POSTERIORS[posterior]], 0))
