@@ -25,7 +25,8 @@ def test_every_choice_of_every_dial_composes_and_resolves(choice: str, tmp_path:
     config.paths.new_dir = "outputs"
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert resolved["model"]["_target_"].startswith("vaelab.models.")
-    assert resolved["model"]["posterior"]["in_shape"] == resolved["data"]["shape"]
+    sees_x = resolved["model"].get("posterior") or resolved["model"]["ladder"]
+    assert sees_x["in_shape"] == resolved["data"]["shape"]
 
 
 @pytest.mark.parametrize("dials", PARTS)

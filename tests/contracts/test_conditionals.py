@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from vaelab import likelihoods, posteriors
 from vaelab.conditional import NetworkFactory
@@ -14,6 +15,9 @@ from vaelab.speed import accelerate
 
 FAMILIES = {
     "posterior_gaussian": posteriors.Gaussian,
+    "posterior_full_gaussian": posteriors.FullCovarianceGaussian,
+    "posterior_laplace": posteriors.Laplace,
+    "posterior_hyperspherical": posteriors.VonMisesFisher,
     "posterior_categorical": posteriors.Categorical,
     "posterior_gumbel_softmax": posteriors.GumbelSoftmax,
     "posterior_straight_through": posteriors.StraightThrough,
@@ -40,8 +44,11 @@ FAMILIES = {
 EXAMPLES = {
     likelihoods.Beta: lambda shape: 0.1 + 0.8 * torch.rand(shape),
     **dict.fromkeys((posteriors.Categorical, posteriors.GumbelSoftmax, posteriors.StraightThrough), lambda shape: one_hot(shape)),
+    posteriors.VonMisesFisher: lambda shape: normalize(torch.randn(shape), dim=-1),
 }
+ALONG_ITS_SAMPLES = {posteriors.Flow}  # which have no density at any other z: see test_flow_posteriors.py
 OVER_CODES = {posteriors.VectorQuantized}  # which give most examples no probability: see test_discrete_latents.py
+OVER_VECTORS = {posteriors.FullCovarianceGaussian, posteriors.VonMisesFisher}  # and over no other shape
 WITHOUT_MODE = {likelihoods.Beta, likelihoods.MixtureOfLogistics}
 WITHOUT_VARIANCE = {likelihoods.DiscretizedLogistic, likelihoods.MixtureOfLogistics}
 
@@ -63,9 +70,27 @@ GIVENS = {
 BATCHES = [(), (5,), (3, 5), (2, 3, 5)]
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-givens = pytest.mark.parametrize("given", GIVENS.values(), ids=GIVENS.keys())
 batches = pytest.mark.parametrize("batch", BATCHES, ids=str)
 training = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+
+
+def class_of(family):
+    return getattr(family, "func", family)
+
+
+def givens_of(family):
+    """Those whose event the family can be over."""
+    return {name: given for name, given in GIVENS.items() if class_of(family) not in OVER_VECTORS or len(given.event_shape) == 1}
+
+
+cases = pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        pytest.param(FAMILIES[family], given, id=f"{family}-{name}")
+        for family in FAMILIES
+        for name, given in givens_of(FAMILIES[family]).items()
+    ],
+)
 
 
 def build(family, given, num_classes=0):
@@ -77,24 +102,19 @@ def one_hot(shape):
     return torch.nn.functional.one_hot(torch.randint(shape[-1], shape[:-1]), shape[-1]).float()
 
 
-def class_of(family):
-    return getattr(family, "func", family)
-
-
 def example(family, *shape):
     """Values of this shape that the family gives a finite density."""
     return EXAMPLES.get(class_of(family), lambda shape: torch.rand(shape).round())(shape)
 
 
 def test_every_family_is_tested():
-    tested = {class_of(family) for family in FAMILIES.values()} | OVER_CODES
+    tested = {class_of(family) for family in FAMILIES.values()} | OVER_CODES | ALONG_ITS_SAMPLES
     assert tested == {getattr(package, name) for package in (posteriors, likelihoods) for name in package.__all__}
 
 
 @training
 @batches
-@givens
-@families
+@cases
 def test_batch_and_event(family, given, batch, training):
     p = build(family, given).train(training)(torch.randn(*batch, *given.in_shape))
     assert (p.batch_shape, p.event_shape) == (batch, given.event_shape)
@@ -106,8 +126,7 @@ def test_batch_and_event(family, given, batch, training):
 
 
 @batches
-@givens
-@families
+@cases
 def test_mean_mode_and_sample(family, given, batch):
     p = build(family, given).eval()(torch.randn(*batch, *given.in_shape))
     for value in (p.mean, p.sample(), *([] if class_of(family) in WITHOUT_MODE else [p.mode])):
@@ -123,7 +142,7 @@ def test_mean_mode_and_sample(family, given, batch):
 @families
 def test_a_training_model_can_be_sampled(family):
     """Also before its first step, when a running sigma has seen nothing."""
-    given = GIVENS["vector_to_image"]
+    given = givens_of(family).get("vector_to_image", GIVENS["vector_to_vector"])
     conditional = build(family, given).train()
     z = torch.randn(5, *given.in_shape)
     assert conditional(z).sample().isfinite().all()
@@ -132,8 +151,7 @@ def test_a_training_model_can_be_sampled(family):
 
 
 @batches
-@givens
-@families
+@cases
 def test_one_event_is_scored_by_a_whole_batch(family, given, batch):
     """x (B, *event) under p(x | z) with batch (K, B): what `Draw.log_px` does."""
     conditional = build(family, given).eval()
@@ -142,8 +160,7 @@ def test_one_event_is_scored_by_a_whole_batch(family, given, batch):
     torch.testing.assert_close(p.log_prob(x), p.log_prob(x.expand(batch + given.event_shape)), rtol=0, atol=0)
 
 
-@givens
-@families
+@cases
 def test_gradients_reach_every_parameter(family, given):
     conditional = build(family, given)
     x = example(family, 16, *given.event_shape)
@@ -151,16 +168,14 @@ def test_gradients_reach_every_parameter(family, given):
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in conditional.parameters())
 
 
-@givens
-@families
+@cases
 def test_gradients_reach_what_is_given(family, given):
     z = torch.randn(3, 16, *given.in_shape, requires_grad=True)
     build(family, given)(z).log_prob(example(family, 16, *given.event_shape)).mean().backward()
     assert z.grad.any(0).any(0).all()
 
 
-@givens
-@families
+@cases
 def test_samples_score_as_each_sample_alone(family, given, double):
     """In evaluation: the optimal sigma of a training batch is that of the whole batch by definition."""
     conditional = build(family, given).eval()
@@ -170,8 +185,7 @@ def test_samples_score_as_each_sample_alone(family, given, double):
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
 
 
-@givens
-@families
+@cases
 def test_probabilities_stay_float32_under_bfloat16(family, given):
     exact = build(family, given).eval()
     half = deepcopy(exact)
@@ -194,15 +208,14 @@ def test_probabilities_stay_float32_under_bfloat16(family, given):
 @families
 def test_probabilities_stay_float32_under_autocast_from_outside(family):
     """As with trainer.precision=bf16-mixed."""
-    given = GIVENS["vector_to_image"]
+    given = givens_of(family).get("vector_to_image", GIVENS["vector_to_vector"])
     conditional = build(family, given).eval()
     with torch.autocast("cpu", torch.bfloat16):
         p = conditional(torch.randn(3, 5, *given.in_shape))
         assert p.mean.dtype == p.log_prob(example(family, 5, *given.event_shape)).dtype == torch.float32
 
 
-@givens
-@families
+@cases
 def test_state_dict_round_trip(family, given):
     one, other = build(family, given), build(family, given)
     z, x = torch.randn(3, 5, *given.in_shape), example(family, 5, *given.event_shape)
@@ -213,8 +226,7 @@ def test_state_dict_round_trip(family, given):
 
 
 @pytest.mark.parametrize("batch", [(), (5,), (3, 5)], ids=str)
-@givens
-@families
+@cases
 def test_label_enters_as_one_hot_channels(family, given, batch):
     conditional = build(family, given, num_classes=3)
     seen = []
@@ -231,8 +243,7 @@ def test_label_enters_as_one_hot_channels(family, given, batch):
     torch.testing.assert_close(entered.narrow(len(batch), channels, 3), code, rtol=0, atol=0)
 
 
-@givens
-@families
+@cases
 def test_label_matters_to_its_own_example_only(family, given):
     conditional = build(family, given, num_classes=3).eval()
     x = torch.randn(4, *given.in_shape)
@@ -241,8 +252,7 @@ def test_label_matters_to_its_own_example_only(family, given):
     assert not torch.allclose(one[3], other[3], atol=1e-4)
 
 
-@givens
-@families
+@cases
 def test_label_is_needed_where_there_are_classes(family, given):
     conditional = build(family, given, num_classes=3)
     with pytest.raises(ValueError, match=r"num_classes=3, so it needs y"):
@@ -262,8 +272,7 @@ def test_labels_that_are_no_classes_are_refused_in_words(y):
 
 
 @pytest.mark.parametrize("batch", [(), (5,)], ids=str)
-@givens
-@families
+@cases
 def test_another_input_shape_is_refused(family, given, batch):
     conditional = build(family, given)
     channels, *space = given.in_shape

@@ -9,8 +9,8 @@ from torch.distributions import Independent, Normal
 
 from vaelab import Draw, Latent, models
 from vaelab.likelihoods import Bernoulli
-from vaelab.models import VAE
-from vaelab.networks import MLP, ConvDecoder, ConvEncoder
+from vaelab.models import VAE, HierarchicalVAE, SemiSupervisedVAE
+from vaelab.networks import MLP, ConvDecoder, ConvEncoder, ConvLadder, DenseLadder, ResNetDecoder
 from vaelab.posteriors import Gaussian
 from vaelab.priors import StandardNormal
 
@@ -29,6 +29,18 @@ def vae_of_feature_maps(num_classes=0):
     return VAE(q, Bernoulli(partial(MLP, hidden=(8,)), z_shape, X_SHAPE, num_classes), StandardNormal(z_shape), num_classes)
 
 
+def ladder():
+    networks = DenseLadder(X_SHAPE, (5, *Z_SHAPE), partial(ConvEncoder, channels=(8, 8)), hidden=16)
+    likelihood = partial(Bernoulli, network=partial(ConvDecoder, channels=(8, 8)), event_shape=X_SHAPE)
+    return HierarchicalVAE(networks, likelihood, StandardNormal(Z_SHAPE))
+
+
+def top_down():
+    networks = ConvLadder(X_SHAPE, Z_SHAPE, num_layers=(1, 2), z_channels=2, channels=8)
+    likelihood = partial(Bernoulli, network=partial(ResNetDecoder, channels=(8,)), event_shape=X_SHAPE)
+    return HierarchicalVAE(networks, likelihood, StandardNormal(Z_SHAPE))
+
+
 class ClassMeans(nn.Module):
     """p(z | y) = N(mu_y, I); y is (B,)."""
 
@@ -45,13 +57,19 @@ MODELS = {
     "vae": vae,
     "vae_of_feature_maps": vae_of_feature_maps,
 }
+# Those of several latents.
+HIERARCHIES = {
+    "ladder": ladder,
+    "top_down": top_down,
+}
 # Those that must have labels.
 CONDITIONAL = {
     **{name: partial(build, num_classes=3) for name, build in MODELS.items()},
     "vae_with_class_means": lambda: vae(num_classes=3, prior=ClassMeans()),
 }
 
-every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
+every_model = pytest.mark.parametrize("build", (MODELS | HIERARCHIES).values(), ids=(MODELS | HIERARCHIES).keys())
+every_model_of_one_latent = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
 every_conditional = pytest.mark.parametrize("build", CONDITIONAL.values(), ids=CONDITIONAL.keys())
 
 
@@ -66,7 +84,9 @@ def y():
 
 
 def test_every_model_is_tested():
-    assert {type(build()) for build in MODELS.values()} == {getattr(models, name) for name in models.__all__}
+    """But for the semi-supervised one, which needs labels to be trained: see mathematics/test_semi_supervised.py."""
+    exported = {getattr(models, name) for name in models.__all__ if name != "Model"}
+    assert {type(build()) for build in (MODELS | HIERARCHIES).values()} == exported - {SemiSupervisedVAE}
 
 
 @pytest.mark.parametrize("num_samples", [1, 3])
@@ -121,7 +141,7 @@ def test_sample(build, num_samples):
     assert not x.requires_grad
 
 
-@every_model
+@every_model_of_one_latent
 def test_sample_with_mean_is_what_samples_of_x_average_to(build):
     model = build()
     torch.manual_seed(1)
@@ -137,7 +157,8 @@ def test_sample_with_mean_is_what_samples_of_x_average_to(build):
 @every_model
 def test_reconstruct(build, x):
     model = build()
-    torch.testing.assert_close(model.reconstruct(x), model.decode(model.encode(x).mean).mean.detach())
+    if isinstance(model, VAE):  # of several latents, the lower ones are recognised as well
+        torch.testing.assert_close(model.reconstruct(x), model.decode(model.encode(x).mean).mean.detach())
     assert torch.equal(model.reconstruct(x), model.reconstruct(x))  # no noise
     assert model.reconstruct(x).shape == x.shape
 
@@ -274,7 +295,7 @@ def test_partial_prior_receives_the_posterior(x):
 def test_the_latent_of_several_is_refused(num_latents, x):
     draw = vae()(x)
     several = Draw(x=x, y=None, p_x=draw.p_x, latents=draw.latents * num_latents)
-    with pytest.raises(ValueError, match=f"defined for one latent variable, but the model has {num_latents}; use objective=elbo"):
+    with pytest.raises(ValueError, match=f"defined for one latent variable, but the model has {num_latents}: use objective=elbo"):
         several.latent  # noqa: B018
 
 

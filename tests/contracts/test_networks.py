@@ -19,7 +19,7 @@ ENCODERS = {
     "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvEncoder, channels=[4]),
     "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
-    "resnet": partial(ResNetEncoder, channels=[4, 8], num_blocks=2),
+    "resnet": partial(ResNetEncoder, channels=[8, 12], num_blocks=2),
     "resnet_one_layer": partial(ResNetEncoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
 DECODERS = {
@@ -30,7 +30,7 @@ DECODERS = {
     "conv_batch_norm": partial(ConvDecoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvDecoder, channels=[4]),
     "conv_deep": partial(ConvDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
-    "resnet": partial(ResNetDecoder, channels=[4, 8], num_blocks=2),
+    "resnet": partial(ResNetDecoder, channels=[8, 12], num_blocks=2),
     "resnet_one_layer": partial(ResNetDecoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
 IMAGES = [(c, h, w) for c in (1, 2, 3) for h, w in ((28, 28), (32, 32), (64, 64), (33, 47), (5, 3), (28, 20), (1, 1))]
@@ -54,7 +54,8 @@ def shapes(encodes, image):
 
 def test_every_network_is_tested():
     tested = {factory.func for factory in (*ENCODERS.values(), *DECODERS.values())}
-    assert tested == {getattr(networks, name) for name in networks.__all__}
+    ladders = {networks.ConvLadder, networks.DenseLadder}  # see mathematics/test_hierarchy.py
+    assert tested | ladders == {getattr(networks, name) for name in networks.__all__}
 
 
 @images

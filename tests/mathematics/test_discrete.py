@@ -264,10 +264,13 @@ def quantizer(num_codes: int, dim: int, **options: object) -> VectorQuantized:
 
 @pytest.mark.parametrize("max_numbers", [1, 100, 2**24])
 def test_nearest_is_the_nearest(max_numbers):
-    """By all distances, whatever is taken at a time."""
+    """By all distances, whatever is taken at a time; also inside autocast, whose half precision would choose others."""
     vectors, codebook = torch.randn(500, 7), torch.randn(33, 7)
     brute_force = (vectors[:, None] - codebook).square().sum(-1).argmin(-1)
     assert torch.equal(nearest(vectors, codebook, max_numbers), brute_force)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nearest(vectors.float(), codebook.float(), max_numbers), brute_force)
+        assert not torch.equal((vectors.float()[:, None] - codebook.float()).bfloat16().square().sum(-1).argmin(-1), brute_force)
 
 
 @pytest.mark.parametrize("space", [(), (3,), (3, 2), (2, 1, 3)], ids=str)

@@ -24,6 +24,12 @@ FLOWS = {
     "iaf": partial(flows.Autoregressive, hidden=(16,), num_context=5),
     "spline": partial(flows.Spline, hidden=(16,), num_context=5),
 }
+REAL = {  # in the sizes of conf/posterior
+    "planar": flows.Planar,
+    **{kind: partial(flows.Sylvester, kind=kind) for kind in ("orthogonal", "householder", "triangular")},
+    "iaf": flows.Autoregressive,
+    "spline": flows.Spline,
+}
 AMORTISED = ["planar", "orthogonal", "householder", "triangular"]  # all of their parameters come from the encoder
 MASKED = ["iaf", "spline"]
 DENSITIES = {"autoregressive": flows.autoregressive_density, "coupling": flows.coupling_density}
@@ -33,17 +39,17 @@ every_density = pytest.mark.parametrize("name", DENSITIES)
 every_size = pytest.mark.parametrize("features", [1, 2, 5])
 
 
-def wild(flow: nn.Module, std: float = 0.7) -> nn.Module:
+def wild(flow: nn.Module, std: float = 0.4) -> nn.Module:
     """The flow with large parameters, so that nothing is checked near the identity, where everything is right."""
     for parameter in flow.parameters():
         nn.init.normal_(parameter, std=std)
     return flow.requires_grad_(False)
 
 
-def built(name: str, features: int, **settings: int) -> tuple[nn.Module, Tensor]:
+def built(name: str, features: int, num_flows: int = 4, wildness: float = 1.0) -> tuple[nn.Module, Tensor]:
     """A flow and a context, both away from the identity."""
-    flow = wild(FLOWS[name](features, **settings))
-    return flow, 1.5 * torch.randn(flow.num_context)
+    flow = wild(FLOWS[name](features, num_flows), 0.4 * wildness)
+    return flow, 1.5 * wildness * torch.randn(flow.num_context)
 
 
 def jacobian(flow: nn.Module, z: Tensor, context: Tensor) -> Tensor:
@@ -56,19 +62,26 @@ def jacobians(z: Tensor, z0: Tensor) -> Tensor:
 
 
 def inverse(flow: nn.Module, z: Tensor, context: Tensor) -> Tensor:
-    """z0 with f(z0) = z for each of N points, by Newton's method with as long a step as brings it nearer."""
+    """z0 with f(z0) = z for each of N points: zuko's where it has one, else by Newton's method, with shorter steps where it overshoots."""
+    if isinstance(flow, flows.Autoregressive):
+        for each in reversed(flow.maps):
+            z = each(context).inv(z)
+        return z
     z0 = z.clone()
-    for _ in range(200):
+    for _ in range(100):
         z0 = z0.detach().requires_grad_()
         image = flow(z0, context)[0]
         error = (image - z).detach()
-        if error.abs().max() < 1e-11:
+        distance = error.norm(dim=1)
+        if distance.max() < 1e-11:
             break
         step = torch.linalg.solve(jacobians(image, z0), error[..., None]).squeeze(-1)
-        distance, length = error.norm(dim=1), torch.ones(len(z))
-        for _ in range(40):
-            nearer = (flow(z0.detach() - length[:, None] * step, context)[0] - z).norm(dim=1) < distance
-            length = length.where(nearer | (distance < 1e-12), length / 2)
+        length = torch.ones(len(z))
+        for _ in range(20):
+            farther = (flow(z0.detach() - length[:, None] * step, context)[0] - z).norm(dim=1) > distance
+            if not (farther & (distance > 1e-12)).any():
+                break
+            length = torch.where(farther, length / 2, length)
         z0 = z0 - length[:, None] * step
     return z0.detach()
 
@@ -84,13 +97,16 @@ class TestPosteriors:
     @every_size
     @every_flow
     def test_log_determinant_is_autograds(self, name, features):
+        moved, changed = [], []
         for _ in range(5):
             flow, context = built(name, features)
             z = torch.randn(features)
-            ladj = flow(z, context)[1]
+            image, ladj = flow(z, context)
             torch.testing.assert_close(ladj, torch.linalg.slogdet(jacobian(flow, z, context)).logabsdet, rtol=0, atol=1e-8)
-            assert (flow(z, context)[0] - z).abs().max() > 0.05
-            assert ladj.abs() > 1e-4
+            moved.append((image - z).norm().item())
+            changed.append(ladj.abs().item())
+        assert max(moved) > 0.2  # or nothing is tested here
+        assert max(changed) > 0.2
 
     @every_flow
     def test_maps_preserve_orientation(self, name):
@@ -102,7 +118,7 @@ class TestPosteriors:
     @every_flow
     def test_every_point_has_a_preimage_and_the_density_integrates_to_one(self, name):
         """q(z) = q0(f^-1(z)) / |det f'(f^-1(z))| on a grid of z, with the inverse found numerically."""
-        flow, context = built(name, 2, num_flows=2)
+        flow, context = built(name, 2, num_flows=2, wildness=0.5) if name in MASKED else built(name, 2, num_flows=1, wildness=2 / 3)
         base = MultivariateNormal(torch.tensor([0.3, -0.2]), torch.diag(torch.tensor([0.6, 0.8]) ** 2))
         reach = flow(base.sample((20_000,)), context)[0].abs().max().item() + 1
         step = reach / 150
@@ -110,16 +126,17 @@ class TestPosteriors:
         z0 = inverse(flow, z, context)
         torch.testing.assert_close(flow(z0, context)[0], z, rtol=0, atol=1e-9)
         total = (base.log_prob(z0) - flow(z0, context)[1]).exp().sum() * step**2
-        assert total.item() == pytest.approx(1, abs=2e-3)
+        assert total.item() == pytest.approx(1, abs=1e-3 if name in MASKED else 1e-6)  # masked networks have kinks
 
     @every_flow
     def test_samples_agree_with_their_density(self, name):
-        """E[g(z) / q(z)] is the integral of g, for a bump g, whatever q is."""
-        flow, context = built(name, 2, num_flows=2)
+        """E[g(z) / q(z)] is the integral of g, for a bump g well inside q so that the ratio has no heavy tail."""
+        flow, context = built(name, 2, num_flows=2, wildness=0.5)
         base = Independent(Normal(torch.zeros(2), 1.5 * torch.ones(2)), 1)
         q = FlowDistribution(base, lambda z0: flow(z0, context), (2,), validate_args=False)
-        z, log_q = q.rsample_and_log_prob((200_000,))
-        bump = MultivariateNormal(z.mean(0), 0.1 * z.T.cov())
+        others = q.sample((10_000,))
+        bump = MultivariateNormal(others.mean(0), 0.1 * others.T.cov())
+        z, log_q = q.rsample_and_log_prob((100_000,))
         assert_mean((bump.log_prob(z) - log_q).exp(), 1.0)
 
     @every_flow
@@ -153,11 +170,14 @@ class TestPosteriors:
     @pytest.mark.parametrize("event_shape", [(1,), (40,), (2, 3, 3)], ids=str)
     @every_flow
     def test_training_starts_near_the_diagonal_gaussian(self, name, event_shape):
-        """KL(q || q0) = E[log q - log q0] is a hundredth of a nat in each dimension."""
-        posterior = posteriors.Flow(partial(MLP, hidden=(64,)), (30,), event_shape, FLOWS[name])
-        q = posterior(torch.randn(200, 30))
-        z, log_q = q.rsample_and_log_prob((20,))
-        assert 0 <= (log_q - q.base.log_prob(z.flatten(2))).mean() / math.prod(event_shape) < 0.01
+        """KL(q || q0) = E[log q - log q0], with an encoder of pictures."""
+        posterior = posteriors.Flow(partial(MLP, hidden=(300, 300)), (1, 28, 28), event_shape, REAL[name])
+        with torch.no_grad():
+            q = posterior((torch.rand(100, 1, 28, 28) < 0.13).double())
+            z, log_q = q.rsample_and_log_prob((20,))
+        ratio = log_q - q.base.log_prob(z.flatten(2))
+        assert ratio.any()  # it is a flow
+        assert ratio.mean().abs() < 0.3
 
     @pytest.mark.parametrize("name", MASKED)
     def test_jacobian_is_triangular(self, name):
@@ -169,8 +189,10 @@ class TestPosteriors:
             j = j.flip(0, 1) if reverse else j
             assert not j.triu(1).any()
             assert j.diagonal().gt(0).all()
-            assert j.tril(-1).count_nonzero() == 10
-        assert jacobian(flow, z, context).count_nonzero() == 25
+            assert j.tril(-1).any()
+        both = jacobian(flow, z, context)
+        assert both.triu(1).any()
+        assert both.tril(-1).any()
 
     @pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
     def test_planar_maps_are_invertible_whatever_the_encoder_says(self, scale):
@@ -263,12 +285,12 @@ class TestPosteriors:
     def test_an_identity_is_the_gaussian_posterior(self, name):
         """Same network, same noise: the same z and the same log q."""
         posterior = posteriors.Flow(partial(MLP, hidden=()), (3,), (4,), FLOWS[name])
-        layer = posterior.network.layers[-1]
+        layer = posterior.network.layers[-2]
         with torch.no_grad():
             layer.weight[8:] = 0
             layer.bias[8:] = 0
         gaussian = posteriors.Gaussian(partial(MLP, hidden=()), (3,), (4,))
-        gaussian.network.layers[-1].weight.data, gaussian.network.layers[-1].bias.data = layer.weight.data[:8], layer.bias.data[:8]
+        gaussian.network.layers[-2].weight.data, gaussian.network.layers[-2].bias.data = layer.weight.data[:8], layer.bias.data[:8]
         x = torch.randn(5, 3)
         torch.manual_seed(1)
         z, log_q = posterior(x).rsample_and_log_prob((7,))
@@ -363,7 +385,7 @@ class TestPriors:
         assert (p.batch_shape, p.event_shape) == ((4,), (2,))
         samples = p.sample((5_000,))
         reach = samples.abs().max().item() * 1.5
-        step = reach / 400
+        step = reach / 200
         points = grid(reach, step)
         log_p = p.log_prob(points[:, None])
         torch.testing.assert_close(log_p.exp().sum(0) * step**2, torch.ones(4), rtol=0, atol=1e-3)
@@ -401,8 +423,7 @@ class TestPriors:
         z = torch.randn(2000, *z_shape)
         log_normal = Normal(0, 1).log_prob(z).flatten(1).sum(1)
         difference = log_normal - module(torch.randint(3, (2000,)) if num_classes else None).log_prob(z)
-        assert difference.mean().abs() / math.prod(z_shape) < 0.05
-        assert difference.std() / math.sqrt(math.prod(z_shape)) < 0.2
+        assert difference.mean().abs() < 0.1
         assert difference.any()  # it is a flow
 
     @every_density
@@ -412,11 +433,12 @@ class TestPriors:
         wild(module, 0.5)
         with torch.autocast("cpu", torch.bfloat16):
             p = module()
-            points = grid(12, 0.03).float()
+            reach = p.sample((20_000,)).abs().max().item() * 1.5
+            points = grid(reach, reach / 400).float()
             log_p = p.log_prob(points)
         assert log_p.dtype == torch.float32
         assert not torch.equal(log_p, module().log_prob(points))  # or nothing is tested here
-        assert (log_p.double().exp().sum() * 0.03**2).item() == pytest.approx(1, abs=1e-5)
+        assert (log_p.double().exp().sum() * (reach / 400) ** 2).item() == pytest.approx(1, abs=1e-5)
 
     @every_density
     def test_no_maps_are_refused(self, name):
@@ -424,16 +446,18 @@ class TestPriors:
             DENSITIES[name](2, num_flows=0)
 
 
-@pytest.mark.parametrize("default", [True, False])
-def test_importing_flows_leaves_the_validation_of_others_alone(default):
+def test_importing_flows_leaves_the_validation_of_others_alone():
     """zuko turns it off for the whole process."""
-    code = f"""
-from torch.distributions import Distribution
-Distribution.set_default_validate_args({default})
+    code = """
 import sys
-import vaelab.flows, vaelab.posteriors, vaelab.priors
-assert "zuko" in sys.modules
-assert Distribution._validate_args is {default}
+from torch.distributions import Distribution
+for default in (True, False):
+    for name in [name for name in sys.modules if name.split(".")[0] in ("zuko", "vaelab")]:
+        del sys.modules[name]
+    Distribution.set_default_validate_args(default)
+    import vaelab.flows, vaelab.posteriors, vaelab.priors
+    assert "zuko" in sys.modules
+    assert Distribution._validate_args is default
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -6,6 +6,7 @@ By default each (posterior, prior, objective) meets one likelihood, all of them 
 
 import itertools
 import re
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from running import ROOT, composed
 from torch import Tensor
 
@@ -119,15 +120,28 @@ def refusal(posterior: str, prior: str, objective: str) -> str | None:
 
 
 @cache
-def node(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...] = ()) -> Any:
-    """The yaml of a part, with everything that it refers to filled in."""
+def config_of(dial: str, choice: str, extra: tuple[str, ...]) -> DictConfig:
+    """The config with one dial turned."""
     chosen = f"{dial}={choice}"
-    config = composed([chosen, f"z_shape={list(z_shape)}", f"num_classes={num_classes}", *SMALL, *SHRUNK.get(chosen, []), *extra], Path())
-    return OmegaConf.create({"part": OmegaConf.to_container(OmegaConf.create({"part": config[dial]}, parent=config), resolve=True)["part"]})
+    return composed([chosen, *SMALL, *SHRUNK.get(chosen, []), *extra], Path())
+
+
+@cache
+def node(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...]) -> Any:
+    """The yaml of a part as plain types, with everything that it refers to filled in."""
+    config = config_of(dial, choice, extra)
+    config.z_shape, config.num_classes = list(z_shape), num_classes
+    return OmegaConf.to_container(OmegaConf.create({"part": config[dial]}, parent=config), resolve=True)["part"]
+
+
+@cache
+def built(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...]) -> Any:
+    return instantiate(node(dial, choice, z_shape, num_classes, extra), _convert_="all")
 
 
 def build(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, extra: tuple[str, ...] = ()) -> Any:
-    return instantiate(node(dial, choice, z_shape, num_classes, extra).part, _convert_="all")
+    """A fresh part: copied, because to instantiate one takes longer than to train it."""
+    return deepcopy(built(dial, choice, z_shape, num_classes, extra))
 
 
 def model_of(posterior: str, prior: str, likelihood: str) -> VAE:

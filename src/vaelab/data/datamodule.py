@@ -20,7 +20,8 @@ class Batches(Sampler[Tensor]):
     """The indices of one epoch's batches on one of several processes.
 
     Training: a permutation that depends on (seed, epoch) alone, dealt out to the ranks so that every rank has its own disjoint
-    share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so.
+    share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so. A last batch of one
+    example is joined to the one before it: what compares the examples of a batch would have nothing to compare.
     Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
     """
 
@@ -36,7 +37,10 @@ class Batches(Sampler[Tensor]):
 
     def __len__(self) -> int:
         share = -(-self.num_examples // self.world_size)
-        return -(-share // self.batch_size)
+        return -(-share // self.batch_size) - self._has_remainder(share)
+
+    def _has_remainder(self, share: int) -> bool:
+        return self.training and share > self.batch_size and share % self.batch_size == 1
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.training:
@@ -45,7 +49,10 @@ class Batches(Sampler[Tensor]):
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(self.num_examples, generator=generator)
         order = torch.cat([order, order[: -self.num_examples % self.world_size]])
-        yield from order[self.rank :: self.world_size].split(self.batch_size)
+        batches = list(order[self.rank :: self.world_size].split(self.batch_size))
+        if len(batches) > len(self):
+            batches[-2:] = [torch.cat(batches[-2:])]
+        yield from batches
 
 
 class Split(Dataset):

@@ -17,11 +17,12 @@ def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], s
     """
     if not isinstance(dataset, InMemory) or dataset.y.ndim != 1 or bool((dataset.y < 0).all()):
         raise ValueError("labels can be hidden of data that are in memory and have one label for each example: use data=mnist")
+    among = among[dataset.y[among] >= 0]
     classes, counts = dataset.y[among].unique(return_counts=True)
     share = -(-num_labelled // len(classes))
     if num_labelled < 1 or share > int(counts.min()):
         raise ValueError(
-            f"num_labelled={num_labelled} must be at least 1, and the {len(classes)} classes have at most {int(counts.min())} examples each"
+            f"num_labelled={num_labelled} must be at least 1, and the rarest of the {len(classes)} classes has {int(counts.min())} examples"
         )
     order = among[torch.randperm(len(among), generator=torch.Generator().manual_seed(seed))]
     # the first of each class in a random order, then the second of each, ...: the first num_labelled of these are balanced

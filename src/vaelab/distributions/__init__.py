@@ -7,10 +7,12 @@ from vaelab.distributions.code import Embedded, NearestCode, nearest
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
 from vaelab.distributions.flow import FlowDistribution
+from vaelab.distributions.gaussian_mixture import GaussianMixture
 from vaelab.distributions.grid_categorical import GridCategorical
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
 from vaelab.distributions.ops import centre, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
 from vaelab.distributions.supports import Grid, open_unit_interval
+from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
 __all__ = [
     "Autoregressive",
@@ -19,15 +21,18 @@ __all__ = [
     "DiscretizedLogistic",
     "Embedded",
     "FlowDistribution",
+    "GaussianMixture",
     "Grid",
     "GridCategorical",
     "GumbelSoftmax",
+    "HypersphericalUniform",
     "MixtureOfLogistics",
     "NearestCode",
     "NegativeBinomial",
     "OneHot",
     "Poisson",
     "StraightThrough",
+    "VonMisesFisher",
     "centre",
     "detach",
     "is_discrete",

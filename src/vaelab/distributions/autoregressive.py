@@ -47,8 +47,6 @@ class Autoregressive(Distribution):
         num = prod(shape[: len(shape) - len(self.event_shape)])
         flat = torch.zeros(num, self.event_shape.numel(), dtype=torch.long, device=self.like.device)
         for i in range(flat.shape[1]):
-            logits = (
-                self.logits(flat.reshape(num, *self.event_shape)).flatten(2) if self.event_shape else self.logits(flat[:, 0])[:, :, None]
-            )
+            logits = self.logits(flat.reshape(num, *self.event_shape)).reshape(num, -1, flat.shape[1])
             flat[:, i] = torch.multinomial(logits[:, :, i].softmax(-1), 1)[:, 0]
         return flat.reshape(shape)

@@ -52,6 +52,6 @@ class FlowDistribution(Distribution):
             ValueError: always.
         """
         raise ValueError(
-            "a flow posterior knows its density along its own samples only, not at any z: use posterior=gaussian, or an objective and a prior"
-            " that do not ask (objective=elbo objective.kl=k1, objective=iwae)"
+            "a flow posterior knows its density along its own samples only, not at any z: use posterior=gaussian, or an objective and a"
+            " prior that do not ask (objective=elbo objective.kl=k1, objective=iwae)"
         )

@@ -97,7 +97,7 @@ def density(features: int, context: int, num_flows: int, hidden: Sequence[int], 
     """
     if num_flows < 1:
         raise ValueError(f"num_flows={num_flows} of a flow prior must be at least 1")
-    flow = zuko.flows.MAF(features, context, num_flows, passes=passes, univariate=affine, hidden_features=list(hidden))
+    flow = zuko.flows.MAF(features, context, num_flows, passes=passes, univariate=Affine, hidden_features=list(hidden))
     flow.base = zuko.lazy.UnconditionalDistribution(diagonal_normal, torch.zeros(features), torch.ones(features), buffer=True)
     return prepare(flow)
 
@@ -106,10 +106,15 @@ def diagonal_normal(loc: Float[Tensor, "d"], scale: Float[Tensor, "d"]) -> Indep
     return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
 
-def affine(shift: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> torch.distributions.Transform:
-    """zuko's, in float32 also where autocast from outside gives the networks' outputs in half precision."""
-    dtype = torch.promote_types(shift.dtype, torch.float32)
-    return zuko.transforms.MonotonicAffineTransform(shift.to(dtype), scale.to(dtype))
+class Affine(zuko.transforms.MonotonicAffineTransform):
+    """zuko's exp(a) z + b, for one z under many contexts too, and in float32 where autocast from outside gives a and b in less."""
+
+    def __init__(self, shift: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> None:
+        dtype = torch.promote_types(shift.dtype, torch.float32)
+        super().__init__(shift.to(dtype), scale.to(dtype))
+
+    def log_abs_det_jacobian(self, x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self.log_scale.expand(y.shape)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Several layers of latent variables (Sønderby et al., 2016, https://arxiv.org/abs/1602.02282, and what followed; see `vaelab.networks`)."""
+"""Several layers of latent variables (Sønderby et al., 2016, https://arxiv.org/abs/1602.02282, and what came of it)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,6 +26,9 @@ class HierarchicalVAE(nn.Module):
         likelihood: module (state) -> p(x | z), or a partial that makes one with the ladder's state_shape for its in_shape.
         prior: module (y) -> p(z_L), or a partial that makes one from `posterior` (a VampPrior is made of q(z_L | x)).
         missing: whether NaN in x is a missing value, as for `VAE`.
+
+    Raises:
+        ValueError: if the likelihood is conditional on y.
     """
 
     def __init__(self, ladder: Ladder, likelihood: nn.Module | partial, prior: nn.Module | partial, missing: bool = False) -> None:
@@ -33,9 +36,15 @@ class HierarchicalVAE(nn.Module):
         self.ladder, self.missing = ladder, missing
         self.likelihood = likelihood(in_shape=ladder.state_shape) if isinstance(likelihood, partial) else likelihood
         self.prior = prior(posterior=TopPosterior(ladder)) if isinstance(prior, partial) else prior
+        if getattr(self.likelihood, "num_classes", 0):
+            raise ValueError("a hierarchical model is not conditional on y: set num_classes=0, or model=vae")
 
     def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:
-        """K = num_samples samples of (z_L, ..., z_1) for each of B examples, and everything they are scored with."""
+        """K = num_samples samples of (z_L, ..., z_1) for each of B examples, and everything they are scored with.
+
+        Raises:
+            ValueError: if x has another shape than the ladder was built for, or z_L another than the prior.
+        """
         x, observed = split_missing(x) if self.missing else (x, None)
         features = self._bottom_up(x)
         q, p = top_posterior(self.ladder, features), self.prior(None)
@@ -136,11 +145,12 @@ def diagonal_gaussian(params: Float[Tensor, "n 2 ..."], batch: Sequence[int]) ->
 
 
 def precision_weighted(a: Independent, b: Independent) -> Independent:
-    """The normalised product of two diagonal Gaussians (Sønderby et al., 2016, eqs. 10 to 12).
+    """The normalised product of two diagonal Gaussians, as in the ladder VAE.
 
-    1 / sigma^2 = 1 / sigma_a^2 + 1 / sigma_b^2 and mu = sigma^2 (mu_a / sigma_a^2 + mu_b / sigma_b^2), in a form that neither overflows nor
-    divides by a variance.
+    1 / sigma^2 = 1 / sigma_a^2 + 1 / sigma_b^2 and mu = sigma^2 (mu_a / sigma_a^2 + mu_b / sigma_b^2), of logarithms, so that no variance
+    overflows.
     """
-    share = b.stddev / torch.hypot(a.stddev, b.stddev)
-    loc = torch.lerp(b.mean, a.mean, share.square())
-    return Independent(Normal(loc, a.stddev * share, validate_args=False), len(b.event_shape), validate_args=False)
+    log_a, log_b = a.base_dist.scale.log(), b.base_dist.scale.log()
+    loc = torch.lerp(b.mean, a.mean, torch.sigmoid(2 * (log_b - log_a)))
+    scale = torch.exp(-torch.logaddexp(-2 * log_a, -2 * log_b) / 2)
+    return Independent(Normal(loc, scale, validate_args=False), len(b.event_shape), validate_args=False)

@@ -1,6 +1,6 @@
 """A residual network from the top down, with feature maps for latents.
 
-The ResNet VAE (Kingma et al., 2016, https://arxiv.org/abs/1606.04934, appendix C.3) and what came of it: NVAE (Vahdat & Kautz, 2020,
+The ResNet VAE (Kingma et al., 2016, https://arxiv.org/abs/1606.04934) and what came of it: NVAE (Vahdat & Kautz, 2020,
 https://arxiv.org/abs/2007.03898) and the very deep VAE (Child, 2021, https://arxiv.org/abs/2011.10650).
 """
 
@@ -51,7 +51,7 @@ class ConvLadder(Ladder):
         z_shape: Sequence[int],
         num_layers: Sequence[int] = (0, 2, 1),
         z_channels: int = 4,
-        channels: int = 64,
+        channels: int = 32,
         merge: str = "network",
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
@@ -117,10 +117,11 @@ class ConvLadder(Ladder):
 def damped(branch: nn.Module, scale: float) -> nn.Module:
     """A branch whose last layer starts `scale` times smaller.
 
-    With scale = 1 / sqrt(number of branches), the variance that they add to the state does not grow with their number (Child, 2021,
-    section 3). Zero would do that too, but then nothing but the last layer had a gradient in the first step.
+    With scale = 1 / sqrt(number of branches), what they add to the variance of the state does not grow with their number (Child,
+    2021). Zero would do that too, but then nothing but the last layer had a gradient in the first step.
     """
     *_, last = (layer for layer in branch.modules() if isinstance(layer, nn.Conv2d))
     with torch.no_grad():
-        last.weight.mul_(scale)
+        for parameter in last.parameters():
+            parameter.mul_(scale)
     return branch

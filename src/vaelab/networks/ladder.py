@@ -2,8 +2,8 @@
 
 Bottom-up, x becomes features d_1, ..., d_L. Top-down, z_L, ..., z_1 become one state h, from which p(z_i | z_>i) is made and with it, or
 together with d_i, q(z_i | x, z_>i); the last state is what p(x | z) is given. With vectors for latents this is the ladder VAE
-(Sønderby et al., 2016, https://arxiv.org/abs/1602.02282, eqs. 6 to 12), or the two-layer VAE of Tomczak & Welling (2018,
-https://arxiv.org/abs/1705.07120, section 4).
+(Sønderby et al., 2016, https://arxiv.org/abs/1602.02282), or the two-layer VAE of Tomczak & Welling (2018,
+https://arxiv.org/abs/1705.07120).
 """
 
 from abc import ABC, abstractmethod
@@ -64,7 +64,7 @@ class Ladder(nn.Module, ABC):
 
 
 class Bounded(nn.Module):
-    """Holds log sigma between -limit and limit, softly, by limit tanh(log sigma / limit); mu passes (Vahdat & Kautz, 2020).
+    """Holds log sigma between -limit and limit, softly, by limit tanh(log sigma / limit) as in NVAE's code; mu passes.
 
     The scale of p(z_i | z_>i) needs it: nothing else holds it, since the layers below can undo any change of the unit of z_i, and the
     gradient of log p at an outlier grows with 1 / sigma^2.

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from vaelab.divergences import ESTIMATORS
 from vaelab.draw import Draw
 from vaelab.schedules import Schedule, at
 
@@ -29,18 +30,50 @@ class Objective(nn.Module, ABC):
             ValueError: if the gradient of its expectation would miss a part, because samples of q are not reparameterised.
         """
         draw = model(x, y, num_samples=self.num_samples)
-        for latent in draw.latents if self.reparameterised else ():
-            if latent.log_q.requires_grad and not latent.z.requires_grad:
-                raise ValueError(
-                    "samples of this posterior are not reparameterised, so the gradient would miss how q chooses them: set objective=vimco,"
-                    " or posterior=gumbel or posterior=straight_through (for model=m2, objective=m2)"
-                )
+        if self.reparameterised:
+            refuse_unreparameterised(draw)
         return draw
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Own parameters, with options of their own for the optimizer."""
         own = list(self.parameters())
         return [{"params": own}] if own else []
+
+
+def refuse_unreparameterised(draw: Draw) -> None:
+    """The gradient of an expectation over samples of q needs samples that have one, or a score function.
+
+    Raises:
+        ValueError: if they have none.
+    """
+    for latent in draw.latents:
+        if latent.log_q.requires_grad and not latent.z.requires_grad:
+            raise ValueError(
+                "samples of this posterior are not reparameterised, so the gradient would miss how q chooses them: set objective=vimco,"
+                " or posterior=gumbel or posterior=straight_through (for model=m2, objective=m2)"
+            )
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """The value.
+
+    Raises:
+        ValueError: if it is below the least that makes sense.
+    """
+    if value < least:
+        raise ValueError(f"objective.{name}={value} must be at least {least}")
+    return value
+
+
+def known_kl(kl: str) -> str:
+    """The name of an estimator of the KL.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    if kl not in ("analytic", *ESTIMATORS):
+        raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
+    return kl
 
 
 class Sum(Objective):
@@ -59,7 +92,12 @@ class Sum(Objective):
         self.weights = dict(weights or {})
         if not parts or self.weights.keys() - parts.keys():
             raise ValueError(f"the weights are of {', '.join(self.weights) or 'nothing'}, but the parts are {', '.join(parts) or 'none'}")
+        if any(hasattr(self, name) for name in parts):
+            raise ValueError(
+                f"a part of a sum cannot be called {' or '.join(name for name in parts if hasattr(self, name))}: name it otherwise"
+            )
         self.num_samples = max(part.num_samples for part in parts.values())
+        self.reparameterised = any(part.reparameterised for part in parts.values())
         for name, part in parts.items():
             part.num_samples = self.num_samples  # they share one draw
             self.add_module(name, part)
@@ -72,7 +110,10 @@ class Sum(Objective):
 
     def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         _, first = next(self.parts())
-        return first.draw(model, x, y)
+        draw = first.draw(model, x, y)
+        if self.reparameterised:
+            refuse_unreparameterised(draw)
+        return draw
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

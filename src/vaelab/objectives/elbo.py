@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.divergences import ESTIMATORS, kl, kl_per_dimension
+from vaelab.divergences import kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, at_least, known_kl
 from vaelab.schedules import Schedule, at
 
 
@@ -47,14 +47,10 @@ class ELBO(Objective):
         super().__init__()
         if free_bits_of not in ("dimension", "latent"):
             raise ValueError(f"objective.free_bits_of={free_bits_of} is unknown: choose dimension or latent")
-        if kl not in ("analytic", *ESTIMATORS):
-            raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
         if not callable(beta) and not isinstance(beta, int | float):
             raise ValueError(f"objective.beta={beta!r} must be a number or a schedule")
         if not callable(beta) and beta < 0:
             raise ValueError(f"objective.beta={beta} would reward a large KL: it must not be negative")
-        if num_samples < 1:
-            raise ValueError(f"objective.num_samples={num_samples} must be at least 1")
         if free_bits < 0:
             raise ValueError(f"objective.free_bits={free_bits} must not be negative")
         if isinstance(capacity, int | float) and capacity < 0:
@@ -63,7 +59,8 @@ class ELBO(Objective):
             raise ValueError(
                 f"objective.capacity={capacity} and objective.free_bits={free_bits} both set a target for the rate: choose one"
             )
-        self.beta, self.kl, self.num_samples, self.capacity, self.free_bits = beta, kl, num_samples, capacity, free_bits
+        self.beta, self.kl, self.num_samples = beta, known_kl(kl), at_least("num_samples", num_samples, 1)
+        self.capacity, self.free_bits = capacity, free_bits
         self.free_bits_of = free_bits_of
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vaelab.divergences import kl
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, at_least, known_kl
 
 MAX_LOG_MULTIPLIER = 10.0  # a target that cannot be reached would otherwise raise lambda without end
 
@@ -36,7 +36,8 @@ class GECO(Objective):
             raise ValueError(
                 f"geco needs objective.target other than 0, 0 <= decay < 1 and step_size > 0, but they are {target}, {decay}, {step_size}"
             )
-        self.target, self.kl, self.num_samples, self.step_size, self.decay = target, kl, num_samples, step_size, decay
+        self.target, self.step_size, self.decay = target, step_size, decay
+        self.kl, self.num_samples = known_kl(kl), at_least("num_samples", num_samples, 1)
         self.register_buffer("log_multiplier", torch.zeros(()))
         self.register_buffer("constraint", torch.full((), torch.nan))  # nothing was seen yet
 

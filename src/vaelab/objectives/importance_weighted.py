@@ -13,24 +13,13 @@ from torch import Tensor
 
 from vaelab.distributions import detach, log_mean_exp
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, at_least
 
 
 def with_terms(draw: Draw, loss: Float[Tensor, ""], bound: Float[Tensor, ""]) -> dict[str, Tensor]:
     """The loss, the bound that was trained, and the ELBO and its parts of the same samples."""
     elbo, distortion = draw.log_w.detach().mean(), -draw.log_px.detach().mean()
     return {"loss": loss, "bound": bound.detach(), "elbo": elbo, "distortion": distortion, "rate": -elbo - distortion}
-
-
-def at_least(name: str, value: int, least: int) -> int:
-    """The value.
-
-    Raises:
-        ValueError: if it is below the least that makes sense.
-    """
-    if value < least:
-        raise ValueError(f"objective.{name}={value} must be at least {least}")
-    return value
 
 
 class IWAE(Objective):
@@ -58,6 +47,11 @@ class MIWAE(Objective):
 
     def grouped(self, draw: Draw) -> Float[Tensor, "m k b"]:
         """log w, M groups of K."""
+        if len(draw.log_w) % self.num_bounds:
+            raise ValueError(
+                f"{len(draw.log_w)} samples do not make {self.num_bounds} bounds: give all parts of a sum a num_samples that"
+                f" {self.num_bounds} divides"
+            )
         return draw.log_w.unflatten(0, (self.num_bounds, -1))
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
@@ -82,7 +76,7 @@ class PIWAE(MIWAE):
         latent = draw.latent
         log_joint = draw.log_px + latent.log_p
         surrogate = (of_all * log_joint).sum() - (of_groups * latent.log_q).sum()
-        if latent.z.requires_grad:
+        if latent.z.requires_grad and log_joint.requires_grad:
             # at z, where the way to the posterior's parameters begins, the weights of the groups replace those of all samples
             (gradient,) = torch.autograd.grad(((of_groups - of_all) * log_joint).sum(), latent.z, retain_graph=True)
             surrogate = surrogate + (gradient * latent.z).sum()
@@ -139,7 +133,7 @@ class DReG(Objective):
         log_w, z = path_log_w(draw), draw.latent.z
         bound, v = log_mean_exp(log_w).mean(), log_w.detach().softmax(0)
         surrogate = (v * log_w).sum(0).mean()
-        if z.requires_grad:
+        if z.requires_grad and surrogate.requires_grad:
             # z has received v_k times the gradient of log w_k and is to have v_k^2: a hook on z would also scale what other objectives send
             (gradient,) = torch.autograd.grad(surrogate, z, retain_graph=True)
             surrogate = surrogate + ((v - 1).reshape(*v.shape, *[1] * (z.ndim - v.ndim)) * gradient * z).sum()

@@ -61,8 +61,9 @@ class MMD(Objective):
         latent = draw.latent
         count = latent.z.shape[:1] if latent.p.batch_shape else latent.z.shape[:2]  # a prior given y has a batch shape already
         prior = latent.p.rsample(count) if latent.p.has_rsample else latent.p.sample(count)
-        z, u = latent.z.flatten(0, 1).flatten(1), prior.flatten(0, 1).flatten(1)
-        if len(z) < 2:
+        if latent.z.shape[1] < 2:
             raise ValueError("the MMD compares samples with each other: set data.batch_size to at least 2")
-        discrepancy = mmd(z, u, self.kernel, self.scales)
+        # one estimate for each k: two samples of the same example are not independent draws from q(z)
+        pairs = zip(latent.z.flatten(2), prior.flatten(2), strict=True)
+        discrepancy = torch.stack([mmd(z, u, self.kernel, self.scales) for z, u in pairs]).mean()
         return {"loss": discrepancy, "mmd": discrepancy.detach()}

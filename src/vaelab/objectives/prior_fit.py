@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, at_least
 
 
 class PriorFit(Objective):
@@ -26,7 +26,7 @@ class PriorFit(Objective):
 
     def __init__(self, num_samples: int = 1) -> None:
         super().__init__()
-        self.num_samples = num_samples
+        self.num_samples = at_least("num_samples", num_samples, 1)
 
     def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         self.freeze(model)

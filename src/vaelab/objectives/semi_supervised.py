@@ -6,26 +6,28 @@ from torch import Tensor, nn
 
 from vaelab.divergences import kl
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective
+from vaelab.objectives.base import Objective, known_kl
 
 
 class M2(Objective):
-    """loss = mean of L(x, y) where y was observed and of U(x) where not (y = -1), plus alpha E[-log q(y | x)] over the observed.
+    """loss = mean of L(x, y) - alpha log q(y | x) where y was observed, and of U(x) where not (y = -1).
 
     With L(x, y) = D + R_z - log p(y), minus the ELBO of log p(x, y), U(x) = sum_y q(y | x) (L(x, y) + log q(y | x)) is minus that of
     log p(x): the sum over y is exact.
 
     Args:
-        alpha: weight of the classifier's cross-entropy. The paper's 0.1 N, for a loss summed over N examples, is 0.1 here.
+        alpha: weight of each label's cross-entropy. The paper's is 0.1 N / N_l, for N examples of which N_l have a label.
         kl: of z, as in `ELBO`.
 
     Raises:
         ValueError: if the model does not enumerate labels, or no y is given.
     """
 
-    def __init__(self, alpha: float = 0.1, kl: str = "analytic") -> None:
+    reparameterised = False  # y is summed over
+
+    def __init__(self, alpha: float = 1.0, kl: str = "analytic") -> None:
         super().__init__()
-        self.alpha, self.kl = alpha, kl
+        self.alpha, self.kl = alpha, known_kl(kl)
 
     def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         enumerate_labels = getattr(model, "enumerate", None)
@@ -42,16 +44,15 @@ class M2(Objective):
         unlabelled = (q * (bound - label.log_q)).sum(0)
         observed, y = draw.y >= 0, draw.y.clamp(min=0).long()[None]
         labelled = bound.gather(0, y)[0]
-        count = observed.sum().clamp(min=1)
-        cross_entropy = -(label.log_q.gather(0, y)[0] * observed).sum() / count
+        cross_entropy = -label.log_q.gather(0, y)[0] * observed
         elbo = unlabelled.detach().mean()
         distortion = -(q * draw.log_px).detach().sum(0).mean()
         correct = (label.log_q.argmax(0) == draw.y) & observed
         return {
-            "loss": -torch.where(observed, labelled, unlabelled).mean() + self.alpha * cross_entropy,
+            "loss": (self.alpha * cross_entropy - torch.where(observed, labelled, unlabelled)).mean(),
             "elbo": elbo,
             "distortion": distortion,
             "rate": -elbo - distortion,
-            "cross_entropy": cross_entropy.detach(),
-            "accuracy": correct.sum() / count,
+            "cross_entropy": cross_entropy.detach().sum() / observed.sum(),  # not a number where the batch has no label
+            "accuracy": correct.sum() / observed.sum(),
         }

@@ -20,6 +20,7 @@ from torch.nn.functional import softplus
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
+from vaelab.schedules import Schedule, at
 
 
 class BetaTC(Objective):
@@ -87,19 +88,28 @@ class BetaTC(Objective):
 
 
 class FactorTC(Objective):
-    """loss = E[log D(z) / (1 - D(z))]: the total correlation, by a discriminator D of q(z) and prod_d q(z_d) (Kim & Mnih, 2018).
+    """loss = weight E[log D(z) / (1 - D(z))]: the total correlation, by a discriminator D of q(z) and prod_d q(z_d) (Kim & Mnih, 2018).
 
-    https://arxiv.org/abs/1802.05983. To be added to a bound with `Sum`. D is trained by the same backward pass: the two players see each
-    other as constants. Samples of prod_d q(z_d) are those of q(z) with each dimension permuted over the batch.
+    https://arxiv.org/abs/1802.05983. To be added to a bound with `Sum`. D is trained by the same backward pass, with a gradient that no
+    weight touches: the two players see each other as constants. Samples of prod_d q(z_d) are those of q(z) with each dimension permuted
+    over the batch.
 
     Args:
         z_shape: of the latent variable.
         discriminator: a network factory; it gives the logit of D.
+        weight: of the total correlation (the paper's gamma), a number or a schedule.
         optimizer: options of D's own parameter group, for example its learning rate.
     """
 
-    def __init__(self, z_shape: Sequence[int], discriminator: Callable[..., nn.Module], optimizer: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        z_shape: Sequence[int],
+        discriminator: Callable[..., nn.Module],
+        weight: float | Schedule = 1.0,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.weight = weight
         self.discriminator = discriminator(in_shape=(math.prod(z_shape),), out_shape=(1,))
         self.optimizer = dict(optimizer or {})
 
@@ -111,7 +121,7 @@ class FactorTC(Objective):
         shuffled = permuted(z)
         discriminator = (softplus(-self.discriminator(z)).mean() + softplus(self.discriminator(shuffled)).mean()) / 2
         return {
-            "loss": tc + discriminator - discriminator.detach(),
+            "loss": at(self.weight, step) * tc + discriminator - discriminator.detach(),
             "total_correlation": tc.detach(),
             "discriminator_loss": discriminator.detach(),
         }

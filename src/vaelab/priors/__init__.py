@@ -7,6 +7,7 @@ from vaelab.priors.flow import Flow
 from vaelab.priors.mixture import Mixture
 from vaelab.priors.standard_laplace import StandardLaplace
 from vaelab.priors.standard_normal import StandardNormal
+from vaelab.priors.uniform_sphere import UniformSphere
 from vaelab.priors.vamp import VampPrior
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "StandardNormal",
     "UniformCategorical",
     "UniformCodes",
+    "UniformSphere",
     "VampPrior",
 ]

@@ -63,7 +63,7 @@ class AutoregressiveCodes(nn.Module):
     def logits(self, indices: Int[Tensor, "n ..."]) -> Float[Tensor, "n k ..."]:
         """Of each index given those before it."""
         embedded = self.embedding(indices.reshape(len(indices), *self.grid)).movedim(-1, 1)
-        logits = self.network(embedded).unflatten(0, (len(indices),)).flatten(2).reshape(len(indices), -1, *indices.shape[1:])
+        logits = self.network(embedded).reshape(len(indices), -1, *indices.shape[1:])
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Independent, Normal
+
+from vaelab.distributions import GaussianMixture
 
 
 class Mixture(nn.Module):
@@ -24,6 +26,6 @@ class Mixture(nn.Module):
         self.loc = nn.Parameter(torch.randn(num_components, *z_shape))
         self.log_scale = nn.Parameter(torch.zeros(num_components, *z_shape))
 
-    def forward(self, y: Shaped[Tensor, "..."] | None = None) -> MixtureSameFamily:
+    def forward(self, y: Shaped[Tensor, "..."] | None = None) -> GaussianMixture:
         components = Independent(Normal(self.loc, self.log_scale.exp(), validate_args=False), self.loc.ndim - 1, validate_args=False)
-        return MixtureSameFamily(Categorical(logits=self.logits, validate_args=False), components, validate_args=False)
+        return GaussianMixture(Categorical(logits=self.logits, validate_args=False), components, validate_args=False)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.distributions import Categorical, MixtureSameFamily
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from vaelab.distributions import GaussianMixture
 
 
 class VampPrior(nn.Module):
@@ -52,7 +54,9 @@ class VampPrior(nn.Module):
                 "a VampPrior asks for the density of q at any z, but a flow knows its own along its samples only: set"
                 " posterior=gaussian, or prior=flow"
             )
-        return MixtureSameFamily(Categorical(logits=u.new_zeros(len(u)), validate_args=False), q, validate_args=False)
+        diagonal = isinstance(q, Independent) and isinstance(q.base_dist, Normal)
+        family = GaussianMixture if diagonal else MixtureSameFamily
+        return family(Categorical(logits=u.new_zeros(len(u)), validate_args=False), q, validate_args=False)
 
     @torch.no_grad()
     def initialise(self, x: Float[Tensor, "c ..."]) -> None:
