@@ -24,6 +24,7 @@ from torchvision.transforms.functional import to_tensor
 
 from vaelab.data import InMemory
 from vaelab.experiment import build_data, build_model, train
+from vaelab.models import VAE
 
 
 class Pictures(Dataset):
@@ -87,6 +88,7 @@ def by_hand(plain: dict[str, Any], per_item: bool) -> float:
     loop = tutorial_loop(x, config.data.batch_size, device) if per_item else tensor_loop(x.to(device), config.data.batch_size)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
+    assert isinstance(model, VAE)
     encoder, decoder = model.posterior.network, model.likelihood.network
     assert isinstance(encoder, nn.Module)
     assert isinstance(decoder, nn.Module)

@@ -19,9 +19,19 @@ PARTS = [f"{group}={choice}" for group in ("encoder", "decoder", "posterior", "l
 CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() if group not in ("schedule", "experiment") for choice in choices]
 
 
+# what a choice needs beside it
+NEEDS = {
+    "data=folder": ["data.root=somewhere"],
+    "objective=geco": ["objective.target=10"],
+    "prior=conditional_gaussian": ["num_classes=3"],
+    "prior=uniform_codes": ["posterior=vector_quantized"],
+    "prior=autoregressive_codes": ["posterior=vector_quantized"],
+}
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_of_every_dial_composes_and_resolves(choice: str, tmp_path: Path) -> None:
-    config = composed([choice, *(["data.root=somewhere"] if choice == "data=folder" else [])], tmp_path)
+    config = composed([choice, *NEEDS.get(choice, [])], tmp_path)
     config.paths.new_dir = "outputs"
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert resolved["model"]["_target_"].startswith("vaelab.models.")
@@ -35,8 +45,11 @@ def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
 
     from vaelab.experiment import build
 
-    lit = build(composed([dials, "data.size=16"], tmp_path))
-    p_x = lit.model.decode(torch.zeros(3, 16))
+    z_shape = [4, 2, 2] if dials in ("encoder=resnet", "decoder=resnet") else [16]
+    small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
+    small = small[:2] if "mlp" in dials else small
+    lit = build(composed([dials, *small, *NEEDS.get(dials, [])], tmp_path))
+    p_x = lit.model.decode(torch.zeros(3, *z_shape), torch.zeros(3))
     assert isinstance(p_x, Distribution)
     assert p_x.event_shape == (1, 16, 16)
 

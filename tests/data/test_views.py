@@ -143,7 +143,7 @@ def test_the_data_module_hides_labels_of_training_data_alone():
     ("dataset", "num_labelled", "message"),
     [
         (labelled(), 0, "num_labelled=0 must be at least 1"),
-        (labelled(100), 100, "num_labelled=100 must be at least 1, and the 10 classes"),
+        (labelled(100), 100, "num_labelled=100 must be at least 1, and the rarest of the 10 classes"),
         (InMemory(torch.zeros(9, 1)), 3, "have one label for each example: use data=mnist"),
         (InMemory(torch.zeros(9, 1), torch.zeros(9, 2).long()), 3, "have one label for each example: use data=mnist"),
         ([(torch.zeros(1), torch.zeros(()))] * 9, 3, "in memory"),

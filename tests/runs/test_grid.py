@@ -74,6 +74,7 @@ CLOSED_FORM = {
     ("gaussian", "standard_laplace"),
     ("gaussian", "conditional_gaussian"),
     ("full_gaussian", "standard_normal"),
+    ("full_gaussian", "conditional_gaussian"),
     ("laplace", "standard_normal"),
     ("laplace", "standard_laplace"),
     ("laplace", "conditional_gaussian"),
@@ -98,6 +99,8 @@ def refusal(posterior: str, prior: str, objective: str) -> str | None:
         return "prior=uniform_codes"
     if prior in ("uniform_codes", "autoregressive_codes") and space != CODES:
         return "set posterior=vector_quantized"
+    if prior == "uniform_sphere" and len(Z_SHAPE[space]) > 1:
+        return "a sphere needs a vector"
     if objective == "m2":
         return "set model=m2"
     if objective == "prior_fit" and prior not in LEARNED_PRIORS:

@@ -1,11 +1,12 @@
 """Mixtures of diagonal Gaussians, scored by matrix products."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import MixtureSameFamily
 
 
 class GaussianMixture(MixtureSameFamily):
@@ -19,16 +20,18 @@ class GaussianMixture(MixtureSameFamily):
         components: independent Gaussians with batch shape (C,).
     """
 
-    def __init__(self, mixture: Categorical, components: Independent, validate_args: bool | None = None) -> None:
-        assert isinstance(components.base_dist, Normal)
-        super().__init__(mixture, components, validate_args=validate_args)
-
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        normal = self.component_distribution.base_dist
         exact = value.dtype if value.device.type == "mps" else torch.float64  # which Apple's devices lack
-        z = value.flatten(-len(self.event_shape)).to(exact)
-        loc, scale = normal.loc.flatten(1).to(exact), normal.scale.flatten(1).to(exact)
-        precision = scale.pow(-2)
-        squares = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(1)
-        log_component = -squares / 2 - scale.log().sum(1) - z.shape[-1] / 2 * math.log(2 * math.pi)
+        components: Any = self.component_distribution
+        ndim = len(self.event_shape)
+        loc, scale = (
+            each.reshape(*components.batch_shape, -1).to(exact) for each in (components.base_dist.loc, components.base_dist.scale)
+        )
+        z = value.reshape(*value.shape[: value.ndim - ndim], -1).to(exact)
+        if len(components.batch_shape) == 1:
+            precision = scale.pow(-2)
+            squares = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(1)
+        else:  # expanded over a batch
+            squares = ((z[..., None, :] - loc) / scale).square().sum(-1)
+        log_component = -squares / 2 - scale.log().sum(-1) - z.shape[-1] / 2 * math.log(2 * math.pi)
         return (log_component + self.mixture_distribution.logits.to(exact)).logsumexp(-1).to(value.dtype)

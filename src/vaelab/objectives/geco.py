@@ -14,7 +14,7 @@ class GECO(Objective):
     """loss = R + lambda (D - target), where lambda rises while D is above its target and falls while it is below.
 
     log lambda moves by step_size C / |target| a step, C being the running mean of D - target (algorithm 1, with the constraint taken
-    relative to its target, so that one step size fits all scales). Both are kept in checkpoints.
+    relative to its target and within [-1, 1], so that one step size fits all scales). Both are kept in checkpoints.
 
     Args:
         target: the distortion in nats per example that is allowed.
@@ -58,6 +58,5 @@ class GECO(Objective):
     def _move(self, excess: Tensor) -> None:
         mean = torch.where(self.constraint.isnan(), excess, torch.lerp(excess, self.constraint, self.decay))
         self.constraint = mean  # a new tensor: the old ones may be in the graph of the loss
-        self.log_multiplier = (self.log_multiplier + self.step_size * mean / abs(self.target)).clamp(
-            -MAX_LOG_MULTIPLIER, MAX_LOG_MULTIPLIER
-        )
+        relative = (mean / abs(self.target)).clamp(-1, 1)  # a start far above the target would raise lambda much faster than it could fall
+        self.log_multiplier = (self.log_multiplier + self.step_size * relative).clamp(-MAX_LOG_MULTIPLIER, MAX_LOG_MULTIPLIER)

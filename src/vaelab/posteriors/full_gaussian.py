@@ -34,7 +34,6 @@ class FullCovarianceGaussian(Conditional):
         return MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 
-@register_kl(MultivariateNormal, Independent)
 def kl_to_diagonal(q: MultivariateNormal, p: Independent) -> Float[Tensor, "..."]:
     """(tr(S^-1 L L^T) + (mu - m)^T S^-1 (mu - m) - D) / 2 + log det S^(1/2) - log det L, for p = N(m, S) with S diagonal."""
     if not isinstance(p.base_dist, Normal) or p.event_shape != q.event_shape:
@@ -43,3 +42,6 @@ def kl_to_diagonal(q: MultivariateNormal, p: Independent) -> Float[Tensor, "..."
     squares = (tril / scale[..., None]).square().sum((-2, -1)) + ((q.loc - p.base_dist.loc) / scale).square().sum(-1)
     log_ratio = scale.log().sum(-1) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return (squares - q.event_shape[0]) / 2 + log_ratio
+
+
+register_kl(MultivariateNormal, Independent)(kl_to_diagonal)
