@@ -57,7 +57,6 @@ PARTS = (
     "vaelab.priors",
     "vaelab.schedules",
     "torch.nn",
-    "zuko.flows",
 )
 # what may change when a run is continued: how long, where and how fast, but not what is learned
 RESUMABLE = (

@@ -22,7 +22,7 @@ DISCRETE = {
     priors.UniformCodes,
     priors.AutoregressiveCodes,
 }  # test_discrete_latents.py
-NOT_OF_Z_SHAPE_ALONE = {priors.ConditionalGaussian, priors.VampPrior, priors.UniformSphere}  # mathematics/test_priors.py
+NOT_OF_Z_SHAPE_ALONE = {priors.ConditionalGaussian, priors.VampPrior, priors.UniformSphere}  # mathematics/test_prior_densities.py
 Z_SHAPES = [(4,), (2, 3, 3), ()]
 
 every_prior = pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS.keys())

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from running import ROOT, composed
@@ -206,7 +207,7 @@ def test_every_combination_trains_or_is_refused_in_words(posterior: str, prior: 
             try:
                 train(model_of(posterior, prior, likelihood), objective_of(posterior, prior, objective))
                 refused = None
-            except ValueError as error:
+            except (ValueError, InstantiationException) as error:
                 refused = str(error)
             assert (refused is None) == (message is None), f"{where}: expected {message!r}, but got {refused!r}"
             assert message is None or re.search(message, refused or ""), f"{where}: expected {message!r}, but got {refused!r}"
