@@ -45,7 +45,7 @@ def test_the_multiplier_moves_as_computed_by_hand(target):
 
 def test_it_moves_in_training_only():
     """Not in evaluation mode, and not without gradients; and then goes on from where it was."""
-    objective = GECO(20.0)
+    objective = GECO(20.0, step_size=0.02, decay=0.99)
     objective(draw_of(30.0, 1.0), 0)
     state = {name: value.clone() for name, value in objective.state_dict().items()}
     assert set(state) == {"log_multiplier", "constraint"}
@@ -55,7 +55,7 @@ def test_it_moves_in_training_only():
     terms = objective(draw_of(50.0, 1.0), 1)
     assert terms["multiplier"].item() == pytest.approx(math.exp(0.02 * 10 / 20), abs=1e-12)
     torch.testing.assert_close(objective.state_dict(), state, rtol=0, atol=0)
-    again = GECO(20.0)
+    again = GECO(20.0, step_size=0.02, decay=0.99)
     again.load_state_dict(state)
     for one in (objective.train(), again):
         one(draw_of(22.0, 1.0), 2)

@@ -30,7 +30,7 @@ class GECO(Objective):
     log_multiplier: Tensor
     constraint: Tensor
 
-    def __init__(self, target: float, kl: str = "analytic", num_samples: int = 1, step_size: float = 0.02, decay: float = 0.99) -> None:
+    def __init__(self, target: float, kl: str = "analytic", num_samples: int = 1, step_size: float = 0.01, decay: float = 0.9) -> None:
         super().__init__()
         if target == 0 or not 0 <= decay < 1 or step_size <= 0:
             raise ValueError(
