@@ -79,7 +79,11 @@ def _analytic(q: Distribution, p: Distribution) -> Tensor:
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
-        raise ValueError(f"no closed-form KL between {_name(q)} and {_name(p)}: set objective.kl=k1 (Monte Carlo)") from None
+        refuse_other_space(q, p)
+        raise ValueError(
+            f"no closed-form KL between {_name(q)} and {_name(p)}: set objective.kl=k1 (Monte Carlo); objective.elbo.kl=k1 if the"
+            " objective is a sum"
+        ) from None
 
 
 def _monte_carlo(estimator: str) -> Callable[[Tensor], Tensor]:

@@ -39,7 +39,7 @@ from torch.utils.tensorboard.summary import hparams
 from vaelab import generators, metrics
 from vaelab.data import DataModule
 from vaelab.figures import draw_figures
-from vaelab.lit import LitVAE
+from vaelab.lit import LitVAE, StartsFromData
 from vaelab.metrics_csv import MetricsCSV
 from vaelab.models import Model
 from vaelab.objectives import PriorFit
@@ -170,21 +170,36 @@ def refuse_unused(config: DictConfig) -> None:
         raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
 
 
-def start_from(model: Model, run: str) -> None:
+def start_from(model: Model, config: DictConfig, run: str) -> None:
     """Gives a model the weights of a trained one; a prior of another kind stays what it is.
 
     Raises:
         ValueError: if another part is not the same.
     """
-    path = find_checkpoint(run)
-    stored = {key.removeprefix("model."): value for key, value in read_checkpoint(path)["state_dict"].items() if key.startswith("model.")}
+    checkpoint = read_checkpoint(find_checkpoint(run))
+    stored = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
+    theirs, mine = kinds(OmegaConf.create(checkpoint["config"])), kinds(config)
+    if theirs != mine:  # weights of the same shapes would fit, and mean something else
+        raise ValueError(
+            f"pretrained={run} is made of {', '.join(theirs - mine)}; this model of {', '.join(mine - theirs)}: choose its dials"
+        )
     for name, part in model.named_children():
         own = part.state_dict(prefix=f"{name}.")
         found = {key: value for key, value in stored.items() if key.startswith(f"{name}.")}
         if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in found.items()}:
             part.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
+            for started in part.modules():
+                if isinstance(started, StartsFromData):
+                    started.num_initial = 0  # it has started
         elif name != "prior":
             raise ValueError(f"pretrained={run}: the {name} of that run has other weights than this model's; choose the dials that it had")
+
+
+def kinds(config: DictConfig) -> set[str]:
+    """What a model is made of, besides its prior: where in the config, and which class."""
+    model: dict[str, Any] = OmegaConf.to_container(OmegaConf.create({"model": config.model}, parent=config), resolve=True)  # type: ignore[assignment]
+    model["model"].pop("prior", None)
+    return {f"{key.removesuffix('._target_')}={value}" for key, value in flatten(model) if key.endswith("_target_")}
 
 
 # From a run folder back to objects.
@@ -330,8 +345,9 @@ def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
     """The config of a run that is continued, with the values given on the command line.
 
     Raises:
-        ValueError: if an override would change what is learned.
+        ValueError: if an override would change what is learned, or how long where a learning rate was planned for that.
     """
+    raw: dict[str, Any] = OmegaConf.to_container(stored, resolve=False)  # type: ignore[assignment]
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key == "resume":
@@ -339,12 +355,19 @@ def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
         if not key.startswith(RESUMABLE):
             allowed = ", ".join(f"{name}..." if name.endswith(".") else name for name in RESUMABLE)
             raise ValueError(f"{override.input_line} cannot be changed when a run is continued; what can are values (not dials): {allowed}")
+        planned = "trainer.max_epochs" in str(raw.get("scheduler"))
+        if key == "trainer.max_epochs" and planned and override.value() != stored.trainer.max_epochs:
+            raise ValueError(
+                f"the learning rate of this run was planned for {stored.trainer.max_epochs} epochs, and would rise again after them:"
+                " train anew with scheduler=none, or with pretrained=<this run>"
+            )
         OmegaConf.update(stored, key, None if override.is_delete() else override.value())
     return stored
 
 
 def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
     started, origin = time.time(), git()  # the code that runs is that of the start
+    refuse_values(config)
     refuse_evaluation(config.evaluation)
     if checkpoint is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         try:
@@ -355,7 +378,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
     if checkpoint is None and config.get("pretrained"):
-        start_from(lit.model, config.pretrained)
+        start_from(lit.model, config, config.pretrained)
     if isinstance(lit.objective, PriorFit):
         if not config.get("pretrained"):
             raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
@@ -382,6 +405,21 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
         print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     write_json(record_of_split(datamodule), folder / "split.json")
     return finish(config, folder, trainer, lit, datamodule, started, origin)
+
+
+def refuse_values(config: DictConfig) -> None:
+    """What Lightning and torch would refuse in words of their own.
+
+    Raises:
+        ValueError: if the seed is no whole number of at least 0, or all of training would be in another precision than float32.
+    """
+    if not isinstance(config.seed, int) or config.seed < 0:
+        raise ValueError(f"seed={config.seed} must be a whole number of at least 0")
+    if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision={config.trainer.precision}: data and probabilities are float32; networks in half precision are"
+            " trainer.precision=bf16-mixed or speed=fast"
+        )
 
 
 def refuse_evaluation(options: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""Weights that change while training: any number in a config may instead be a schedule.
+"""Weights that change while training: a number that is documented as "a number or a schedule" may be either.
 
 A schedule is a callable from the optimiser step to a float. `at(weight, step)` reads either kind.
 """

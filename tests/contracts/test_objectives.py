@@ -37,7 +37,7 @@ from vaelab.objectives import (
     Renyi,
     Sum,
 )
-from vaelab.posteriors import Categorical, Gaussian, VectorQuantized
+from vaelab.posteriors import Categorical, Gaussian, GumbelSoftmax, VectorQuantized
 from vaelab.priors import Mixture, StandardNormal, UniformCategorical, UniformCodes
 from vaelab.schedules import Cyclical, Linear, Sigmoid
 
@@ -138,9 +138,17 @@ def of_a_codebook():
     return vae(partial(VectorQuantized, num_codes=5), partial(UniformCodes))
 
 
-def semi_supervised():
-    posterior, likelihood = Gaussian(NETWORK, X_SHAPE, Z_SHAPE, NUM_CLASSES), Bernoulli(NETWORK, Z_SHAPE, X_SHAPE, NUM_CLASSES)
-    return SemiSupervisedVAE(Categorical(NETWORK, X_SHAPE, (NUM_CLASSES,)), posterior, likelihood, StandardNormal(Z_SHAPE), NUM_CLASSES)
+def with_learned_codes():
+    return vae(partial(VectorQuantized, num_codes=5, update="gradient"), partial(UniformCodes))
+
+
+def relaxed():
+    return vae(GumbelSoftmax, UniformCategorical(Z_SHAPE))
+
+
+def semi_supervised(family=Gaussian, prior=StandardNormal):
+    posterior, likelihood = family(NETWORK, X_SHAPE, Z_SHAPE, NUM_CLASSES), Bernoulli(NETWORK, Z_SHAPE, X_SHAPE, NUM_CLASSES)
+    return SemiSupervisedVAE(Categorical(NETWORK, X_SHAPE, (NUM_CLASSES,)), posterior, likelihood, prior(Z_SHAPE), NUM_CLASSES)
 
 
 # The model that an objective is for, if not any VAE, and the parts of it that it trains, if not encoder and decoder.
@@ -282,12 +290,40 @@ def test_samples_that_are_not_reparameterised_are_refused(build, x):
         (BetaTC(num_examples=100), with_learned_prior, "needs q and p that factorise .*: use posterior=gaussian prior=standard_normal"),
         (VQ(), vae, "needs codes of a codebook: set posterior=vector_quantized prior=uniform_codes, or objective=elbo"),
         (BetaTC(), vae, "needs the size of the training data: set objective.num_examples"),
+        (M2(), partial(semi_supervised, Categorical, UniformCategorical), "not reparameterised"),
+        (PriorFit(), semi_supervised, "not for semi-supervised models"),
+        (ELBO(kl="k1"), with_learned_codes, "no gradient for the codebook: set posterior.update=ema, or objective=vq"),
+        (
+            FactorTC(Z_SHAPE, NETWORK),
+            relaxed,
+            "the numbers that z is made of, which must not be relaxed codes: use posterior=gaussian",
+        ),
+        (MMD(), relaxed, "choose a prior of the same kind"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Objective) else getattr(value, "__name__", ""),
 )
 def test_models_of_another_kind_are_refused_in_words(objective, model, message, x):
     with pytest.raises(ValueError, match=message):
         objective(objective.draw(model(), x), 0)
+
+
+@pytest.mark.parametrize("build", [partial(DIP, "i"), partial(DIP, "ii"), partial(FactorTC, Z_SHAPE, NETWORK), MMD])
+def test_penalties_of_a_batch_need_two_examples(build, x):
+    with pytest.raises(ValueError, match=r"set data.batch_size to at least 2"):
+        build()(vae()(x[:1]), 0)
+
+
+def test_labels_must_be_classes_of_the_model(x):
+    with pytest.raises(ValueError, match=rf"num_classes={NUM_CLASSES}, but the data have a label y=7: set num_classes"):
+        M2()(M2().draw(semi_supervised(), x, torch.full((len(x),), 7)), 0)
+
+
+def test_the_weights_of_beta_tc_may_be_schedules(x):
+    """At step 0 of a warm-up from 0, the total correlation weighs nothing."""
+    draw = vae()(x)
+    late, early = (BetaTC(beta=Linear(start=0.0, end=4.0, steps=10), num_examples=100)(draw, step)["loss"] for step in (10, 0))
+    tc = BetaTC(num_examples=100)(draw, 0)["total_correlation"]
+    torch.testing.assert_close(late - early, 4 * tc)
 
 
 class Whole(Conditional):
@@ -361,7 +397,7 @@ def test_free_bits_report_the_rate_itself(model, x):
         ({"kl": "k4"}, "objective.kl=k4 is unknown: choose analytic, k1, k2, k3"),
         ({"kl": ""}, "choose analytic, k1, k2, k3"),
         ({"beta": -1.0}, "objective.beta=-1.0 would reward a large KL"),
-        ({"num_samples": 0}, "objective.num_samples=0 must be at least 1"),
+        ({"num_samples": 0}, "objective.num_samples=0 must be a whole number of at least 1"),
         ({"free_bits": -0.1}, "objective.free_bits=-0.1 must not be negative"),
         ({"capacity": 5.0, "free_bits": 0.5}, "objective.capacity=5.0 and objective.free_bits=0.5 both .*: choose one"),
         ({"capacity": 0.0, "free_bits": 0.5}, "objective.capacity=0.0 and objective.free_bits=0.5 both .*: choose one"),

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent, Laplace, Normal
 from vaelab import flows, posteriors
 from vaelab.networks import MLP
 from vaelab.priors import ConditionalGaussian, Mixture, StandardLaplace, UniformSphere, VampPrior
+from vaelab.priors.vamp import Clamp
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -125,6 +126,25 @@ class TestVampPrior:
         free = self.of_two(Encoder(), low=None, high=None)
         free.initialise(torch.tensor([[-1.0, 0.3], [0.9, 7.0]]))
         torch.testing.assert_close(free().component_distribution.mean, torch.tensor([[-10.0, 3.0], [9.0, 70.0]]))
+
+    def test_descent_leads_back_from_a_bound(self):
+        """Where the pseudo-inputs of binary data start; and never further out. Inside, the gradient is untouched."""
+        x = torch.tensor([-0.5, 0.0, 0.4, 1.0, 1.5], requires_grad=True)
+        for sign, passed in ((1.0, [0.0, 0.0, 1.0, 1.0, 1.0]), (-1.0, [-1.0, -1.0, -1.0, 0.0, 0.0])):
+            (gradient,) = torch.autograd.grad(sign * Clamp.apply(x, 0.0, 1.0).sum(), x)
+            assert gradient.tolist() == passed
+        prior = self.of_two(Encoder())
+        prior.initialise(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        optimizer = torch.optim.SGD([prior.pseudo_inputs], 1e-3)
+        for _ in range(300):
+            optimizer.zero_grad()
+            (-prior().log_prob(torch.tensor([[4.0, 6.0]])).sum()).backward()
+            optimizer.step()
+        torch.testing.assert_close(prior.pseudo_inputs[0], torch.tensor([0.4, 0.6]), atol=1e-3, rtol=0)
+
+    def test_bounds_the_wrong_way_round_are_refused(self):
+        with pytest.raises(ValueError, match=r"prior.low=1.0 must be below prior.high=0.0"):
+            VampPrior(Encoder(), (2,), 3, low=1.0, high=0.0)
 
     def test_where_they_start(self):
         """From as many examples as it asks for, a missing value as 0; or as noise around the middle, no two the same."""

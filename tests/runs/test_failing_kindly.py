@@ -41,6 +41,8 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
         ("+objective.gama=1", "unexpected keyword argument 'gama'"),
         ("evaluation.checkpoint=bset", "evaluation.checkpoint=bset must be best or last"),
         ("evaluation.num_samples=0", "evaluation.num_samples=0 must be a whole number of at least 1"),
+        ("seed=-1", "seed=-1 must be a whole number of at least 0"),
+        ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),
         ("latent_dim=0", "sizes must be at least 1"),
         ("encoder.channels=[]", "must name at least one layer"),
         ("data.val_size=0", "leaves nothing to validate or to train on: there are 40000 training examples"),
@@ -54,6 +56,14 @@ def test_a_wrong_option_is_named(override: str, message: str, tmp_path: Path, mo
         train(composed([override], tmp_path / "run"))
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("override", ["objective.num_samples=2.5", "data.batch_size=2.5"])
+def test_half_a_number_is_refused(override: str, tmp_path: Path) -> None:
+    """On the command line: in this process the tests' type checker would say it first."""
+    done = command("train.py", override, check=False, cwd=tmp_path)
+    assert override in done.stderr
+    assert "whole number" in done.stderr
 
 
 def test_the_command_line_shows_a_message_and_no_traceback(tmp_path: Path) -> None:

@@ -114,8 +114,10 @@ def refusal(posterior: str, prior: str, objective: str) -> str | None:
         return "set posterior=vector_quantized"
     if objective == "beta_tc" and not (posterior in FACTORISED and prior in FACTORISED_PRIORS):
         return "the total correlation needs q and p that factorise"
-    if space not in PRIORS[prior] and not (closed and objective in WITH_KL):
+    if space not in PRIORS[prior] and (objective in ("wae", "info_mmd") or not (closed and objective in WITH_KL)):
         return "choose a prior of the same kind"
+    if objective == "factor_tc" and space != REAL:
+        return "permutes the numbers that z is made of"
     if objective in ("stl", "dreg") and posterior in FLOWS:
         return "no density with detached parameters"
     if objective in ("dip_i", "dip_ii") and posterior not in FACTORISED:

@@ -57,6 +57,14 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
     assert len(list((tmp_path / "killed" / "resumed").glob("*/.hydra/overrides.yaml"))) == 1
 
 
+def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tmp_path: Path) -> None:
+    """It would start to rise again."""
+    run = train_small(tmp_path / "run", "scheduler=cosine", "trainer.max_epochs=1")
+    refused = command("train.py", f"resume={run}", "trainer.max_epochs=3", check=False)
+    assert "was planned for 1 epochs" in refused.stderr
+    assert "pretrained=" in refused.stderr
+
+
 def test_a_finished_run_can_be_trained_for_longer_after_it_was_moved(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", "trainer.max_epochs=1")
     best = json.loads((run / "results.json").read_text())["val"]["elbo"]

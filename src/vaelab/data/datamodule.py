@@ -123,8 +123,8 @@ class DataModule(LightningDataModule):
         super().__init__()
         if getattr(transform, "once", False) and static_seed is None:
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be at least 1")
+        if any(not isinstance(size, int) or size < 1 for size in (batch_size, eval_batch_size)):
+            raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be whole numbers, at least 1")
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident

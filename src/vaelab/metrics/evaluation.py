@@ -83,7 +83,7 @@ def _evaluate(
     report["active_units"], report["latent_dim"] = sum(active), sum(dims)
     if len(units) > 1:
         report["active_units_of_latents"], report["rate_of_latents"] = active, torch.cat(rates, dim=1).mean(1).tolist()
-    if correct:
+    if sum(map(len, correct)):
         report["accuracy"] = torch.cat(correct).mean().item()
     return report
 

@@ -38,6 +38,8 @@ class SemiSupervisedVAE(nn.Module):
             raise ValueError(f"a semi-supervised model needs the number of classes: num_classes={num_classes} must be at least 2")
         if isinstance(prior, partial):
             raise ValueError("this prior is made of q(z | x), but the semi-supervised model has q(z | x, y): set prior=standard_normal")
+        if getattr(prior, "num_classes", 0):
+            raise ValueError("z and y are independent under this model's prior, but the one chosen depends on y: set prior=standard_normal")
         self.classifier, self.posterior, self.likelihood, self.prior = classifier, posterior, likelihood, prior
         self.num_classes = num_classes
         self.register_buffer("class_logits", torch.zeros(num_classes), persistent=False)

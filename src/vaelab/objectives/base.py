@@ -1,14 +1,15 @@
 """What an objective is, and how objectives add up."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from vaelab.distributions import NearestCode
 from vaelab.divergences import ESTIMATORS
-from vaelab.draw import Draw
+from vaelab.draw import Draw, Latent
 from vaelab.schedules import Schedule, at
 
 
@@ -18,6 +19,7 @@ class Objective(nn.Module, ABC):
     num_samples: int = 1  # how many samples of z the draw must have
     num_examples: int | None = None  # of the training data; the trainer counts them
     reparameterised: bool = True  # whether the gradient for q comes through the samples, and not from a score function
+    trains_codes: bool = False  # whether the loss has a gradient for a codebook that follows none of its own
 
     @abstractmethod
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
@@ -31,7 +33,9 @@ class Objective(nn.Module, ABC):
         """
         draw = model(x, y, num_samples=self.num_samples)
         if self.reparameterised:
-            refuse_unreparameterised(draw)
+            refuse_unreparameterised(draw.latents)
+        if not self.trains_codes:
+            refuse_untrained_codes(draw.latents)
         return draw
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -40,13 +44,13 @@ class Objective(nn.Module, ABC):
         return [{"params": own}] if own else []
 
 
-def refuse_unreparameterised(draw: Draw) -> None:
+def refuse_unreparameterised(latents: Sequence[Latent]) -> None:
     """The gradient of an expectation over samples of q needs samples that have one, or a score function.
 
     Raises:
         ValueError: if they have none.
     """
-    for latent in draw.latents:
+    for latent in latents:
         if latent.log_q.requires_grad and not latent.z.requires_grad:
             raise ValueError(
                 "samples of this posterior are not reparameterised, so the gradient would miss how q chooses them: set objective=vimco,"
@@ -54,14 +58,24 @@ def refuse_unreparameterised(draw: Draw) -> None:
             )
 
 
+def refuse_untrained_codes(latents: Sequence[Latent]) -> None:
+    """A codebook with update=gradient learns from a term of its own, which is in the loss of the VQ-VAE.
+
+    Raises:
+        ValueError: if there is such a codebook.
+    """
+    if any(isinstance(latent.q, NearestCode) and latent.q.codebook.requires_grad for latent in latents):
+        raise ValueError("this objective has no gradient for the codebook: set posterior.update=ema, or objective=vq")
+
+
 def at_least(name: str, value: int, least: int) -> int:
     """The value.
 
     Raises:
-        ValueError: if it is below the least that makes sense.
+        ValueError: if it is no whole number, or below the least that makes sense.
     """
-    if value < least:
-        raise ValueError(f"objective.{name}={value} must be at least {least}")
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"objective.{name}={value} must be a whole number of at least {least}")
     return value
 
 
@@ -98,6 +112,7 @@ class Sum(Objective):
             )
         self.num_samples = max(part.num_samples for part in parts.values())
         self.reparameterised = any(part.reparameterised for part in parts.values())
+        self.trains_codes = any(part.trains_codes for part in parts.values())
         for name, part in parts.items():
             part.num_samples = self.num_samples  # they share one draw
             self.add_module(name, part)
@@ -112,7 +127,7 @@ class Sum(Objective):
         _, first = next(self.parts())
         draw = first.draw(model, x, y)
         if self.reparameterised:
-            refuse_unreparameterised(draw)
+            refuse_unreparameterised(draw.latents)
         return draw
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

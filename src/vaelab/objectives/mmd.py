@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.draw import Draw
+from vaelab.draw import Draw, refuse_other_space
 from vaelab.objectives.base import Objective
 
 KERNELS = ("rbf", "imq")
@@ -46,7 +46,7 @@ class MMD(Objective):
         scales: of the kernels that are summed, relative to the spread of N(0, I).
 
     Raises:
-        ValueError: if the kernel is unknown, a scale is not positive, or there is one sample only.
+        ValueError: if the kernel is unknown, a scale is not positive, there is one sample only, or q and p are over different spaces.
     """
 
     def __init__(self, kernel: str = "imq", scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
@@ -63,6 +63,7 @@ class MMD(Objective):
         prior = latent.p.rsample(count) if latent.p.has_rsample else latent.p.sample(count)
         if latent.z.shape[1] < 2:
             raise ValueError("the MMD compares samples with each other: set data.batch_size to at least 2")
+        refuse_other_space(latent.q, latent.p)
         # one estimate for each k: two samples of the same example are not independent draws from q(z)
         pairs = zip(latent.z.flatten(2), prior.flatten(2), strict=True)
         discrepancy = torch.stack([mmd(z, u, self.kernel, self.scales) for z, u in pairs]).mean()

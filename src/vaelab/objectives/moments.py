@@ -19,7 +19,7 @@ class DIP(Objective):
         lambda_d: weight of the diagonal.
 
     Raises:
-        ValueError: if q has no mean, or for "ii" no variances, in closed form.
+        ValueError: if q has no mean, or for "ii" no variances, in closed form, or there is one example only.
     """
 
     def __init__(self, covariance: str = "i", lambda_od: float = 10.0, lambda_d: float = 100.0) -> None:
@@ -32,6 +32,8 @@ class DIP(Objective):
         q = draw.latent.q
         if not is_product(q):
             raise ValueError(f"DIP needs a posterior whose dimensions are independent, not {type(q).__name__}: use posterior=gaussian")
+        if len(q.mean) < 2:
+            raise ValueError("DIP needs the covariance of a batch: set data.batch_size to at least 2")
         deviation = self.covariance_of(q) - torch.eye(q.event_shape.numel()).to(q.mean)
         diagonal = deviation.diagonal().square().sum()
         off_diagonal = deviation.square().sum() - diagonal
@@ -43,6 +45,7 @@ class DIP(Objective):
 
     def covariance_of(self, q: Distribution) -> Float[Tensor, "d d"]:
         """C, over the batch."""
-        covariance = q.mean.flatten(1).T.cov(correction=0)
+        with torch.autocast(q.mean.device.type, enabled=False):  # half precision has three digits
+            covariance = q.mean.flatten(1).T.cov(correction=0)
         covariance = covariance.reshape(q.event_shape.numel(), -1)  # of one dimension, torch gives a scalar
         return covariance + q.variance.flatten(1).mean(0).diag() if self.covariance == "ii" else covariance

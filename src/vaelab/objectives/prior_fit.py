@@ -21,7 +21,7 @@ class PriorFit(Objective):
         num_samples: of z for each example.
 
     Raises:
-        ValueError: if the prior has no parameters.
+        ValueError: if the prior has no parameters, or there are two.
     """
 
     def __init__(self, num_samples: int = 1) -> None:
@@ -29,6 +29,8 @@ class PriorFit(Objective):
         self.num_samples = at_least("num_samples", num_samples, 1)
 
     def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        if hasattr(model, "enumerate"):
+            raise ValueError("objective=prior_fit is not for semi-supervised models, which have p(y) and p(z): set model=vae")
         self.freeze(model)
         return super().draw(model, x, y)
 

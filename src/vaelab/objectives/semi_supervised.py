@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vaelab.divergences import kl
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective, known_kl
+from vaelab.objectives.base import Objective, known_kl, refuse_unreparameterised, refuse_untrained_codes
 
 
 class M2(Objective):
@@ -20,7 +20,7 @@ class M2(Objective):
         kl: of z, as in `ELBO`.
 
     Raises:
-        ValueError: if the model does not enumerate labels, or no y is given.
+        ValueError: if the model does not enumerate labels, its z is not reparameterised, or y is not given or no class.
     """
 
     reparameterised = False  # y is summed over
@@ -33,12 +33,20 @@ class M2(Objective):
         enumerate_labels = getattr(model, "enumerate", None)
         if enumerate_labels is None:
             raise ValueError("objective=m2 sums over the labels of a semi-supervised model: set model=m2 num_classes=<how many>")
-        return enumerate_labels(x, y)
+        draw: Draw = enumerate_labels(x, y)
+        refuse_unreparameterised(draw.latents[1:])
+        refuse_untrained_codes(draw.latents)
+        return draw
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         label, z = draw.latents
         if draw.y is None or draw.y.ndim != 1:
             raise ValueError("objective=m2 needs one label y for each example, -1 where it was not observed")
+        classes = len(draw.log_px)
+        if draw.y.device.type == "cpu" and bool((draw.y >= classes).any()):  # a GPU would have to wait
+            raise ValueError(
+                f"num_classes={classes}, but the data have a label y={int(draw.y.max())}: set num_classes to how many there are"
+            )
         bound = draw.log_px - kl(z, self.kl) + label.log_p  # (C, B): the ELBO of log p(x, y), for each y
         q = label.log_q.exp()
         unlabelled = (q * (bound - label.log_q)).sum(0)

@@ -17,6 +17,7 @@ from torch.distributions import Independent
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from vaelab.distributions import is_euclidean, space_of
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
@@ -30,7 +31,7 @@ class BetaTC(Objective):
     KL of the same samples.
 
     Args:
-        alpha, beta, gamma: the weights of the three terms.
+        alpha, beta, gamma: the weights of the three terms, numbers or schedules.
         estimator: "mss", minibatch-stratified: every row of W sums to 1, so that independent dimensions have TC = 0; "mws",
             minibatch-weighted: W_ij = 1 / (N M), which shifts the terms but not their gradient.
         num_examples: N, the size of the training data; None: the trainer counts it.
@@ -40,7 +41,12 @@ class BetaTC(Objective):
     """
 
     def __init__(
-        self, alpha: float = 1.0, beta: float = 6.0, gamma: float = 1.0, estimator: str = "mss", num_examples: int | None = None
+        self,
+        alpha: float | Schedule = 1.0,
+        beta: float | Schedule = 6.0,
+        gamma: float | Schedule = 1.0,
+        estimator: str = "mss",
+        num_examples: int | None = None,
     ) -> None:
         super().__init__()
         if estimator not in ("mss", "mws"):
@@ -52,7 +58,7 @@ class BetaTC(Objective):
         if not (isinstance(latent.q, Independent) and is_product(latent.q) and is_product(latent.p)):
             raise ValueError(
                 f"the total correlation needs q and p that factorise over the dimensions of z, but they are {type(latent.q).__name__} and"
-                f" {type(latent.p).__name__}: use posterior=gaussian prior=standard_normal, or objective=factor_tc"
+                f" {type(latent.p).__name__}: use posterior=gaussian prior=standard_normal"
             )
         if self.num_examples is None:
             raise ValueError("beta_tc needs the size of the training data: set objective.num_examples")
@@ -64,7 +70,7 @@ class BetaTC(Objective):
         distortion = -draw.log_px.mean()
         rate = (mi + tc + dims).detach()
         return {
-            "loss": distortion + self.alpha * mi + self.beta * tc + self.gamma * dims,
+            "loss": distortion + at(self.alpha, step) * mi + at(self.beta, step) * tc + at(self.gamma, step) * dims,
             "elbo": -(distortion.detach() + rate),
             "distortion": distortion.detach(),
             "rate": rate,
@@ -99,6 +105,9 @@ class FactorTC(Objective):
         discriminator: a network factory; it gives the logit of D.
         weight: of the total correlation (the paper's gamma), a number or a schedule.
         optimizer: options of D's own parameter group, for example its learning rate.
+
+    Raises:
+        ValueError: if z is not of real numbers, or a batch has one example.
     """
 
     def __init__(
@@ -114,7 +123,13 @@ class FactorTC(Objective):
         self.optimizer = dict(optimizer or {})
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
+        if not is_euclidean(draw.latent.q):  # permuted codes would be no codes, and D would tell that
+            raise ValueError(
+                f"factor_tc permutes the numbers that z is made of, which must not be {space_of(draw.latent.q)}: use posterior=gaussian"
+            )
         z = draw.latent.z.flatten(0, 1).flatten(1)
+        if len(z) < 2:
+            raise ValueError("factor_tc permutes the examples of a batch: set data.batch_size to at least 2")
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         tc = functional_call(self.discriminator, frozen, z).mean()  # its gradient reaches z, and never D
         z = z.detach()  # the gradient of what follows reaches D, and never z

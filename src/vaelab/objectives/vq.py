@@ -22,6 +22,8 @@ class VQ(Objective):
         ValueError: if it is negative, or the posterior is not vector-quantised.
     """
 
+    trains_codes = True
+
     def __init__(self, commitment: float = 0.25) -> None:
         super().__init__()
         if commitment < 0:

@@ -51,6 +51,7 @@ class Relaxed(Conditional):
         super().__init__(network, in_shape, event_shape, num_classes)
         self.temperature = temperature
         positive(at(temperature, 0))
+        positive(getattr(temperature, "end", 1.0))  # said now, and not when the schedule comes to it
         if callable(temperature):
             self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
 

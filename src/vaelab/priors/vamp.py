@@ -1,6 +1,8 @@
 """The VampPrior (Tomczak & Welling, 2018, https://arxiv.org/abs/1705.07120): the aggregate posterior of pseudo-inputs that are learned."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -10,6 +12,25 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from vaelab.distributions import GaussianMixture
 
 
+class Clamp(torch.autograd.Function):
+    """x clamped to [low, high]; at a bound or beyond it, a gradient passes whose descent leads back inside.
+
+    torch's own clamp has no gradient there: pseudo-inputs that start as binary images, all at a bound, would never move.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        outwards = ((x <= ctx.low) & (gradient > 0)) | ((x >= ctx.high) & (gradient < 0))
+        return gradient.masked_fill(outwards, 0.0), None, None
+
+
 class VampPrior(nn.Module):
     """p(z) = (1/C) sum_c q(z | u_c), where the pseudo-inputs u_c are parameters.
 
@@ -17,11 +38,12 @@ class VampPrior(nn.Module):
         posterior: q(z | x) of the model, whose it stays: this prior has the pseudo-inputs alone.
         x_shape: of a pseudo-input.
         num_components: C.
-        low, high: what pseudo-inputs are clamped to (the hard tanh of the paper); None: nothing.
+        low, high: what pseudo-inputs are clamped to (the hard tanh of the paper), see `Clamp`; None: not at all.
         from_data: whether they start as training examples; else they start as noise around the middle.
 
     Raises:
-        ValueError: if q is conditional on y, or a point; at the first draw, if it has no density at any z, as a flow's.
+        ValueError: if q is conditional on y, or a point, or low is not below high; at the first draw, if q has no density at any z, as a
+            flow's.
     """
 
     def __init__(
@@ -41,13 +63,15 @@ class VampPrior(nn.Module):
         if num_components < 1:
             raise ValueError(f"prior.num_components={num_components} must be at least 1")
         self._posterior = (posterior,)  # in a tuple it is no submodule, so its weights are saved and trained once, by the model
-        self.low, self.high = low, high
+        self.low, self.high = -math.inf if low is None else low, math.inf if high is None else high
+        if self.low >= self.high:
+            raise ValueError(f"prior.low={low} must be below prior.high={high}")
         self.num_initial = num_components if from_data else 0
-        middle = 0.0 if low is None or high is None else (low + high) / 2
+        middle = (self.low + self.high) / 2 if math.isfinite(self.high - self.low) else 0.0
         self.pseudo_inputs = nn.Parameter(middle + 0.02 * torch.randn(num_components, *x_shape))
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> MixtureSameFamily:
-        u = self.pseudo_inputs if self.low is None and self.high is None else self.pseudo_inputs.clamp(self.low, self.high)
+        u = Clamp.apply(self.pseudo_inputs, self.low, self.high)
         q = self._posterior[0](u)
         if hasattr(q, "rsample_and_log_prob"):
             raise ValueError(
