@@ -1,16 +1,20 @@
 """log p(x) by importance sampling: the number itself, how it is put together, and how it is averaged."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 from mathematics.linear_gaussian import orthogonal
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, Normal, constraints
 
 from vaelab import VAE, Draw, likelihoods, priors
-from vaelab.metrics import bits_per_dim, bound, evaluate, importance_weighted
+from vaelab.data import DataModule, Dequantize, InMemory
+from vaelab.distributions import GridCategorical
+from vaelab.metrics import bits_per_dim, bound, evaluate, evaluate_test_data, importance_weighted
+from vaelab.metrics.likelihood import decodings_at_once
 from vaelab.networks import MLP
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -85,6 +89,12 @@ def test_chunking_changes_nothing(chunk_size):
     torch.testing.assert_close(evidence.effective_sample_size, weights.sum(0).square() / weights.square().sum(0))
 
 
+def test_an_impossible_x():
+    """Weights of zero add nothing; log p^(x) is -inf if all are."""
+    assert estimate(of_weights(-math.inf, 0.0, -math.inf), chunk_size=1).log_likelihood.item() == pytest.approx(-math.log(3), abs=1e-12)
+    assert estimate(of_weights(-math.inf, -math.inf)).log_likelihood.item() == -math.inf
+
+
 @pytest.mark.parametrize("chunk_size", [1, 7, 50])
 def test_it_equals_the_exact_value(chunk_size):
     """With q = p(z | x), every estimate is log p(x), and every sample counts."""
@@ -94,6 +104,14 @@ def test_it_equals_the_exact_value(chunk_size):
     torch.testing.assert_close(evidence.log_likelihood, theory.log_prob(x), rtol=0, atol=1e-10)
     torch.testing.assert_close(evidence.effective_sample_size, torch.full((4,), 20.0), rtol=0, atol=1e-8)
     torch.testing.assert_close(model.log_likelihood(x, num_samples=20, chunk_size=chunk_size), evidence.log_likelihood, rtol=0, atol=1e-10)
+
+
+def test_one_sample_of_the_true_posterior_is_enough():
+    """The weight p(x, z) / p(z | x) does not depend on z: each of 50 estimates from one sample is log p(x)."""
+    theory = orthogonal()
+    model, x = theory.vae((6,)), theory.sample(3)
+    found = torch.stack([importance_weighted(model, x, num_samples=1).log_likelihood for _ in range(50)])
+    torch.testing.assert_close(found, theory.log_prob(x).expand(50, 3), rtol=0, atol=1e-10)
 
 
 def test_enough_samples_come_near_it_with_another_q():
@@ -111,16 +129,20 @@ class Counting(nn.Module):
 
     def __init__(self, likelihood: nn.Module) -> None:
         super().__init__()
-        self.likelihood, self.rows, self.recorded = likelihood, [], []
+        self.likelihood, self.rows, self.decoded, self.recorded = likelihood, [], [], []
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         self.rows.append(z.shape[0])
+        self.decoded.append(z.shape[:-1].numel())
         p = self.likelihood(z, y)
         self.recorded.append(p.mean.requires_grad)
         return p
 
 
-@pytest.mark.parametrize(("num_samples", "chunk_size", "rows"), [(10, 4, [4, 4, 2]), (3, 50, [3]), (8, 4, [4, 4]), (1, 1, [1])])
+@pytest.mark.parametrize(
+    ("num_samples", "chunk_size", "rows"),
+    [(10, 4, [4, 4, 2]), (3, 50, [3]), (8, 4, [4, 4]), (1, 1, [1]), (1003, 100, [*[100] * 10, 3])],
+)
 def test_exactly_as_many_samples_as_asked(num_samples, chunk_size, rows):
     """S for each datum, also below a chunk and where chunks do not divide it."""
     theory = orthogonal()
@@ -128,6 +150,18 @@ def test_exactly_as_many_samples_as_asked(num_samples, chunk_size, rows):
     model.likelihood = counting = Counting(model.likelihood)
     importance_weighted(model, theory.sample(5), num_samples=num_samples, chunk_size=chunk_size)
     assert counting.rows == rows
+
+
+@pytest.mark.parametrize(("num_images", "num_samples"), [(5, 10), (3, 5000), (1, 1), (700, 7), (2, 2049)])
+def test_without_a_chunk_size_memory_is_bounded(num_images, num_samples):
+    """However many images and samples there are, no more decodings are in memory at once than fit; all images together get S each."""
+    theory = orthogonal()
+    model, x = theory.vae((6,)), theory.sample(num_images)
+    model.likelihood = counting = Counting(model.likelihood)
+    importance_weighted(model, x, num_samples=num_samples)
+    assert sum(counting.decoded) == num_images * num_samples
+    assert max(counting.decoded) <= decodings_at_once(x)
+    assert len(counting.decoded) <= 2 * math.ceil(num_images * num_samples / decodings_at_once(x)) + num_images
 
 
 def test_no_graph_is_kept():
@@ -150,11 +184,91 @@ class Labelled(nn.Module):
         return Draw(x=x, y=y, p_x=Known(y.expand(num_samples, len(x))), latents=())
 
 
-def test_labels_reach_the_model():
-    """log mean exp of S equal numbers is that number, here y."""
-    y = torch.randn(5)
-    evidence = importance_weighted(Labelled(), torch.zeros(5), y, num_samples=7, chunk_size=3)
+@pytest.mark.parametrize("chunk_size", [3, None])
+def test_labels_reach_the_model(chunk_size):
+    """log mean exp of S equal numbers is that number, here y, also where not all images are scored at once."""
+    y = torch.randn(700)
+    evidence = importance_weighted(Labelled(), torch.zeros(700), y, num_samples=7, chunk_size=chunk_size)
     torch.testing.assert_close(evidence.log_likelihood, y)
+
+
+class ByDerivative(nn.Module):
+    """The mean W z + b of a likelihood, as the derivative of c^T (W z + b) with respect to c."""
+
+    def __init__(self, likelihood: nn.Module, how: str) -> None:
+        super().__init__()
+        self.likelihood, self.how = likelihood, how
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        c = torch.zeros(*z.shape[:-1], 6)
+
+        def product(c: Tensor, z: Tensor) -> Tensor:
+            return (c * self.likelihood.network(z.reshape(-1, 2)).reshape(c.shape)).sum()
+
+        if self.how == "autograd":
+            with torch.enable_grad():
+                (mean,) = torch.autograd.grad(product(c.requires_grad_(), z), c)
+        elif self.how == "func.grad":
+            mean = torch.func.grad(product)(c, z)
+        elif self.how == "func.vmap":
+            mean = torch.func.vmap(torch.func.grad(product))(c.flatten(0, 1), z.flatten(0, 1)).reshape(c.shape)
+        else:
+            mean = torch.stack([torch.func.jvp(lambda c: product(c, z), (c,), (e.expand_as(c),))[1] for e in torch.eye(6)]).expand(c.shape)
+        return Independent(Normal(mean, self.likelihood.sigma), 1)
+
+
+@pytest.mark.parametrize("how", ["autograd", "func.grad", "func.vmap", "func.jvp"])
+def test_a_decoder_that_is_a_derivative(how):
+    """As in some flows: what is differentiated inside the model is so although nothing is recorded outside."""
+    theory = orthogonal()
+    model, x = theory.vae((6,)), theory.sample(1 if how == "func.jvp" else 4)
+    model.likelihood = ByDerivative(model.likelihood, how)
+    found = importance_weighted(model, x, num_samples=1 if how == "func.jvp" else 5).log_likelihood
+    torch.testing.assert_close(found, theory.log_prob(x), rtol=0, atol=1e-10)
+
+
+def covered(errors: Tensor, std_errors: Tensor) -> int:
+    """How often zero lies in the 95 % interval."""
+    return int((errors.abs() < 1.959964 * std_errors).sum())
+
+
+COVERAGE = range(180, 200)  # of 200: a binomial of probability 0.95 leaves it once in 600 times
+
+
+def test_standard_error_of_one_log_likelihood():
+    """sqrt((S / ESS - 1) / (S - 1)) covers log p(x) in 95 % of 200 repetitions."""
+    theory = orthogonal()
+    model, x = theory.vae((6,), shift=0.2, widen=1.3), theory.sample(1)
+    evidence = importance_weighted(model, x.expand(200, 6), num_samples=1000)
+    assert covered(evidence.log_likelihood - theory.log_prob(x), evidence.std_error(1000)) in COVERAGE
+
+
+def test_standard_error_in_closed_form():
+    """Of the log of the mean of weights 4 and 2 it is sd / (mean sqrt 2) = sqrt 2 / (3 sqrt 2); of equal weights 0."""
+    assert estimate(of_weights(math.log(4), math.log(2))).std_error(2).item() == pytest.approx(1 / 3, abs=1e-12)
+    assert estimate(torch.zeros(10, 1)).std_error(10).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_standard_error_over_images():
+    """It covers E log p(x) = -1/2 log det(2 pi e (W W^T + sigma^2 I)) in 95 % of 200 repetitions, each on 100 other images."""
+    theory = orthogonal()
+    model = theory.vae((6,))
+    covariance = theory.weight @ theory.weight.T + theory.sigma**2 * torch.eye(6)
+    expected = -0.5 * torch.logdet(2 * math.pi * math.e * covariance).item()
+    reports = [evaluate(model, [(theory.sample(100), torch.zeros(100))], num_samples=1) for _ in range(200)]
+    errors = torch.tensor([report["log_likelihood"] - expected for report in reports])
+    assert covered(errors, torch.tensor([report["log_likelihood_std_error"] for report in reports])) in COVERAGE
+
+
+@pytest.mark.parametrize(("effective", "num_samples", "warned"), [(9, 1000, True), (10, 1000, False), (1, 1, False), (1, 2, True)])
+def test_a_warning_where_few_samples_are_effective(effective, num_samples, warned):
+    """(1 / ESS - 1 / S) / 2 is above 0.05 nats for 9 equal weights among 1000, but not for 10."""
+    log_w = torch.full((num_samples, 1), -math.inf)
+    log_w[:effective] = -90.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert estimate(log_w).effective_sample_size.item() == pytest.approx(effective, abs=1e-9)
+    assert [f"num_samples={num_samples} importance samples" in str(warning.message) for warning in caught] == [True] * warned
 
 
 @pytest.mark.parametrize("wrong", [{"num_samples": 0}, {"chunk_size": 0}, {"num_samples": -3}])
@@ -170,6 +284,7 @@ def test_bits_per_dim():
     """A uniform law over 256 values has 8 bits, a fair coin has 1."""
     assert bits_per_dim(-784 * math.log(2), 784) == pytest.approx(1, abs=1e-12)
     assert bits_per_dim(-3072 * math.log(256), 3072) == pytest.approx(8, abs=1e-12)
+    assert bits_per_dim(0.0, 3072, num_levels=256) == pytest.approx(8, abs=1e-12)
 
 
 class AtItsMean(Normal):
@@ -277,6 +392,79 @@ def test_bits_are_for_probabilities():
     report = evaluate(model, [(torch.randint(2, (7, 1, 2, 3)).double(), y)], num_samples=2)
     assert report["bits_per_dim"] == pytest.approx(1, abs=1e-12)
     assert report["log_likelihood"] == pytest.approx(-6 * math.log(2), abs=1e-12)
+
+
+def grey(num_images: int = 20) -> DataModule:
+    """8-bit images, on which uniform noise is put; fewer than a batch."""
+    x = torch.randint(256, (num_images, 1, 2, 3), dtype=torch.uint8)
+    return DataModule(lambda split: InMemory(x, torch.zeros(num_images)), (1, 2, 3), transform=Dequantize(), val_size=2)
+
+
+class Given(nn.Module):
+    """A likelihood that does not look at z."""
+
+    def __init__(self, make) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        return Independent(self.make((*z.shape[:-1], 1, 2, 3)), 3, validate_args=False)
+
+
+def ignoring_z(make) -> VAE:
+    """A model of six independent pixels."""
+    prior = priors.StandardNormal((2,))
+    return VAE(AsPrior(prior), Given(make), prior)
+
+
+def uniform(shape: tuple[int, ...]) -> Distribution:
+    return torch.distributions.Uniform(torch.zeros(shape), torch.ones(shape))
+
+
+class OfCells(Distribution):
+    """The density that is 256 P(k) where k <= 256 x < k + 1."""
+
+    support, arg_constraints = constraints.unit_interval, {}
+
+    def __init__(self, levels: Categorical) -> None:
+        super().__init__(levels.batch_shape, validate_args=False)
+        self.levels = levels
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.levels.log_prob((256 * value).floor()) + math.log(256)
+
+
+def test_bits_of_dequantised_pixels():
+    """If the density is 256 P(k) all over the cell of level k, its bits are those of P."""
+    levels, data = Categorical(logits=torch.randn(256)), grey()
+    report = evaluate_test_data(ignoring_z(lambda shape: OfCells(levels.expand(shape))), data, num_samples=3)
+    data.setup("test")
+    x = data.splits["test"].dataset.x.long()
+    log_p = levels.log_prob(x).flatten(1).sum(1)
+    assert report["bits_per_dim"] == pytest.approx(-log_p.mean().item() / (6 * math.log(2)), abs=1e-9)
+    assert report["bits_per_dim_std_error"] == pytest.approx(log_p.std().item() / math.sqrt(20) / (6 * math.log(2)), abs=1e-9)
+    assert report["num_images_log_likelihood"] == 20
+
+
+def test_a_uniform_density_of_dequantised_pixels_has_eight_bits():
+    assert evaluate_test_data(ignoring_z(uniform), grey(), num_samples=2)["bits_per_dim"] == 8
+
+
+def test_a_density_of_grey_levels_has_no_bits():
+    """Without noise on the levels, it could be as high as one likes."""
+    data = grey()
+    data.transform = None
+    report = evaluate_test_data(ignoring_z(uniform), data, num_samples=2)
+    assert (report["bits_per_dim"], report["bits_per_dim_std_error"]) == (None, None)
+
+
+def test_grey_levels_of_a_probability_have_bits_as_they_are():
+    """256 equally likely levels have 8 bits."""
+    data = grey()
+    data.transform = None
+    assert evaluate_test_data(ignoring_z(lambda shape: GridCategorical(torch.zeros(*shape, 256))), data, num_samples=2)[
+        "bits_per_dim"
+    ] == pytest.approx(8, abs=1e-12)
 
 
 class AsPrior(nn.Module):

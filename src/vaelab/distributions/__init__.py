@@ -1,6 +1,7 @@
 """What torch.distributions lacks."""
 
 from vaelab.distributions.autoregressive import Autoregressive
+from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.categorical import GumbelSoftmax, OneHot, StraightThrough
 from vaelab.distributions.code import Embedded, NearestCode, nearest
@@ -16,6 +17,7 @@ from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMise
 
 __all__ = [
     "Autoregressive",
+    "Bernoulli",
     "Beta",
     "ContinuousBernoulli",
     "DiscretizedLogistic",

@@ -1,10 +1,10 @@
 """Binary pixels."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent
 
+from vaelab import distributions
 from vaelab.conditional import Conditional
 
 
@@ -17,4 +17,4 @@ class Bernoulli(Conditional):
     num_params = 1
 
     def distribution(self, logits: Float[Tensor, "..."]) -> Independent:
-        return Independent(torch.distributions.Bernoulli(logits=logits, validate_args=False), self.event_ndim, validate_args=False)
+        return Independent(distributions.Bernoulli(logits=logits, validate_args=False), self.event_ndim, validate_args=False)

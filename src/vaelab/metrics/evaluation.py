@@ -1,6 +1,7 @@
 """Everything that is reported of a model, from one pass over the data."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from math import prod, sqrt
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.distributions import centre, is_discrete
+from vaelab.draw import Draw
 from vaelab.metrics.bound import bound, rate
+from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent import active_units
 from vaelab.metrics.likelihood import bits_per_dim, evaluating, importance_weighted
 
-IMAGES_AT_ONCE = 100  # times chunk_size is how many decodings are in memory
+IMAGES_AT_ONCE = 100  # times an explicit chunk_size is how many decodings are in memory
 
 
 @runtime_checkable
@@ -24,68 +27,113 @@ class Classifier(Protocol):
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_samples: int = 100, chunk_size: int = 10, num_images: int | None = None
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_samples: int = 100,
+    chunk_size: int | None = None,
+    num_images: int | None = None,
+    num_levels: int | None = None,
 ) -> dict[str, Any]:
     """Means over the examples, in nats: elbo, rate and distortion of all; the log-likelihood of the first num_images, with standard errors.
 
-    bits_per_dim is None unless p(x | z) is discrete and all of x observed: a density has no bits. The standard errors are those of a mean
-    over examples. active_units counts with the centres of q(z | x), of every latent variable along one sample of those above it. A model
-    that classifies has its accuracy reported.
+    The standard errors are those of a mean over examples. bits_per_dim is None unless all of x is observed, and p(x | z) is a probability
+    or x has been dequantised. active_units counts with the centres of q(z | x), of every latent variable along one sample of those above
+    it. A model that classifies has its accuracy reported.
+
+    Args:
+        model: to evaluate.
+        batches: of (x, y).
+        num_samples, chunk_size: of `importance_weighted`, on 100 examples at a time.
+        num_images: how many examples get a log-likelihood; None: all.
+        num_levels: how many levels of x have been dequantised, see `bits_per_dim`; None: it was not.
 
     Raises:
-        ValueError: if there is no batch, or num_images is below 1.
+        ValueError: if there is no batch, or num_samples, chunk_size or num_images is below 1.
     """
     if num_images is not None and num_images < 1:
         raise ValueError(f"num_images={num_images} must be at least 1, or null for all")
+    found: dict[str, list[Tensor]] = defaultdict(list)
     with evaluating(model):
-        return _evaluate(model, batches, num_samples, chunk_size, num_images)
-
-
-def _evaluate(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_samples: int, chunk_size: int, num_images: int | None
-) -> dict[str, Any]:
-    terms: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "log_likelihood": [], "effective_sample_size": []}
-    centres: list[list[Tensor]] = []
-    rates: list[Tensor] = []
-    correct: list[Tensor] = []
-    event_dims, discrete, scored = 0, False, 0
-    for x, y in batches:
-        draw = model(x, y)
-        for name, value in bound(draw).items():
-            terms[name].append(value.double())
-        centres.append([centre(latent.q).expand(latent.z.shape)[0] for latent in draw.latents])
-        if len(draw.latents) > 1:
-            rates.append(torch.stack([rate(latent) for latent in draw.latents]).double())
-        if isinstance(model, Classifier):
-            correct.append((model.classify(x) == y)[y >= 0].double())
-        event_dims, discrete = prod(draw.p_x.event_shape), is_discrete(draw.p_x) and draw.observed is None
-        wanted = len(x) if num_images is None else min(len(x), num_images - scored)
-        if wanted > 0:
-            for part, labels in zip(x[:wanted].split(IMAGES_AT_ONCE), y[:wanted].split(IMAGES_AT_ONCE), strict=True):
-                evidence = importance_weighted(model, part, labels, num_samples, chunk_size)
-                terms["log_likelihood"].append(evidence.log_likelihood)
-                terms["effective_sample_size"].append(evidence.effective_sample_size)
-            scored += wanted
-    if not centres:
+        for x, y in batches:
+            draw = model(x, y)
+            scored = len(x) if num_images is None else min(len(x), num_images - sum(map(len, found["log_likelihood"])))
+            parts = of_batch(model, x, y, draw) | of_evidence(model, x[:scored], y[:scored], num_samples, chunk_size)
+            for name, part in parts.items():
+                found[name].append(part)
+    if not found["elbo"]:
         raise ValueError("there is nothing to evaluate: the data have no batch")
-    values = {name: torch.cat(parts) for name, parts in terms.items()}
-    report: dict[str, Any] = {}
+    values = {name: torch.cat(parts) for name, parts in found.items()}
+    averages = means(values)
+    return {
+        **averages,
+        **bits(averages, draw, num_levels),
+        "effective_sample_size": values["effective_sample_size"].mean().item(),
+        "num_samples": num_samples,
+        "num_images": len(values["elbo"]),
+        "num_images_log_likelihood": len(values["log_likelihood"]),
+        **of_latents(values, len(draw.latents)),
+        **({"accuracy": values["correct"].mean().item()} if len(values.get("correct", ())) else {}),
+    }
+
+
+def of_batch(model: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> dict[str, Tensor]:
+    """What is known of each example from one draw: its bound, and of each latent variable the centre of q and the rate."""
+    found = {name: value.double() for name, value in bound(draw).items()}
+    for i, latent in enumerate(draw.latents):
+        found[f"centre_{i}"] = centre(latent.q).expand(latent.z.shape)[0]
+        found[f"rate_{i}"] = rate(latent).double()
+    if isinstance(model, Classifier):
+        found["correct"] = (model.classify(x) == y)[y >= 0].double()
+    return found
+
+
+def of_evidence(model: nn.Module, x: Tensor, y: Tensor, num_samples: int, chunk_size: int | None) -> dict[str, Tensor]:
+    """The log-likelihood of each example, in parts so that an explicit chunk_size says how many decodings are in memory."""
+    parts = zip(x.split(IMAGES_AT_ONCE), y.split(IMAGES_AT_ONCE), strict=True)
+    evidence = [importance_weighted(model, part, labels, num_samples, chunk_size) for part, labels in parts if len(part)]
+    return {name: torch.cat([getattr(part, name) for part in evidence]) for name in ("log_likelihood", "effective_sample_size") if evidence}
+
+
+def means(values: Mapping[str, Tensor]) -> dict[str, float | None]:
+    """Over the examples, with standard errors: of one example it is unknown."""
+    report: dict[str, float | None] = {}
     for name in ("elbo", "rate", "distortion", "log_likelihood"):
         report[name] = values[name].mean().item()
         report[f"{name}_std_error"] = values[name].std().item() / sqrt(len(values[name])) if len(values[name]) > 1 else None
-    report["bits_per_dim"] = bits_per_dim(report["log_likelihood"], event_dims) if discrete else None
-    report["effective_sample_size"] = values["effective_sample_size"].mean().item()
-    report["num_samples"] = num_samples
-    report["num_images"] = len(values["elbo"])
-    report["num_images_log_likelihood"] = scored
-    units = [torch.cat(parts) for parts in zip(*centres, strict=True)]
-    active, dims = [active_units(unit) for unit in units], [prod(unit.shape[1:]) for unit in units]
-    report["active_units"], report["latent_dim"] = sum(active), sum(dims)
-    if len(units) > 1:
-        report["active_units_of_latents"], report["rate_of_latents"] = active, torch.cat(rates, dim=1).mean(1).tolist()
-    if sum(map(len, correct)):
-        report["accuracy"] = torch.cat(correct).mean().item()
     return report
+
+
+def bits(report: Mapping[str, float | None], draw: Draw, num_levels: int | None) -> dict[str, float | None]:
+    """bits_per_dim with its standard error, of a report's log_likelihood: of a probability, or of the density of dequantised levels."""
+    levels, num_dims = 1 if is_discrete(draw.p_x) else num_levels, prod(draw.p_x.event_shape)
+    mean, error = report["log_likelihood"], report["log_likelihood_std_error"]
+    if levels is None or draw.observed is not None or mean is None:
+        return {"bits_per_dim": None, "bits_per_dim_std_error": None}
+    return {
+        "bits_per_dim": bits_per_dim(mean, num_dims, levels),
+        "bits_per_dim_std_error": None if error is None else bits_per_dim(-error, num_dims),
+    }
+
+
+def of_latents(values: Mapping[str, Tensor], num_latents: int) -> dict[str, Any]:
+    """Active units of all latent variables together; and, if there are several, of each, with its rate."""
+    centres = [values[f"centre_{i}"] for i in range(num_latents)]
+    active = [active_units(units) for units in centres]
+    report: dict[str, Any] = {"active_units": sum(active), "latent_dim": sum(prod(units.shape[1:]) for units in centres)}
+    if num_latents > 1:
+        report["active_units_of_latents"] = active
+        report["rate_of_latents"] = [values[f"rate_{i}"].mean().item() for i in range(num_latents)]
+    return report
+
+
+def evaluate_test_data(
+    model: nn.Module, data: Data, num_samples: int = 100, chunk_size: int | None = None, num_images: int | None = None
+) -> dict[str, Any]:
+    """`evaluate` on the test data of a run."""
+    data.setup("test")
+    transform = getattr(data.splits["test"], "transform", None)
+    num_levels = getattr(transform, "num_levels", None)
+    return evaluate(model, data.batches("test", device_of(model)), num_samples, chunk_size, num_images, num_levels)
 
 
 @torch.no_grad()

@@ -87,7 +87,7 @@ class HierarchicalVAE(nn.Module):
         return self.likelihood(self._descend(z, lambda rung, h, p: centre(self._posterior(rung, features, h, p)))).mean
 
     def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int = 50
+        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
     ) -> Float[Tensor, "b"]:
         """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
         return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood

@@ -93,7 +93,7 @@ class SemiSupervisedVAE(nn.Module):
         return self.decode(centre(self.posterior(x, y)), y).mean
 
     def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int = 50
+        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
     ) -> Float[Tensor, "b"]:
         """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
         return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood

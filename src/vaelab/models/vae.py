@@ -72,7 +72,7 @@ class VAE(nn.Module):
         return self.decode(centre(self.encode(x, y)), y).mean
 
     def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int = 50
+        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
     ) -> Float[Tensor, "b"]:
         """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
         return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood

@@ -1,0 +1,24 @@
+"""What metrics ask of a data module."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Batches (x, y) of the splits "train", "val" and "test"; a split has its dataset once it has been set up."""
+
+    @property
+    def splits(self) -> Mapping[str, Any]: ...
+
+    def setup(self, stage: str) -> None: ...
+
+    def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of a model are."""
+    return next(model.parameters(), torch.empty(0)).device
