@@ -1,0 +1,22 @@
+"""How fast this project is, beside what one would write by hand."""
+
+from omegaconf import DictConfig
+
+from vaelab.benchmark.disentanglement import disentanglement
+from vaelab.benchmark.likelihood import likelihood
+from vaelab.benchmark.training import training
+
+PARTS = {"training": training, "likelihood": likelihood, "disentanglement": disentanglement}
+
+
+def benchmark(config: DictConfig) -> None:
+    """Measures what `benchmark.parts` names, and prints it.
+
+    Raises:
+        ValueError: if it names something else, or a part cannot be measured with this config.
+    """
+    unknown = [part for part in config.benchmark.parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"benchmark.parts={unknown} cannot be measured: choose from {', '.join(PARTS)}")
+    for part in config.benchmark.parts:
+        PARTS[part](config)
