@@ -1,6 +1,7 @@
 """Datasets of (x, y), and the one LightningDataModule that batches them."""
 
 from vaelab.data.datamodule import DataModule
+from vaelab.data.dsprites import DSprites, dsprites
 from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
@@ -11,12 +12,14 @@ from vaelab.data.views import hide_labels
 __all__ = [
     "Binarize",
     "Chain",
+    "DSprites",
     "DataModule",
     "Dequantize",
     "InMemory",
     "Missing",
     "Rendered",
     "circles",
+    "dsprites",
     "fashion_mnist",
     "folder",
     "freyfaces",
