@@ -1,11 +1,13 @@
-"""Data seen through a veil: values that are missing, and labels that are hidden."""
+"""Data seen through a veil: values that are missing, labels that are hidden, classes that are left out."""
 
 import math
 
 import pytest
 import torch
+from PIL import Image
 
-from vaelab.data import Binarize, Chain, DataModule, InMemory, Missing, hide_labels
+from vaelab.data import Binarize, Chain, DataModule, InMemory, Missing, folder, hide_labels
+from vaelab.data.views import by_class, only_classes
 
 
 def numbers(split):
@@ -152,3 +154,92 @@ def test_the_data_module_hides_labels_of_training_data_alone():
 def test_what_cannot_be_hidden_is_refused(dataset, num_labelled, message):
     with pytest.raises(ValueError, match=message):
         hide_labels(dataset, num_labelled, torch.arange(len(dataset)))
+
+
+def grid():
+    """All 2 x 3 x 2 values of three factors, the last of which is unknown for the last example."""
+    y = torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(2))
+    y[-1, 2] = -1
+    return InMemory(torch.zeros(12, 1), y, ["shape", "scale", "x"])
+
+
+@pytest.mark.parametrize("classes", [3, [3], [7, 0], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+def test_classes_part_the_examples_in_their_order(classes):
+    data, among = labelled(), torch.arange(999, -1, -2)
+    chosen, others = by_class(data, classes, among)
+    wanted = {classes} if isinstance(classes, int) else set(classes)
+    assert chosen.tolist() == [i for i in among.tolist() if data.y[i].item() in wanted]
+    assert others.tolist() == [i for i in among.tolist() if data.y[i].item() not in wanted]
+    assert torch.equal(only_classes(data, classes, among), chosen)
+
+
+def test_factors_are_chosen_by_name():
+    """All the values given of all the factors that are named; an example with an unknown factor is of no other class."""
+    data, everyone = grid(), torch.arange(12)
+    chosen, others = by_class(data, {"shape": 1, "scale": [0, 2]}, everyone)
+    assert data.y[chosen, :2].tolist() == [[1, 0], [1, 0], [1, 2], [1, 2]]
+    assert sorted([*chosen.tolist(), *others.tolist()]) == list(range(12))
+    chosen, others = by_class(data, {"x": [1]}, everyone)
+    assert sorted([*chosen.tolist(), *others.tolist()]) == list(range(11))
+
+
+def test_examples_of_unknown_class_are_neither():
+    data = InMemory(torch.zeros(5, 1), torch.tensor([0, -1, 1, -1, 2]))
+    assert [part.tolist() for part in by_class(data, [1], torch.arange(5))] == [[2], [0, 4]]
+
+
+def test_the_classes_of_a_folder_are_known_without_reading_it(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            Image.new("L", (4, 4), 10 * i).save(tmp_path / name / f"{i}.png")
+    in_memory, read_later = (folder(str(tmp_path), "train", (1, 4, 4), max_memory=size) for size in (10**6, 0))
+    everyone = torch.arange(len(in_memory))
+    for path in read_later.paths:
+        path.unlink()
+    for found, expected in zip(by_class(read_later, [1], everyone), by_class(in_memory, [1], everyone), strict=True):
+        assert torch.equal(found, expected)
+        assert 0 < len(found) < len(in_memory)
+
+
+def test_the_data_module_trains_on_some_classes_and_tests_on_all():
+    """The training and validation data are those of the usual split that are of these classes."""
+    options = {"dataset": lambda split: labelled({"train": 300, "test": 90}[split]), "shape": [2], "val_size": 60, "transform": None}
+    data, whole = (module(**options, static_seed=None, classes=classes) for classes in ([2, 5], None))
+    for split in ("train", "val"):
+        x, y = everything(data, split)
+        assert set(y.tolist()) == {2, 5}
+        x_whole, y_whole = everything(whole, split)
+        assert sorted(x[:, 1].tolist()) == sorted(x_whole[(y_whole == 2) | (y_whole == 5), 1].tolist())
+    assert torch.equal(everything(data, "test")[1], everything(whole, "test")[1])
+    assert len(set(everything(data, "test")[1].tolist())) == 10
+
+
+def test_few_labels_of_some_classes():
+    options = {"dataset": lambda split: labelled(300), "shape": [2], "val_size": 60, "transform": None, "static_seed": None}
+    _, y = everything(module(**options, classes=[2, 5], num_labelled=10), "train")
+    assert sorted(y[y >= 0].tolist()) == [2] * 5 + [5] * 5
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "message"),
+    [
+        (labelled(), [3, 11], r"no example has class \[11\]: there are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (labelled(), [], r"no example has class \[\]: there are 0, 1"),
+        (InMemory(torch.zeros(9, 1)), [3], "there are no labels"),
+        (labelled(), {"shape": 1}, "name factors, but y is one label for each example: give labels"),
+        (grid(), [1], r"each example has the factors shape, scale, x: give values of some of them, such as \{shape: \[0\]\}"),
+        (grid(), {"colour": 1}, "each example has the factors shape, scale, x"),
+        (grid(), {"scale": [1, 3]}, r"no example has scale \[3\]: there are 0, 1, 2"),
+        ([(torch.zeros(1), torch.zeros(()))] * 9, [3], "in memory and of folders of pictures, but not of list"),
+    ],
+)
+def test_classes_that_do_not_exist_are_refused(dataset, classes, message):
+    with pytest.raises(ValueError, match=message):
+        by_class(dataset, classes, torch.arange(len(dataset)))
+
+
+def test_factor_values_that_never_meet_are_refused():
+    data = InMemory(torch.zeros(2, 1), torch.tensor([[0, 0], [1, 1]]), ["shape", "scale"])
+    with pytest.raises(ValueError, match="no example has all of classes="):
+        by_class(data, {"shape": 0, "scale": 1}, torch.arange(2))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.transforms import to_float
-from vaelab.data.views import hide_labels
+from vaelab.data.views import Classes, hide_labels, only_classes
 
 Transform = Callable[..., Tensor]  # transform(x, generator=None)
 
@@ -103,6 +103,8 @@ class DataModule(LightningDataModule):
         num_workers: processes that load batches; 0 is fastest for data in memory.
         device_resident: keep data that are in memory on the accelerator.
         num_labelled: how many of the training examples keep their label, chosen by `split_seed`; y is -1 for the others. None: all.
+        classes: to train and validate on: [3], or {"shape": [0]} of data with factors. The test data keep all classes, and the validation
+            data are those of the usual split that are of these classes. None: all.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class DataModule(LightningDataModule):
         num_workers: int = 0,
         device_resident: bool = False,
         num_labelled: int | None = None,
+        classes: Classes | None = None,
     ) -> None:
         super().__init__()
         if getattr(transform, "once", False) and static_seed is None:
@@ -128,7 +131,7 @@ class DataModule(LightningDataModule):
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
-        self.num_labelled = num_labelled
+        self.num_labelled, self.classes = num_labelled, classes
         self.splits: dict[str, Split] = {}
 
     def setup(self, stage: str) -> None:
@@ -150,6 +153,8 @@ class DataModule(LightningDataModule):
                     )
                 val, order = train, torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
                 val_indices, train_indices = order[:size], order[size:]
+            if self.classes is not None:
+                train_indices, val_indices = only_classes(train, self.classes, train_indices), only_classes(val, self.classes, val_indices)
             static = self.static_seed is not None
             if self.num_labelled is not None:
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)

@@ -1,10 +1,16 @@
 """Datasets seen differently."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from vaelab.data.images import ImageFiles
 from vaelab.data.memory import Examples, InMemory
+
+# one class or several; of data whose y are factors, the values of some of them: {"shape": [0, 1]}
+Classes = int | Sequence[int] | Mapping[str, int | Sequence[int]]
 
 
 def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], seed: int = 0) -> InMemory:
@@ -30,3 +36,69 @@ def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], s
     y = torch.full_like(dataset.y, -1)
     y[ranked] = dataset.y[ranked]
     return InMemory(dataset.x, y, dataset.y_names)
+
+
+def only_classes(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> Int[Tensor, "k"]:
+    """Which of the examples `among` are of these classes, in their order: what a one-class model is trained on.
+
+    Raises:
+        ValueError: as `by_class`.
+    """
+    return by_class(dataset, classes, among)[0]
+
+
+def by_class(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "l"]]:
+    """Which of the examples `among` are of these classes, and which of others, in their order; those of unknown class, -1, are neither.
+
+    Raises:
+        ValueError: as `of_classes`, or if no example is left, or if labels are not known without reading every example.
+    """
+    if isinstance(dataset, InMemory):
+        y = dataset.y[among]
+    elif isinstance(dataset, ImageFiles):
+        y = torch.tensor(dataset.labels)[among]
+    else:
+        raise ValueError(
+            f"classes={classes} can be chosen of data in memory and of folders of pictures, but not of {type(dataset).__name__}"
+        )
+    chosen, known = of_classes(y, classes, dataset.y_names), (y >= 0).reshape(len(y), -1).all(1)
+    if not chosen.any():
+        raise ValueError(f"no example has all of classes={classes}: choose fewer factors, or more of their values")
+    return among[chosen.cpu()], among[(known & ~chosen).cpu()]
+
+
+def of_classes(y: Shaped[Tensor, "n ..."], classes: Classes, names: Sequence[str] = ()) -> Bool[Tensor, "n"]:
+    """Which examples are of these classes; of factors, which have the values given of all the factors that are named.
+
+    Args:
+        y: labels (N,), or factors (N, F).
+        classes: 3, [3, 5], or {"shape": [0, 1]}.
+        names: of the F factors.
+
+    Raises:
+        ValueError: if classes are given for factors or the reverse, a factor has another name, or no example is of a class.
+    """
+    if y.ndim == 1:
+        if isinstance(classes, Mapping):
+            raise ValueError(f"classes={dict(classes)} name factors, but y is one label for each example: give labels, such as [0, 1]")
+        return _has_value(y, classes, "class")
+    if not isinstance(classes, Mapping) or not classes.keys() <= set(names):
+        raise ValueError(
+            f"classes={classes}, but each example has the factors {', '.join(names)}: give values of some of them, such as"
+            f" {{{names[0] if names else 'factor'}: [0]}}"
+        )
+    chosen = [_has_value(y[:, names.index(name)], values, name) for name, values in classes.items()]
+    return torch.stack([torch.ones(len(y), dtype=torch.bool, device=y.device), *chosen]).all(0)
+
+
+def _has_value(y: Shaped[Tensor, "n"], values: int | Sequence[int], name: str) -> Bool[Tensor, "n"]:
+    wanted = [values] if isinstance(values, int) else list(values)
+    known = y[y >= 0].unique().tolist()
+    absent = [value for value in wanted if value not in known]
+    if absent or not wanted:
+        raise ValueError(f"no example has {name} {absent or wanted}: there are {_listed(known)}")
+    return torch.isin(y, torch.tensor(wanted, device=y.device))
+
+
+def _listed(values: list[int], most: int = 20) -> str:
+    return (", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")) or "no labels"
