@@ -1,15 +1,20 @@
 """From tensors to pictures that a person can look at."""
 
+from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
 import torch
-from jaxtyping import Float, Shaped, UInt8
-from PIL import Image
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-matplotlib.use("Agg")  # figures go to files; no screen is needed
-from matplotlib import pyplot as plt
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # which has Greek letters, and is where matplotlib is
+SIZE, SMALLEST, MARGIN = 20, 9, 6  # of letters and of the space around them, in pixels
+GAP = 2  # pixels of data between images
 
 
 def black_and_white(x: Float[Tensor, "b ..."]) -> tuple[float, float]:
@@ -20,7 +25,7 @@ def black_and_white(x: Float[Tensor, "b ..."]) -> tuple[float, float]:
 
 
 def tile(
-    images: Float[Tensor, "rows columns ..."], levels: tuple[float, float] = (0.0, 1.0), background: float = 0.5, gap: int = 2
+    images: Float[Tensor, "rows columns ..."], levels: tuple[float, float] = (0.0, 1.0), background: float = 0.5, gap: int = GAP
 ) -> UInt8[Tensor, "c h w"]:
     """A grid of images as one 8-bit image, clipped to its black and white levels first, so that 1.02 is white and not black.
 
@@ -43,46 +48,103 @@ def tile(
     return (canvas.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def save(image: UInt8[Tensor, "c h w"], path: Path, width: int = 1200) -> None:
-    """A PNG, enlarged by a whole number until it is about `width` pixels wide, without blurring the pixels."""
+def enlarge(image: UInt8[Tensor, "c h w"], width: int = 1200) -> Image.Image:
+    """By a whole number until it is about `width` pixels wide, without blurring the pixels."""
     factor = max(round(width / image.shape[-1]), 1)
     array = image.repeat_interleave(factor, 1).repeat_interleave(factor, 2).permute(1, 2, 0).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array).save(path)
+    return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
 
 
-def save_latent_space(means: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], y_names: tuple[str, ...], path: Path, title: str) -> None:
-    """The posterior means in their two widest directions, coloured by the label or by each factor."""
-    flat = means.flatten(1).double().cpu()
-    centred = flat - flat.mean(0)
-    plane = centred
-    if flat.shape[1] > 2:
-        plane = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
-    elif flat.shape[1] == 1:
-        plane = torch.cat([centred, torch.zeros_like(centred)], dim=1)
-    columns = y.cpu().reshape(len(y), -1)
-    figure, axes = plt.subplots(
-        1,
-        columns.shape[1],
-        figsize=(4.6 * columns.shape[1] + (1.4 if columns.shape[1] == 1 else 0), 4.4),
-        squeeze=False,
-        layout="constrained",
-    )
-    labels = y.ndim == 1
-    for axis, column, name in zip(axes[0], columns.T, y_names if not labels and y_names else [""] * columns.shape[1], strict=True):
-        classes = int(column.max()) + 1
-        colours = plt.get_cmap("tab10" if labels and classes <= 10 else "viridis")
-        points = axis.scatter(
-            *plane.T, c=column, s=4, cmap=colours, linewidths=0, vmin=-0.5 if labels else None, vmax=classes - 0.5 if labels else None
-        )
-        axis.set(title=name, xlabel="first direction", ylabel="second direction")
-        axis.set_aspect("equal", adjustable="datalim")
-        if labels and 1 < classes <= 10:
-            bar = figure.colorbar(points, ax=axis, ticks=range(classes))
-            bar.ax.set_yticklabels(y_names or [str(c) for c in range(classes)])
-        elif classes > 0:
-            figure.colorbar(points, ax=axis)
-    figure.suptitle(title)
+def captioned(
+    images: Float[Tensor, "rows columns ..."],
+    levels: tuple[float, float] = (0.0, 1.0),
+    rows: Sequence[str] = (),
+    cells: Sequence[Sequence[str]] = (),
+    title: str = "",
+    width: int = 1200,
+    gap: int = GAP,
+) -> Image.Image:
+    """A grid of images with words around it, black on white.
+
+    Args:
+        images, levels: see `tile`.
+        rows: what is written to the left of each row; none: no margin.
+        cells: of each row, what is written above each of its images; a row without words has no space above it.
+        title: above all of it.
+        width: of the grid, about, in pixels.
+        gap: see `tile`.
+    """
+    small = tile(images, levels, gap=gap)
+    grid = enlarge(small, width)
+    factor, (num_rows, num_columns) = grid.width // small.shape[-1], images.shape[:2]
+    gap = gap * factor
+    pitch, step = (grid.width - gap) // num_columns, (grid.height - gap) // num_rows
+    letters = fitting([word for row in cells for word in row], pitch - MARGIN)
+    above = [height_of(row, letters) for row in [*cells, *[()] * num_rows][:num_rows]]
+    left = max((width_of(row, SIZE) + 2 * MARGIN for row in rows), default=0)
+    heading = fitting([title], left + grid.width - 2 * MARGIN)
+    top = height_of([title], heading)
+    canvas = Image.new(grid.mode, (left + grid.width, top + sum(above) + grid.height), "white")
+    write(canvas, title, (canvas.width // 2, top // 2), heading)
+    for r in range(num_rows):
+        for c, word in enumerate(cells[r] if above[r] else ()):
+            write(canvas, word, (left + gap // 2 + c * pitch + pitch // 2, top + above[r] // 2), letters)
+        top += above[r]
+        canvas.paste(grid.crop((0, r * step, grid.width, (r + 1) * step + gap)), (left, top))
+        write(canvas, rows[r] if r < len(rows) else "", (left - MARGIN, top + (step + gap) // 2), SIZE, "r")
+        top += step
+    return canvas
+
+
+def write(canvas: Image.Image, words: str, place: tuple[int, int], size: int, align: str = "m") -> None:
+    """Words around a place, or to the left of it."""
+    draw = ImageDraw.Draw(canvas)
+    draw.multiline_text(place, words, "black", font(size), anchor=f"{align}m", align="right" if align == "r" else "center", spacing=2)
+
+
+def fitting(words: Sequence[str], width: int) -> int:
+    """The largest size of letters, up to SIZE, in which all of these are at most that wide."""
+    sizes = range(SIZE, SMALLEST, -1)
+    return next((size for size in sizes if max((width_of(word, size) for word in words), default=0) <= width), SMALLEST)
+
+
+def width_of(words: str, size: int) -> int:
+    return max(round(font(size).getlength(line)) for line in words.split("\n"))
+
+
+def height_of(row: Sequence[str], size: int) -> int:
+    """Of the space that a row of words needs; none for no words."""
+    lines = max((word.count("\n") + 1 for word in row if word), default=0)
+    return round(1.25 * size * lines) + MARGIN if lines else 0
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONT), size)
+
+
+def save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    picture.save(path)
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
+    """A GIF that goes on for ever.
+
+    A GIF has 256 colours. Grey levels are all kept; other frames share the colours that suit all of them best, so that nothing flickers.
+    """
+    if frames[0].mode != "L":
+        strip = Image.new("RGB", (frames[0].width, frames[0].height * len(frames)))
+        for i, frame in enumerate(frames):
+            strip.paste(frame, (0, i * frame.height))
+        colours = strip.quantize(256)
+        frames = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+
+
+def rendered(figure: Figure) -> Image.Image:
+    """A chart of matplotlib as a picture."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=150)
+    return Image.open(buffer).convert("RGB")

@@ -1,5 +1,30 @@
 """Functions of a trained model."""
 
-from vaelab.applications.exploration import by_rate, interpolate, manifold, traverse
+from vaelab.applications.anomaly import Detector, fit_detector
+from vaelab.applications.completion import Completion
+from vaelab.applications.detection import detection
+from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, slerp, traverse
+from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
+from vaelab.applications.importance_resampling import importance_resampling
+from vaelab.applications.inpainting import assess, inpaint, summarized
+from vaelab.applications.masks import hidden
 
-__all__ = ["by_rate", "interpolate", "manifold", "traverse"]
+__all__ = [
+    "Completion",
+    "Detector",
+    "assess",
+    "by_rate",
+    "detection",
+    "fit_detector",
+    "hidden",
+    "importance_resampling",
+    "inpaint",
+    "interpolate",
+    "manifold",
+    "metropolis_within_gibbs",
+    "nearest",
+    "pseudo_gibbs",
+    "slerp",
+    "summarized",
+    "traverse",
+]

@@ -1,18 +1,25 @@
 """What TensorBoard shows besides scalars."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import generators
-from vaelab.applications import by_rate, traverse
 from vaelab.data import DataModule
-from vaelab.distributions import centre, is_euclidean
+from vaelab.distributions import centre
+from vaelab.figures import WHILE_TRAINING, Scene
 from vaelab.lit import LitVAE
-from vaelab.pictures import black_and_white, tile
+
+NUM_ENCODED = 256  # examples that speak for the dimensions of z
 
 LAYOUT = {
     "bound (nats)": {
@@ -34,11 +41,13 @@ def data(trainer: Trainer) -> DataModule:
 
 
 class Pictures(Callback):
-    """Reconstructions, samples and traversals of validation images as TensorBoard images, the latent space in its projector.
+    """The figures that are quickly drawn, of validation images, as TensorBoard images, and the latent space in its projector.
+
+    All figures follow when training is over: see `show_figures`.
 
     Args:
         every_n_epochs: how often; and always after the last epoch.
-        num_images: examples of each kind.
+        num_images: to a row.
         num_points: of the projector.
     """
 
@@ -57,21 +66,16 @@ class Pictures(Callback):
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if writer is None or not (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
             return
-        x, y = self._examples(trainer, pl_module, self.num_images)
+        x, y = self._examples(trainer, pl_module, max(2 * self.num_images, NUM_ENCODED))
         if x.ndim not in (2, 4):
             return
         assert isinstance(pl_module, LitVAE)
-        model = pl_module.model
-        with generators.set_aside(seed=0), torch.no_grad():
-            count = self.num_images**2
-            grids = {
-                "reconstructions": torch.stack([x, model.reconstruct(x, y)]),
-                "samples": model.sample(count, self._labels(y, count), mean=True).unflatten(0, (-1, self.num_images)),
-            }
-            if is_euclidean(model.encode(x, y)):
-                grids["traversals"] = traverse(model, x[:1], by_rate(model, x, y)[: self.num_images], y=y[:1])
-        for name, grid in grids.items():
-            writer.add_image(name, tile(grid, black_and_white(x)), trainer.global_step)
+        scene = Scene(pl_module.model, data(trainer), x, y, "val", self.num_images)
+        for name, draw in WHILE_TRAINING.items():
+            with generators.set_aside(seed=0), torch.no_grad():
+                picture = draw(scene)
+            if isinstance(picture, Image.Image):
+                writer.add_image(name, np.asarray(picture), trainer.global_step, dataformats="HW" if picture.mode == "L" else "HWC")
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -97,9 +101,18 @@ class Pictures(Callback):
         xs, ys = zip(*pairs, strict=True)
         return torch.cat(xs)[:count], torch.cat(ys)[:count]
 
-    @staticmethod
-    def _labels(y: Tensor, count: int) -> Tensor:
-        return y.repeat(-(-count // len(y)), *[1] * (y.ndim - 1))[:count]
+
+def show_figures(trainer: Trainer, paths: Sequence[Path]) -> None:
+    """Files of figures/ as TensorBoard images, as they are: its page plays animations."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            with SummaryWriter(logger.log_dir) as writer:
+                for path in paths:
+                    with Image.open(path) as picture:
+                        width, height = picture.size
+                    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+                    value = Summary.Value(tag=f"figures/{path.stem}", image=image)
+                    writer.file_writer.add_summary(Summary(value=[value]), trainer.global_step)
 
 
 def thumbnails(x: Tensor) -> Tensor | None:
