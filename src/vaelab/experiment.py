@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -44,6 +45,7 @@ from vaelab.metrics_csv import MetricsCSV
 from vaelab.models import Model
 from vaelab.objectives import PriorFit
 from vaelab.provenance import git, provenance
+from vaelab.report import write_report
 from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
@@ -432,7 +434,7 @@ def refuse_evaluation(options: DictConfig) -> None:
         raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
     for name in ("num_samples", "chunk_size", "num_images"):
         value = options[name]
-        if not ((isinstance(value, int) and value >= 1) or (name == "num_images" and value is None)):
+        if not ((isinstance(value, int) and value >= 1) or (name != "num_samples" and value is None)):
             raise ValueError(f"evaluation.{name}={value} must be a whole number of at least 1")
 
 
@@ -502,7 +504,7 @@ def finish(
     model = lit.model.to(device)
     with generators.set_aside(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
-    test = evaluate_on_test(model, datamodule, device, options, config.seed) if options.enabled else None
+    test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None
     if options.figures:
         draw_figures(model, datamodule, folder / "figures", device, config.seed)
     results: dict[str, Any] = {
@@ -520,18 +522,38 @@ def finish(
         **provenance(device),
     }
     write_json(results, folder / "results.json")
+    if options.get("report"):
+        report(folder, config, folder / "results.json")
     log_hparams(trainer, config, {f"test/{name}": value for name, value in (test or {}).items() if isinstance(value, int | float)})
     show(test or val, folder, "test" if test else "validation", results["wall_time_s"])
     return val["elbo"]
 
 
-def evaluate_on_test(model: Model, datamodule: DataModule, device: torch.device, options: DictConfig, seed: int) -> dict[str, Any]:
-    """`metrics.evaluate` on the test data, with noise of its own."""
+class Shown:
+    """A data module whose passes over the data show how far they are."""
+
+    def __init__(self, data: DataModule, description: str) -> None:
+        self.data, self.description = data, description
+
+    @property
+    def splits(self) -> Mapping[str, Any]:
+        return self.data.splits
+
+    def setup(self, stage: str) -> None:
+        self.data.setup(stage)
+
+    def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+        self.setup("test" if split == "test" else "fit")
+        size = self.data.batch_size if split == "train" else self.data.eval_batch_size
+        total = -(-len(self.splits[split]) // size)
+        yield from track(self.data.batches(split, device), f"{self.description} on {split} data", total=total, transient=True)
+
+
+def evaluate_on_test(model: Model, datamodule: DataModule, options: DictConfig, seed: int) -> dict[str, Any]:
+    """`metrics.evaluate_test_data`, with noise of its own."""
     with generators.set_aside(seed):
-        datamodule.setup("test")
-        num_batches = -(-len(datamodule.splits["test"]) // datamodule.eval_batch_size)
-        batches = track(datamodule.batches("test", device), "evaluating on test data", total=num_batches, transient=True)
-        return metrics.evaluate(model.to(device), batches, options.num_samples, options.chunk_size, options.num_images)
+        shown = Shown(datamodule, "evaluating")
+        return metrics.evaluate_test_data(model, shown, options.num_samples, options.chunk_size, options.num_images)
 
 
 def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:
@@ -565,6 +587,12 @@ def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, node if isinstance(node, int | float | str) else str(node)
 
 
+def report(folder: Path, config: DictConfig, results: Path) -> Path:
+    """Writes the run's report.html."""
+    typed = folder / ".hydra" / "overrides.yaml"
+    return write_report(folder, OmegaConf.to_yaml(config), [str(word) for word in OmegaConf.load(typed)] if typed.exists() else [], results)
+
+
 def write_json(record: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
@@ -587,35 +615,17 @@ def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None
     console.print(table)
     if "num_samples" in report:
         console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
-    shown = Path(os.path.relpath(folder)) if folder.is_relative_to(Path.cwd()) else folder
+    shown = shorter(folder)
     console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
-    places = [str(shown / "figures")] if (folder / "figures").is_dir() else []
+    places = [str(shown / name) for name in ("report.html", "figures") if (folder / name).exists()]
     places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if (folder / "tensorboard").is_dir() else []
     if places:
         console.print("look at:      " + "\n              ".join(places))
 
 
-@in_words
-def evaluate(config: DictConfig) -> None:
-    """Evaluates a run folder on its test data; writes evaluations/<checkpoint>_<num_samples>_samples.json.
-
-    Raises:
-        ValueError: as `open_run`.
-    """
-    prepare()
-    refuse_missing(config)
-    refuse_evaluation(config)
-    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
-    test = evaluate_on_test(run.model, run.datamodule, device, config, config.seed)
-    record = {"test": test, "checkpoint": run.checkpoint.name, "seed": config.seed, **git(), **provenance(device)}
-    name = f"{run.checkpoint.stem}_{config.num_samples}_samples"
-    name += f"_{config.num_images}_images" if config.num_images else ""
-    name += f"_seed_{config.seed}" if config.seed else ""
-    path = run.folder / "evaluations" / f"{name}.json"
-    write_json(record, path)
-    show(test, run.folder, "test")
-    print(f"written to:   {path}")
+def shorter(path: Path) -> Path:
+    """As a person would type it."""
+    return Path(os.path.relpath(path)) if path.absolute().is_relative_to(Path.cwd()) else path
 
 
 @in_words

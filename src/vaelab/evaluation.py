@@ -1,0 +1,167 @@
+"""The judgement of trained runs: metrics that a command line names, from run folders alone, added to what is known of each run."""
+
+import glob
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
+
+from vaelab import generators
+from vaelab.charts.disentanglement import disentanglement_chart
+from vaelab.charts.latent import active_units_chart, rate_chart
+from vaelab.experiment import Run, Shown, Told, in_words, open_run, prepare, refuse_missing, report, shorter, write_json
+from vaelab.metrics.likelihood import evaluating
+from vaelab.provenance import git, provenance
+
+# what is drawn of results, and the number that it needs
+CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
+    "active_units": (active_units_chart, "active_units_variances"),
+    "rate_per_dimension": (rate_chart, "rate_per_dimension"),
+    "disentanglement": (disentanglement_chart, "mig"),
+}
+Metric = Callable[..., dict[str, Any]]  # metric(model, data): what it found out, flat
+
+
+@in_words
+def evaluate(config: DictConfig) -> None:
+    """Runs the chosen metrics on the test data of one run or of many, adds what they find to results.json, and draws a report.
+
+    Each metric has noise of its own, from `seed`, so that its numbers do not depend on which others were chosen. Its numbers are written
+    as soon as they are known; what a run already has, found with the same options, is not computed again.
+
+    Raises:
+        ValueError: if a run cannot be opened, or a metric cannot be computed; the other metrics and runs come first.
+    """
+    prepare()
+    refuse_missing(config)
+    console, failures = Console(soft_wrap=True, highlight=False), []
+    runs = find_runs(config.run)
+    for run in runs:
+        try:
+            failures += [f"{run}: {failure}" for failure in evaluate_run(run, config, console)]
+        except ValueError as error:
+            if len(runs) == 1:
+                raise
+            failures.append(f"{run}: {error}")
+    if failures:
+        raise Told("\n".join(["some of it could not be computed (the rest is written):", *failures]))
+
+
+def find_runs(run: str) -> list[str]:
+    """The run folders that a pattern such as outputs/** stands for; what is no pattern is itself.
+
+    Raises:
+        ValueError: if a pattern matches no folder with checkpoints.
+    """
+    if not glob.has_magic(run) or Path(run).exists():
+        return [run]
+    found = [path for path in glob.glob(run, recursive=True) if any(Path(path, "checkpoints").glob("*.ckpt"))]
+    if not found:
+        raise ValueError(f"run={run} matches no folder that holds checkpoints/*.ckpt")
+    return sorted(os.path.normpath(path) for path in found)
+
+
+def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]:
+    """Evaluates one run; returns what could not be computed, and why."""
+    run = open_run(folder, config.checkpoint, config.data_dir, config.trust)
+    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    model, path = run.model.to(device), run.folder / results_name(run.checkpoint)
+    options: dict[str, Any] = OmegaConf.to_container(config.metrics, resolve=True)  # type: ignore[assignment]
+    chosen: dict[str, Metric] = instantiate(config.metrics, _convert_="all")
+    failures = []
+    for name, metric in chosen.items():
+        how = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": config.seed}
+        known = read_results(path).get("evaluations", {}).get(name)
+        if known and not config.again and {key: known[key] for key in how} == how:
+            console.print(f"{name}: known since {known['finished']} (again=true computes it again)")
+            continue
+        started = time.time()
+        try:
+            with generators.set_aside(config.seed), evaluating(model):
+                found = metric(model, Shown(run.datamodule, name))
+        except ValueError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        how |= {"keys": sorted(found), "seconds": round(time.time() - started, 1)}
+        how |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device)}
+        add_results(path, run.checkpoint, name, found, how)
+        draw(found, run)
+        show(name, found, how["seconds"], console)
+    console.print(f"\nresults:  {shorter(path)}")
+    if config.report and path.exists():
+        console.print(f"report:   {shorter(report(run.folder, run.config, path))}")
+    return failures
+
+
+def results_name(checkpoint: Path) -> str:
+    """results.json is of the checkpoint that training chose; others have files of their own."""
+    results = checkpoint.parent.parent / "results.json"
+    chosen = read_results(results).get("checkpoint") if results.exists() else None
+    return "results.json" if chosen in (None, f"checkpoints/{checkpoint.name}") else f"results_{checkpoint.stem}.json"
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What is known of a run; nothing if there is no file yet.
+
+    Raises:
+        ValueError: if the file is broken.
+    """
+    if not path.exists():
+        return {}
+    try:
+        results = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove it, and evaluate again") from error
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds no results of a run: remove it, and evaluate again")
+    return results
+
+
+def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
+    """Adds what a metric found; the file is replaced in one step, so that it is whole whenever the process ends."""
+    results = read_results(path)  # now, and not at the start: another process may have added to it
+    results.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
+    before = results.setdefault("evaluations", {}).get(name, {}).get("keys", [])
+    test = {key: value for key, value in (results.get("test") or {}).items() if key not in before}
+    results["test"] = test | found
+    results["evaluations"][name] = how
+    write_json(results, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def draw(found: dict[str, Any], run: Run) -> None:
+    """The charts of what a metric found, in figures/ and in TensorBoard."""
+    for name, (chart, needed) in CHARTS.items():
+        if found.get(needed) is None:
+            continue
+        figure = chart(found)
+        (run.folder / "figures").mkdir(exist_ok=True)
+        figure.savefig(run.folder / "figures" / f"{name}.png", dpi=130)
+        if (run.folder / "tensorboard").is_dir():
+            with SummaryWriter(str(run.folder / "tensorboard")) as writer:
+                writer.add_figure(name, figure, read_results(run.folder / "results.json").get("steps", 0))
+
+
+def show(name: str, found: dict[str, Any], seconds: float, console: Console) -> None:
+    """One metric's numbers, with their standard errors or intervals."""
+    table = Table(
+        box=None, show_header=False, padding=(0, 2), title=f"{name}   ({seconds:.1f} s)", title_justify="left", title_style="bold"
+    )
+    for key, value in found.items():
+        if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
+            continue
+        error, interval = found.get(f"{key}_std_error"), found.get(f"{key}_ci")
+        spread = f"± {error:.2g}" if error else f"[{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
+        table.add_row(key, f"{value:.5g}" if isinstance(value, float) else str(value), spread)
+    console.print(table)
