@@ -23,17 +23,19 @@ MAY_IMPORT = {
     "metrics": {"draw", "divergences", "distributions"},
     "models": {"draw", "divergences", "distributions", "metrics", "networks"},
     "objectives": {"draw", "divergences", "distributions", "schedules"},
-    "applications": {"distributions", "models", "metrics"},
+    "applications": {"distributions", "divergences", "draw", "models", "metrics"},
     "data": set(),
     "speed": {"conditional"},
     "pictures": set(),
+    "charts": {"pictures"},
     "provenance": set(),
     "metrics_csv": set(),
-    "figures": {"applications", "data", "distributions", "generators", "models", "pictures"},
+    "report": {"charts"},
+    "figures": {"applications", "charts", "data", "distributions", "generators", "models", "pictures"},
     "lit": {"data", "generators", "metrics", "models", "objectives"},
-    "callbacks": {"applications", "data", "distributions", "generators", "lit", "pictures"},
+    "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "pictures", "schedules"},
 }
-TOP = {"experiment", "benchmark"}  # may import everything, and Hydra
+TOP = {"experiment", "evaluation", "anomalies", "inpainting", "summary", "benchmark"}  # may import everything, and Hydra
 
 
 def modules() -> list[Path]:

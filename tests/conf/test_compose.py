@@ -16,7 +16,8 @@ GROUPS = {
     if folder.is_dir()
 }
 PARTS = [f"{group}={choice}" for group in ("encoder", "decoder", "posterior", "likelihood", "prior") for choice in GROUPS[group]]
-CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() if group not in ("schedule", "experiment") for choice in choices]
+ELSEWHERE = ("schedule", "experiment", "metrics")
+CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() if group not in ELSEWHERE for choice in choices]
 
 
 # what a choice needs beside it
@@ -37,6 +38,12 @@ def test_every_choice_of_every_dial_composes_and_resolves(choice: str, tmp_path:
     assert resolved["model"]["_target_"].startswith("vaelab.models.")
     sees_x = resolved["model"].get("posterior") or resolved["model"]["ladder"]
     assert sees_x["in_shape"] == resolved["data"]["shape"]
+
+
+@pytest.mark.parametrize("metric", GROUPS["metrics"])
+def test_every_metric_composes_and_can_be_called(metric: str, tmp_path: Path) -> None:
+    config = composed([f"metrics=[{metric}]", "run=somewhere"], tmp_path, "evaluate")
+    assert callable(instantiate(config.metrics, _convert_="all")[metric])
 
 
 @pytest.mark.parametrize("dials", PARTS)

@@ -75,9 +75,9 @@ def test_the_command_line_shows_a_message_and_no_traceback(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("script", ["evaluate.py", "generate.py"])
 def test_a_run_folder_must_be_given_and_exist(script: str, tmp_path: Path) -> None:
-    from vaelab import experiment
+    from vaelab import evaluation, experiment
 
-    function = getattr(experiment, script.removesuffix(".py"))
+    function = {"evaluate.py": evaluation.evaluate, "generate.py": experiment.generate}[script]
     with pytest.raises(ValueError, match=r"run must be given: run=\.\.\."):
         function(composed([], tmp_path, script.removesuffix(".py")))
     done = command(script, "run=nowhere", check=False, cwd=tmp_path)

@@ -98,7 +98,10 @@ def test_a_run_leaves_its_config_checkpoints_and_figures(finished: Path) -> None
         checkpoint = torch.load(finished / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["config"]["latent_dim"] == 2
     figures = {path.stem for path in (finished / "figures").glob("*.png")}
-    assert figures == {"reconstructions", "samples", "interpolations", "traversals", "manifold", "latent_space"}
+    interpolated = {"interpolations", "spherical_interpolations", "traversals", "manifold", "latent_space"}
+    assert figures == {"reconstructions", "samples", "nearest_training_images"} | interpolated
+    assert (finished / "figures" / "moving_traversals.gif").is_file()
+    assert (finished / "report.html").is_file()
     for path in (finished / "figures").glob("*.png"):
         with Image.open(path) as picture:
             assert min(picture.size) >= 200
@@ -147,7 +150,8 @@ def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: P
 def test_evaluate_and_generate_need_only_the_run_folder(finished: Path, tmp_path: Path) -> None:
     results = json.loads((finished / "results.json").read_text())["test"]
     command("evaluate.py", f"run={finished}", "num_samples=4", "num_images=20", cwd=tmp_path)
-    again = json.loads((finished / "evaluations" / "best_4_samples_20_images.json").read_text())["test"]
+    again = json.loads((finished / "results.json").read_text())["test"]
+    assert (finished / "report.html").is_file()
     assert again["rate"] == pytest.approx(results["rate"], rel=1e-5)
     assert again["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=1e-5)  # the same seed, the same noise
     command("generate.py", f"run={finished}", "folder=pictures", cwd=tmp_path)
@@ -174,7 +178,7 @@ def test_a_run_on_any_data_can_be_opened_again(data: str, tmp_path: Path) -> Non
     assert OmegaConf.to_container(opened.config, resolve=False) == before | {"speed": dict(opened.config.speed)}
     (x, y), *_ = opened.datamodule.batches("test")
     assert opened.model.reconstruct(x, y).shape == x.shape
-    assert len(list((tmp_path / "run" / "figures").glob("*.png"))) == 5
+    assert len(list((tmp_path / "run" / "figures").glob("*.png"))) == 7
 
 
 def test_an_old_run_is_read_with_its_own_config(finished: Path) -> None:
