@@ -38,6 +38,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import generators, metrics
+from vaelab.callbacks import show_figures
 from vaelab.data import DataModule
 from vaelab.figures import draw_figures
 from vaelab.lit import LitVAE, StartsFromData
@@ -286,7 +287,7 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
         trust: whether classes from outside vaelab may be built.
 
     Raises:
-        ValueError: if there is no readable checkpoint, or its config names a class that is not trusted.
+        ValueError: if there is no readable checkpoint, its config names a class that is not trusted, or its weights are of another model.
     """
     path = find_checkpoint(run, checkpoint)
     stored = read_checkpoint(path)
@@ -298,7 +299,12 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     model = build_model(config)
     prefix = "model."
-    model.load_state_dict({key.removeprefix(prefix): value for key, value in stored["state_dict"].items() if key.startswith(prefix)})
+    weights = {key.removeprefix(prefix): value for key, value in stored["state_dict"].items() if key.startswith(prefix)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        what = " ".join(str(error).split(":", 1)[-1].split())
+        raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return Run(model.eval(), build_data(config), config, folder, path)
 
@@ -506,7 +512,7 @@ def finish(
         val = metrics.mean_bound(model, datamodule.batches("val", device))
     test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None
     if options.figures:
-        draw_figures(model, datamodule, folder / "figures", device, config.seed)
+        show_figures(trainer, draw_figures(model, datamodule, folder / "figures", device, config.seed))
     results: dict[str, Any] = {
         "test": test,
         "val": val,

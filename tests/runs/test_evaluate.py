@@ -197,6 +197,15 @@ def test_the_report_opens_in_a_browser_without_complaint(run: Path, tmp_path: Pa
     assert picture.stat().st_size > 20_000  # it is not blank
 
 
+def test_weights_of_another_model_are_refused(run: Path) -> None:
+    path = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["config"]["latent_dim"] = 3
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"the weights in .*best\.ckpt are not those of its model as this version builds it: size mismatch"):
+        evaluate(run)
+
+
 def test_the_script_as_typed(run: Path, tmp_path: Path) -> None:
     done = command("evaluate.py", f"run={run}", *SHORT, cwd=tmp_path)
     assert "log_likelihood" in done.stdout

@@ -137,7 +137,8 @@ def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: P
     events = EventAccumulator(str(finished / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     events.Reload()
     assert {"train/elbo", "val/elbo", "train/rate", "val/rate", "test/elbo", "train/images_per_second"} <= set(events.Tags()["scalars"])
-    assert set(events.Tags()["images"]) == {"reconstructions", "samples", "traversals"}
+    shown = {f"figures/{path.stem}" for path in (finished / "figures").iterdir()}
+    assert set(events.Tags()["images"]) == {"reconstructions", "samples", "traversals"} | shown
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     start = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
     assert start.session_start_info.hparams["latent_dim"].number_value == 2
