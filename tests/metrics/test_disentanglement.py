@@ -46,6 +46,7 @@ from vaelab.metrics.disentanglement.explicitness import roc_auc
 from vaelab.metrics.disentanglement.information import discretize, information_modularity
 from vaelab.metrics.disentanglement.interventions import batches_that_share, draw_factors, least_varying, pairs_that_share
 from vaelab.metrics.disentanglement.sap import predicted, sap_of
+from vaelab.metrics.disentanglement.suite import Sample, of_accuracy, of_counts, of_predictions
 from vaelab.networks import MLP
 
 
@@ -498,6 +499,17 @@ def test_udr_of_a_rotated_code():
     np.testing.assert_allclose(udr_scores([PERFECT, -PERFECT, 2 * PERFECT, ROTATED]), [0.9, 0.9, 0.9, rotation])
 
 
+def test_udr_regresses_the_codes_of_a_model_on_those_of_the_others():
+    """a = (v_0, (v_0 + v_1) / sqrt 2) on v has the weights (0.9, 0) and (w, w). v on a, whose codes correlate by c: (0.9, 0) and (s, t)."""
+    c = 1 / sqrt(2)
+    w, s, t = c - 0.1, (0.1 - c * (c - 0.1)) / (1 - c**2), (c - 0.1 - 0.1 * c) / (1 - c**2)
+    a = np.stack([SIGNS[:, 0], SIGNS.sum(1) * c], axis=1)
+    on_v = (0.81 / (0.9 + w) + w + 0.9 + w / 2) / 4
+    on_a = (0.81 / (0.9 - s) + t + 0.9 + t**2 / (t - s)) / 4
+    np.testing.assert_allclose(udr_scores([a, PERFECT]), [on_v, on_a], rtol=1e-3)  # the lasso stops when it is near enough
+    assert on_v < 0.6 < 0.78 < on_a
+
+
 def test_udr_leaves_out_codes_that_are_not_informative():
     """By their rate of at most 0.01 nats, and constant ones in any case; a model may have none."""
     noisy = np.concatenate([PERFECT, HIDDEN], axis=1)
@@ -542,11 +554,12 @@ def whole_grid():
 
 
 def test_udr_leaves_out_codes_below_the_threshold():
-    """A code that moves by 0.01 has a rate of less than 0.01 nats: as if it were not there, unless the threshold is nothing."""
-    with_a_faint_copy = reading([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [0.01, 0, 0]])
+    """A copy that is 0 or w has the mean rate w^2 / 4 = 0.006 nats: as if it were not there, unless the threshold is below that."""
+    with_a_faint_copy = reading([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [2 * sqrt(0.006) / (100 / 255), 0, 0]])
     other, data = reading(5 * np.eye(3)), whole_grid()
     assert udr(with_a_faint_copy, data, [other])["udr"] == pytest.approx(0.9)
-    assert udr(with_a_faint_copy, data, [other], threshold=0.0)["udr"] < 0.85
+    assert udr(with_a_faint_copy, data, [other], threshold=0.0059)["udr"] < 0.85
+    assert udr(with_a_faint_copy, data, [other], threshold=0.0061)["udr"] == pytest.approx(0.9)
     assert udr(with_a_faint_copy, data, [other], num_examples=7)["udr_num_examples"] == 7
 
 
@@ -707,12 +720,44 @@ def test_the_report_is_flat_and_every_score_has_its_interval():
     assert set(report) >= {"mutual_information_with_a", "entropy_of_c", "disentanglement_num_test_votes"}
 
 
+def noisy_sample(num=300):
+    """Codes of few values that tell two factors with errors."""
+    rng = np.random.default_rng(7)
+    z = rng.integers(0, 6, (2 * num, 3))
+    v = (z[:, :2] + z[:, 1:] + rng.integers(0, 3, (2 * num, 2))) // 4
+    return Sample(z[:num].astype(float), v[:num], z[num:].astype(float), v[num:])
+
+
+def test_examples_are_resampled_with_their_factors():
+    """Of the scores that count: the same resamples, scored one by one."""
+    sample = noisy_sample()
+    torch.manual_seed(0)
+    report = of_counts(sample, 30, ("a", "b"))
+    torch.manual_seed(0)
+    again = resamples(300, 30)
+    for name, score in (("mig", mig), ("modularity", modularity), ("irs", irs)):
+        resampled = np.array([score(sample.z[i], sample.v[i]) for i in again])
+        assert report[f"{name}_ci"] == pytest.approx(interval(score(sample.z, sample.v), resampled))
+
+
+def test_the_interval_of_a_share_of_test_examples():
+    """Of 0.3 of 1000, and of a mean of five factors that are all right or all wrong together."""
+    for correct in (np.arange(1000) < 300, np.repeat(np.arange(1000) < 300, 5).reshape(1000, 5).mean(1)):
+        report = of_accuracy("score", correct, resamples(1000, 2000))
+        low, high = report["score_ci"]
+        assert report["score"] == 0.3
+        assert isclose(high - low, 2 * 1.96 * sqrt(0.3 * 0.7 / 1000), rel_tol=0.08)
+
+
 def test_trees_are_fitted_anew_for_the_intervals_of_dci():
-    options = SMALL | {"num_train": 60, "num_test": 20, "num_votes": 20, "num_test_votes": 4, "num_dci_refits": 3}
-    report = disentanglement(reading([[5.0, 4, 0], [0, 5, 4], [4, 0, 5]]), pictures(), **options)
+    """To other examples: fitted to the same, trees of these codes are the same."""
+    sample = noisy_sample()
+    scores = {dci(sample.z, sample.v, sample.test_z, sample.test_v).disentanglement for _ in range(3)}
+    assert max(scores) - min(scores) < 1e-12
+    report = of_predictions(sample, 2, 3)
     for name in ("dci_disentanglement", "dci_completeness"):
         low, high = report[f"{name}_ci"]
-        assert low < high
+        assert low + 0.005 < high
 
 
 def test_the_seed_decides():

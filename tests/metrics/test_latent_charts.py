@@ -117,12 +117,14 @@ def test_each_factor_has_a_panel():
 
 def test_the_plane_of_many_dimensions_is_that_of_the_principal_components():
     """Deviations 3 and 4 along two directions and none along the third: 64 % and 36 % of the variance."""
-    z = torch.tensor([[4.0, 0, 7], [-4, 0, 7], [0, 3, 7], [0, -3, 7]])
+    turn = torch.tensor([[0.6, 0.0, 0.8], [0.64, 0.6, -0.48], [-0.48, 0.8, 0.36]]).double()  # its rows are orthonormal
+    components = torch.tensor([[4.0, 0, 7], [-4, 0, 7], [0, 3, 7], [0, -3, 7]]).double()
+    z = components @ turn
     (axis,) = latent_scatter(z, torch.zeros(4, dtype=torch.long)).axes
     assert axis.get_xlabel() == "principal component 1 (64% of the variance)"
     assert axis.get_ylabel() == "principal component 2 (36% of the variance)"
     shown = torch.as_tensor(dots(axis)[0].get_offsets()).abs()
-    torch.testing.assert_close(shown, z[:, :2].abs().double())
+    torch.testing.assert_close(shown, components[:, :2].abs())
     (axis,) = latent_scatter(z[:, :1], torch.zeros(4, dtype=torch.long)).axes
     assert [float(x) for x, _ in dots(axis)[0].get_offsets()] == z[:, 0].tolist()
     assert axis.get_ylabel() == "no meaning: points spread out"

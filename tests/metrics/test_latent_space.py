@@ -135,6 +135,7 @@ def test_an_aggregate_that_is_not_the_prior():
     report = latent(linear(3.0, scale=0.1), data, kernel="rbf", scales=scales, num_projections=5)
     deviation = math.sqrt(9.01)
     assert abs(report["sliced_wasserstein"] - (deviation - 1)) < 5 * deviation / math.sqrt(2 * num)
+    assert report["sliced_wasserstein_of_prior"] < 5 / math.sqrt(num)
     exact = sum(sign * (1 + 2 * v / (2 * s)) ** -0.5 for s in scales for sign, v in ((1, 2 * 9.01), (1, 2), (-2, 10.01)))
     assert abs(report["mmd_squared"] - exact) < 5 * report["mmd_squared_std_error"] < exact
 

@@ -94,6 +94,13 @@ def test_without_examples_nothing_is_known(train, test):
     assert {value for name, value in same.items() if "num_examples" not in name} == {None}
 
 
+@pytest.mark.parametrize(("num_neighbours", "accuracy"), [(1, 1.0), (3, 0.5)])
+def test_the_nearest_neighbours_vote(num_neighbours, accuracy):
+    """0.4 is nearest to 0, of class 0, but two of its three nearest are of class 1, as 1.1 is."""
+    z, y = torch.tensor([[0.0], [1.0], [1.2], [-9.0]]), torch.tensor([0, 1, 1, 0])
+    assert probe(z, y, torch.tensor([[0.4], [1.1]]), torch.tensor([0, 1]), num_neighbours)["knn_accuracy"] == accuracy
+
+
 @pytest.mark.parametrize("num_neighbours", [0, 9])
 def test_more_neighbours_than_there_are(num_neighbours):
     """The message gives both numbers."""

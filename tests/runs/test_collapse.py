@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import train_small
+from running import command, train_small
 
 QUIET = ["evaluation.enabled=false", "evaluation.figures=false", "~callbacks.pictures", "data.dataset.num_train=256", "data.val_size=64"]
 HOPELESS = "objective.beta=10000"  # any rate costs more than all pixels
@@ -92,6 +92,34 @@ def test_a_model_that_has_just_begun_is_no_collapse_and_counting_changes_no_weig
     assert told() == []
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (a, b)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_run_that_is_resumed_has_its_patience_anew(tmp_path: Path, told) -> None:
+    """13 steps are over neither at step 12 nor, counted from there, at 18 and 24: at 30."""
+    run = train_small(tmp_path, *QUIET, HOPELESS, "callbacks.collapse.patience=13")
+    assert told() == []
+    resumed = command("train.py", f"resume={run}", "trainer.max_epochs=5").stdout
+    assert resumed.count("collapsed") == 1
+    assert "from step 12 to 30" in resumed
+
+
+def test_training_is_not_listened_to() -> None:
+    """Only validation is: no hook is left on the model after it."""
+    from lightning import Trainer
+
+    from vaelab import VAE, likelihoods, posteriors, priors
+    from vaelab.callbacks import PosteriorCollapse
+    from vaelab.lit import LitVAE
+    from vaelab.networks import MLP
+    from vaelab.objectives import ELBO
+
+    callback, trainer = PosteriorCollapse(), Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    vae = VAE(posteriors.Gaussian(MLP, (4,), (1,)), likelihoods.Bernoulli(MLP, (1,), (4,)), priors.StandardNormal((1,)))
+    module = LitVAE(vae, ELBO(), torch.optim.Adam)
+    callback.on_validation_epoch_start(trainer, module)
+    assert len(vae._forward_hooks) == 1
+    callback.on_validation_epoch_end(trainer, module)
+    assert not vae._forward_hooks
 
 
 def test_units_are_those_of_all_latent_variables() -> None:

@@ -64,11 +64,11 @@ def factor_vae_score(
         for size in chunks(num_votes):
             factor, batches = batches_that_share(encode, sizes, size, batch_size)
             shared.append(factor)
-            codes.append(active[least_varying(batches[:, :, active], variances[active])])
+            codes.append(least_varying(batches[:, :, active], variances[active]))
         return np.concatenate(shared), np.concatenate(codes)
 
     factor, code = votes(num_train)
-    table = np.zeros((len(sizes), len(variances)), dtype=np.int64)
+    table = np.zeros((len(sizes), len(active)), dtype=np.int64)
     np.add.at(table, (factor, code), 1)
     test_factor, test_code = votes(num_test)
     return Guesses(table.argmax(0)[test_code] == test_factor, len(active))
