@@ -1,5 +1,6 @@
 """The judgement of trained runs: metrics that a command line names, from run folders alone, added to what is known of each run."""
 
+import fcntl
 import glob
 import json
 import os
@@ -123,21 +124,26 @@ def read_results(path: Path) -> dict[str, Any]:
         results = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove it, and evaluate again") from error
-    if not isinstance(results, dict):
+    if not isinstance(results, dict) or not all(isinstance(results.get(key) or {}, dict) for key in ("test", "evaluations")):
         raise ValueError(f"{path} holds no results of a run: remove it, and evaluate again")
     return results
 
 
 def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
     """Adds what a metric found; the file is replaced in one step, so that it is whole whenever the process ends."""
-    results = read_results(path)  # now, and not at the start: another process may have added to it
-    results.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
-    before = results.setdefault("evaluations", {}).get(name, {}).get("keys", [])
-    test = {key: value for key, value in (results.get("test") or {}).items() if key not in before}
-    results["test"] = test | found
-    results["evaluations"][name] = how
-    write_json(results, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # another process may be adding to it
+        results = read_results(path)
+        results.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
+        before = results.setdefault("evaluations", {}).get(name, {}).get("keys", [])
+        test = {key: value for key, value in (results.get("test") or {}).items() if key not in before}
+        results["test"] = test | found
+        results["evaluations"][name] = how
+        write_json(results, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    finally:
+        os.close(directory)
 
 
 def draw(found: dict[str, Any], run: Run) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,21 @@ def test_the_report_opens_in_a_browser_without_complaint(run: Path, tmp_path: Pa
     )
     assert "CONSOLE" not in opened.stderr
     assert picture.stat().st_size > 20_000  # it is not blank
+
+
+def test_what_two_processes_add_at_once_is_all_there(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+
+    def add(who: str) -> None:
+        for i in range(50):
+            evaluation.add_results(path, Path("best.ckpt"), f"{who}{i}", {f"found_{who}{i}": i}, {"keys": [f"found_{who}{i}"]})
+
+    both = [threading.Thread(target=add, args=(who,)) for who in "ab"]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(json.loads(path.read_text())["test"]) == 100
 
 
 def test_weights_of_another_model_are_refused(run: Path) -> None:
