@@ -6,11 +6,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vaelab import generators
+from vaelab.checkpoints import place, set_loops
+from vaelab.data import DataModule
 from vaelab.data.transforms import to_float
 from vaelab.metrics import bound
 from vaelab.models import Model
@@ -28,11 +30,20 @@ class StartsFromData(Protocol):
     def initialise(self, x: Tensor) -> None: ...
 
 
+def local_to_each_process(module: nn.Module) -> list[str]:
+    """In words, what each of several processes computes of its own batch alone, where one process would compute it of the whole batch."""
+    notes = [part.local for part in module.modules() if isinstance(part, Objective) and part.local]
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # and not SyncBatchNorm
+    if any(isinstance(part, norms) for part in module.modules()):
+        notes.append("batch-norm: each process takes mean and variance of its own batch (set trainer.sync_batchnorm=true on GPUs)")
+    return notes
+
+
 class LitVAE(LightningModule):
     """Trains a model on an objective, and validates it on its ELBO at beta = 1 whatever the objective, so that runs stay comparable.
 
-    A checkpoint holds, besides what Lightning saves, the config as plain types and the generators of every process: training that is
-    resumed from it, which is at the end of an epoch, goes on exactly as if it had not stopped.
+    A checkpoint holds, besides what Lightning saves, the config as plain types, its place in training and the generators of every
+    process: training that is resumed from it, also in the middle of an epoch, goes on exactly as if it had not stopped.
 
     Args:
         model: x, y, num_samples to `Draw`.
@@ -56,7 +67,9 @@ class LitVAE(LightningModule):
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler, self.config = optimizer, scheduler, config
+        self.validation_is_due = False
         self._resumed: list[dict[str, Any]] | None = None
+        self._after_step: dict[str, Any] | None = None
         self._evaluation = ExitStack()
 
     def on_fit_start(self) -> None:
@@ -65,6 +78,9 @@ class LitVAE(LightningModule):
         for part in self.objective.modules():
             if isinstance(part, Objective) and part.num_examples is None:
                 part.num_examples = len(train)
+        if self.trainer.world_size > 1 and self.trainer.is_global_zero:
+            for note in local_to_each_process(self):
+                print(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
                 x, _ = train[torch.arange(part.num_initial) % len(train)]
@@ -83,7 +99,7 @@ class LitVAE(LightningModule):
         if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
             raise ValueError(self._not_finite(terms))
         if logging:
-            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(x))
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True, batch_size=len(x))
         return terms["loss"]
 
     def _not_finite(self, terms: dict[str, Tensor]) -> str:
@@ -93,7 +109,15 @@ class LitVAE(LightningModule):
             " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"
         )
 
+    def remember_generators(self) -> None:
+        """Checkpoints hold the generators as they are now, until training goes on: the next batch's transform may draw before it does."""
+        self._after_step = generators.state()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._after_step = None
+
     def on_validation_start(self) -> None:
+        self.remember_generators()
         self._evaluation.enter_context(generators.set_aside(seed=self.global_rank))
         self._sums: dict[str, Tensor] = {}
 
@@ -119,6 +143,9 @@ class LitVAE(LightningModule):
     def on_validation_end(self) -> None:
         self._evaluation.close()
 
+    def on_train_epoch_end(self) -> None:
+        self._after_step = None
+
     def configure_optimizers(self) -> Any:
         # what the objective owns, such as a discriminator, is a group with options of its own
         optimizer = self.optimizer([{"params": list(self.model.parameters())}, *self.objective.parameter_groups()])
@@ -134,11 +161,18 @@ class LitVAE(LightningModule):
             torch.manual_seed(torch.initial_seed() + self.global_rank)  # else every process would draw the same noise
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        states: list[Any] = [generators.state()]
+        mine = self._after_step or generators.state()
+        states: list[Any] = [mine]
         if self.trainer.world_size > 1:
             states = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(states, generators.state())
+            torch.distributed.all_gather_object(states, mine)
         checkpoint["generators"], checkpoint["config"] = states, self.config
+        checkpoint["place"] = place(self.trainer, self.validation_is_due)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["generators"]
+        if "place" in checkpoint:  # older ones are of the end of an epoch
+            set_loops(checkpoint, self.trainer)
+            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            if isinstance(datamodule, DataModule):
+                datamodule.resumed = checkpoint["place"]["epoch"], checkpoint["place"]["batch"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vaelab.conditional import Conditional, NetworkFactory
+from vaelab.processes import averaged
 
 
 def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor, ""]:
@@ -22,8 +23,9 @@ def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor
 class OptimalSigmaNormal(Normal):
     """N(mu, sigma^2) whose sigma is the maximum-likelihood one for the data that are scored.
 
-    While training, log_prob sets sigma^2 = mean (x - mu)^2 over samples, batch and event (Rybkin et al., 2021, eq. 6) and moves the
-    running `variance` towards it. The gradient with respect to sigma vanishes at the optimum, so sigma is a constant here.
+    While training, log_prob sets sigma^2 = mean (x - mu)^2 over samples, the batch of all processes, and the event (Rybkin et al., 2021,
+    eq. 6) and moves the running `variance` towards it. The gradient with respect to sigma vanishes at the optimum, so sigma is a constant
+    here.
     Evaluation scores with the running variance: a density may not look at the datum that it scores.
     """
 
@@ -34,7 +36,7 @@ class OptimalSigmaNormal(Normal):
         self.variance_, self.min_sigma, self.momentum, self.seen = variance, min_sigma, momentum, False
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        optimal = (value - self.loc).detach().square().mean()
+        optimal = averaged((value - self.loc).detach().square().mean())
         if not self.seen:  # once for each distribution, however often it scores
             # the first variance replaces the initial one: an average that starts at 1 would take hundreds of steps to forget it
             self.variance_.copy_(torch.where(self.variance_ < 0, optimal, torch.lerp(self.variance_, optimal, self.momentum)))

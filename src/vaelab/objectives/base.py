@@ -19,6 +19,7 @@ class Objective(nn.Module, ABC):
     num_samples: int = 1  # how many samples of z the draw must have
     num_examples: int | None = None  # of the training data; the trainer counts them
     reparameterised: bool = True  # whether the gradient for q comes through the samples, and not from a score function
+    local: str | None = None  # what is taken of the batch of each process alone, where one process would take it of the whole batch
     trains_codes: bool = False  # whether the loss has a gradient for a codebook that follows none of its own
 
     @abstractmethod

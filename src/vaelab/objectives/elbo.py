@@ -12,11 +12,14 @@ from torch import Tensor
 from vaelab.divergences import kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, at_least, known_kl
+from vaelab.processes import averaged
 from vaelab.schedules import Schedule, at
 
 
 class ELBO(Objective):
     """loss = D + beta R; with a capacity, D + beta |R - C|; with free bits, D + beta sum_j max(lambda, R_j).
+
+    The rate that a capacity or free bits are compared with is the mean over the minibatch, over that of all processes if there are several.
 
     Args:
         beta: 1 is the ELBO; another number, the beta-VAE (Higgins et al., 2017); a schedule, KL annealing (Bowman et al., 2016,
@@ -71,7 +74,7 @@ class ELBO(Objective):
         penalty = rate
         if self.capacity is not None:
             capacity = at(self.capacity, step)
-            penalty = (rate - capacity).abs()
+            penalty = (averaged(rate) - capacity).abs()
             terms["capacity"] = rate.new_tensor(capacity)
         if self.free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
@@ -81,4 +84,4 @@ class ELBO(Objective):
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
         rates = kl(latent, self.kl) if self.free_bits_of == "latent" else kl_per_dimension(latent, self.kl)
-        return rates.mean((0, 1)).clamp(min=self.free_bits).sum()
+        return averaged(rates.mean((0, 1))).clamp(min=self.free_bits).sum()

@@ -6,6 +6,7 @@ from torch import Tensor
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, at_least, known_kl
+from vaelab.processes import averaged
 
 MAX_LOG_MULTIPLIER = 10.0  # a target that cannot be reached would otherwise raise lambda without end
 
@@ -14,7 +15,8 @@ class GECO(Objective):
     """loss = R + lambda (D - target), where lambda rises while D is above its target and falls while it is below.
 
     log lambda moves by step_size C / |target| a step, C being the running mean of D - target (algorithm 1, with the constraint taken
-    relative to its target and within [-1, 1], so that one step size fits all scales). Both are kept in checkpoints.
+    relative to its target and within [-1, 1], so that one step size fits all scales). Both are kept in checkpoints, and are the same for
+    several processes: D is then the mean of theirs.
 
     Args:
         target: the distortion in nats per example that is allowed.
@@ -46,7 +48,7 @@ class GECO(Objective):
         rate = torch.stack([kl(latent, self.kl).mean() for latent in draw.latents]).sum()
         multiplier = self.log_multiplier.exp()
         if self.training and torch.is_grad_enabled():
-            self._move(distortion.detach() - self.target)
+            self._move(averaged(distortion.detach()) - self.target)
         return {
             "loss": rate + multiplier * (distortion - self.target),
             "elbo": -(distortion + rate).detach(),

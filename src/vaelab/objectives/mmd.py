@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaelab.draw import Draw, refuse_other_space
 from vaelab.objectives.base import Objective
+from vaelab.processes import gathered
 
 KERNELS = ("rbf", "imq")
 
@@ -32,14 +33,18 @@ def kernel(a: Float[Tensor, "m d"], b: Float[Tensor, "n d"], name: str, scales: 
 
 
 def mmd(z: Float[Tensor, "n d"], u: Float[Tensor, "n d"], name: str, scales: Sequence[float]) -> Float[Tensor, ""]:
-    """The unbiased estimate of MMD^2 (Gretton et al., 2012, lemma 6), which may be negative."""
-    n = len(z)
-    within = kernel(z, z, name, scales) + kernel(u, u, name, scales)
-    return (within.sum() - within.diagonal().sum()) / (n * (n - 1)) - 2 * kernel(z, u, name, scales).mean()
+    """The unbiased estimate of MMD^2 (Gretton et al., 2012, lemma 6), which may be negative.
+
+    Each of several processes compares its own rows with all, and the mean of what they find is the estimate for all rows.
+    """
+    all_z, all_u = gathered(z), gathered(u)
+    within = kernel(z, all_z, name, scales) + kernel(u, all_u, name, scales)
+    itself = 2 * len(scales) * len(z)  # each kernel is 1 between a row and itself
+    return (within.sum() - itself) / (len(z) * (len(all_z) - 1)) - 2 * kernel(z, all_u, name, scales).mean()
 
 
 class MMD(Objective):
-    """loss = MMD^2(q(z), p(z)) of the minibatch, to be added to a bound with `Sum`.
+    """loss = MMD^2(q(z), p(z)) of the minibatch (of the minibatches of all processes together), to be added to a bound with `Sum`.
 
     Args:
         kernel: "rbf" or "imq", which has heavier tails and so still pulls on codes that are far out.

@@ -8,10 +8,13 @@ from torch.distributions import Distribution
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
+from vaelab.processes import averaged, gathered
 
 
 class DIP(Objective):
     """loss = lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2, to be added to a bound with `Sum`.
+
+    C is that of the minibatch, of the minibatches of all processes together if there are several.
 
     Args:
         covariance: "i": C = Cov_x(mu(x)), of the posterior means; "ii": C = Cov_x(mu(x)) + E_x diag sigma(x)^2, which is that of z.
@@ -44,8 +47,8 @@ class DIP(Objective):
         }
 
     def covariance_of(self, q: Distribution) -> Float[Tensor, "d d"]:
-        """C, over the batch."""
+        """C, over the batch of all processes."""
         with torch.autocast(q.mean.device.type, enabled=False):  # half precision has three digits
-            covariance = q.mean.flatten(1).T.cov(correction=0)
+            covariance = gathered(q.mean.flatten(1)).T.cov(correction=0)
         covariance = covariance.reshape(q.event_shape.numel(), -1)  # of one dimension, torch gives a scalar
-        return covariance + q.variance.flatten(1).mean(0).diag() if self.covariance == "ii" else covariance
+        return covariance + averaged(q.variance.flatten(1).mean(0)).diag() if self.covariance == "ii" else covariance

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, known_kl, refuse_unreparameterised, refuse_untrained_codes
+from vaelab.processes import gathered
 
 
 class M2(Objective):
@@ -56,11 +57,12 @@ class M2(Objective):
         elbo = unlabelled.detach().mean()
         distortion = -(q * draw.log_px).detach().sum(0).mean()
         correct = (label.log_q.argmax(0) == draw.y) & observed
+        right, surprise, count = gathered(torch.stack([correct.to(elbo), cross_entropy.detach(), observed.to(elbo)], 1)).sum(0)
         return {
             "loss": (self.alpha * cross_entropy - torch.where(observed, labelled, unlabelled)).mean(),
             "elbo": elbo,
             "distortion": distortion,
             "rate": -elbo - distortion,
-            "cross_entropy": cross_entropy.detach().sum() / observed.sum(),  # not a number where the batch has no label
-            "accuracy": correct.sum() / observed.sum(),
+            "cross_entropy": surprise / count,  # not a number where the batch (of all processes) has no label
+            "accuracy": right / count,
         }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent
+from torch.distributions import Distribution, Independent
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
@@ -21,6 +21,7 @@ from vaelab.distributions import is_euclidean, space_of
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
+from vaelab.processes import gathered, world
 from vaelab.schedules import Schedule, at
 
 
@@ -28,7 +29,7 @@ class BetaTC(Objective):
     """loss = D + alpha I(x; z) + beta TC + gamma KL_dim (Chen et al., 2018); with all three 1, the ELBO.
 
     log q(z) is estimated from the minibatch as log sum_j W_ij q(z_i | x_j). Whatever the weights, the three terms add up to the Monte-Carlo
-    KL of the same samples.
+    KL of the same samples. Of several processes, each compares its own samples z_i with the x_j of all.
 
     Args:
         alpha, beta, gamma: the weights of the three terms, numbers or schedules.
@@ -62,8 +63,10 @@ class BetaTC(Objective):
             )
         if self.num_examples is None:
             raise ValueError("beta_tc needs the size of the training data: set objective.num_examples")
-        log_q_ij = latent.q.base_dist.log_prob(latent.z[:, :, None]).flatten(3)  # (K, B, B, D): log q(z_i,d | x_j)
-        log_weights = self.log_weights(log_q_ij.shape[1], self.num_examples).to(log_q_ij)
+        q_j = of_all_processes(latent.q.base_dist)
+        log_q_ij = q_j.log_prob(latent.z[:, :, None]).flatten(3)  # (K, B, W B, D): log q(z_i,d | x_j), W processes
+        rank, size = world()
+        log_weights = self.log_weights(log_q_ij.shape[2], self.num_examples)[rank::size].to(log_q_ij)
         log_q = (log_weights + log_q_ij.sum(3)).logsumexp(2)
         log_q_dims = (log_weights[:, :, None] + log_q_ij).logsumexp(2).sum(2)
         mi, tc, dims = (latent.log_q - log_q).mean(), (log_q - log_q_dims).mean(), (log_q_dims - latent.log_p).mean()
@@ -93,12 +96,21 @@ class BetaTC(Objective):
         return weights.log()
 
 
+def of_all_processes(q: Distribution) -> Distribution:
+    """q(z | x_j) for the x_j of all processes, in the order of `gathered`."""
+    if world()[1] == 1:
+        return q
+    names = [name for name in q.arg_constraints if name in q.__dict__]  # a lazy parameter is not one to copy
+    options: dict[str, Any] = {name: gathered(getattr(q, name)) for name in names}
+    return type(q)(**options, validate_args=False)
+
+
 class FactorTC(Objective):
     """loss = weight E[log D(z) / (1 - D(z))]: the total correlation, by a discriminator D of q(z) and prod_d q(z_d) (Kim & Mnih, 2018).
 
     https://arxiv.org/abs/1802.05983. To be added to a bound with `Sum`. D is trained by the same backward pass, with a gradient that no
     weight touches: the two players see each other as constants. Samples of prod_d q(z_d) are those of q(z) with each dimension permuted
-    over the batch.
+    over the batch: several processes permute their own batches each, and say so. All else is as in one process.
 
     Args:
         z_shape: of the latent variable.
@@ -109,6 +121,8 @@ class FactorTC(Objective):
     Raises:
         ValueError: if z is not of real numbers, or a batch has one example.
     """
+
+    local = "factor_tc: each process permutes the dimensions of its own batch only"
 
     def __init__(
         self,

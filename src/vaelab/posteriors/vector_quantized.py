@@ -17,7 +17,7 @@ class VectorQuantized(Conditional):
     of appendix A.1, N_k <- gamma N_k + (1 - gamma) n_k and m_k <- gamma m_k + (1 - gamma) sum of the n_k vectors nearest to e_k, with
     e_k = m_k / N_k; or by the gradient of `objective=vq`. A code that is used much less than the others is replaced by an output of
     the encoder (Dhariwal et al., 2020, https://arxiv.org/abs/2005.00341), which is also how the codes begin. Several processes share
-    the use of all of their batches, and have the same codes.
+    the use of all of their batches, and have the same codes; what replaces one is an output for the batch of the first.
 
     Args:
         network, in_shape, num_classes: see `Conditional`.
