@@ -1,5 +1,8 @@
 """Train a model, evaluate it on test data and picture it: python scripts/train.py [dial=choice] [key=value]; --help lists them."""
 
+import os
+import re
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -10,11 +13,43 @@ from omegaconf import DictConfig, OmegaConf
 def hydra_dir(resume: str | None, new: str) -> str:
     """Where Hydra writes .hydra/ and train.log. What it writes of a continuation must not replace what it wrote of the start."""
     if resume is None or not Path(resume).is_dir():  # what is no folder must not become one; train says what is wrong
-        return new
-    return f"{resume}/resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        name = start_of_torchrun() if slurm_step() is None else f"slurm-{slurm_step()}"
+        return new if name is None else re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name, new)
+    return f"{resume}/resumed/{start_of_torchrun() or f'{datetime.now():%Y-%m-%d_%H-%M-%S}'}"
+
+
+def slurm_step() -> str | None:
+    """<job>.<step> of what srun has started: it is the same for all of its tasks, and when SLURM starts the job again; a time is not."""
+    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "SLURM_PTY_PORT" in os.environ:
+        return None  # in a shell, one thing is run after the other
+    step = [os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    return ".".join(map(str, step)) if all(step) else None
+
+
+def start_of_torchrun() -> str | None:
+    """When the first of torchrun's processes started: what all of them write in one folder must not depend on their own clocks."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))  # torchrun's own
+    return store.compare_set("vaelab_start", "", f"{datetime.now():%Y-%m-%d_%H-%M-%S}").decode()
+
+
+def as_rank(words: list[str], rank: int) -> list[str]:
+    """The command line of one of torchrun's processes: only the first writes .hydra/ and train.log, the others logs of their own."""
+    if {"-m", "--multirun"} & set(words):
+        raise SystemExit("torchrun starts the processes of one run, and a sweep is many: leave torchrun out, and set trainer.devices")
+    return words + [f"hydra.job.name=train_rank_{rank}", "hydra.output_subdir=null"] * (rank > 0)
+
+
+def hydra_subdir(run_dir: str) -> str:
+    """The place of .hydra/ in the folder; beside the one that is there, if it is a run's that may go on."""
+    return f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra" if Path(run_dir, ".hydra").exists() else ".hydra"
 
 
 OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)
+OmegaConf.register_new_resolver("hydra_subdir", hydra_subdir, use_cache=True)
 
 
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
@@ -25,4 +60,6 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.argv[1:] = as_rank(sys.argv[1:], int(os.environ["RANK"]))
     main()

@@ -6,14 +6,13 @@ import inspect
 import json
 import logging
 import os
-import pickle
 import re
 import shlex
 import time
 import traceback
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
@@ -38,13 +36,26 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import generators, metrics
-from vaelab.callbacks import show_figures
+from vaelab.callbacks import LastCheckpoint, show_figures
+from vaelab.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
+from vaelab.continuation import (
+    changed,
+    claimed,
+    finished,
+    flatten,
+    found,
+    goes_on,
+    refuse_unresumable,
+    remove_written,
+    rewind,
+    write_text,
+)
 from vaelab.data import DataModule
 from vaelab.figures import draw_figures
 from vaelab.lit import LitVAE, StartsFromData
-from vaelab.metrics_csv import MetricsCSV
 from vaelab.models import Model
 from vaelab.objectives import PriorFit
+from vaelab.preemption import Preempted, Signals, exit_code, requeue
 from vaelab.provenance import git, provenance
 from vaelab.report import write_report
 from vaelab.speed import accelerate, keep_freed_memory
@@ -60,17 +71,6 @@ PARTS = (
     "vaelab.priors",
     "vaelab.schedules",
     "torch.nn",
-)
-# what may change when a run is continued: how long, where and how fast, but not what is learned
-RESUMABLE = (
-    "trainer.",
-    "callbacks.",
-    "logger.",
-    "paths.",
-    "evaluation.",
-    "data.num_workers",
-    "data.device_resident",
-    "data.eval_batch_size",
 )
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -218,44 +218,6 @@ class Run(NamedTuple):
     checkpoint: Path
 
 
-def find_checkpoint(run: str | Path, name: str = "best") -> Path:
-    """The checkpoint of a run folder ("best" or "last"), or `run` itself if it is a file.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    path = Path(run)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise ValueError(f"there is no run folder {path.absolute()}")
-    found = sorted((path / "checkpoints").glob("*.ckpt"))
-    wanted = path / "checkpoints" / f"{name}.ckpt"
-    if wanted in found:
-        return wanted
-    if found:
-        raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
-    raise ValueError(f"{path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, without running anything that is in it.
-
-    Raises:
-        ValueError: if the file is truncated, or was not written by vaelab.
-    """
-    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
-    if not zipfile.is_zipfile(path):
-        raise ValueError(unreadable)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
-    return checkpoint
-
-
 def refuse_unsafe(config: DictConfig) -> None:
     """A stored config names the classes to build; one from a stranger could name anything.
 
@@ -326,62 +288,72 @@ def train(config: DictConfig) -> float | None:
     """
     refuse_missing(config)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1"):
+    started = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # a process for each device, from outside
+    if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1") and not started:
         raise ValueError(
-            f"trainer.devices={config.trainer.devices} in a multirun: each job must use one device, because every further process would run"
-            " the whole sweep again"
+            f"trainer.devices={config.trainer.devices} within the process of a multirun: every further process would run the whole sweep"
+            " again; set launcher=local"
         )
-    checkpoint = None
+    stored, first = None, rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
-        checkpoint = find_checkpoint(config.resume, "last")
-        stored = OmegaConf.create(read_checkpoint(checkpoint)["config"])
-        config = changed(stored, [] if hydra is None else list(hydra.overrides.task))
-        config.paths.run_dir = str(checkpoint.parent.parent.absolute())
+        path = find_checkpoint(config.resume, "last")
+        stored = read_checkpoint(path)
+        config = changed(OmegaConf.create(stored["config"]), [] if hydra is None else list(hydra.overrides.task))
+        config.paths.run_dir = str(path.parent.parent.absolute())
     folder = Path(config.paths.run_dir)
-    try:
-        return _train(config, folder, checkpoint)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise ValueError(
-            f"cannot write to {folder}: {error.strerror}. What was written is kept; make room, or choose another place with"
-            f" hydra.run.dir=<folder>, and go on with resume={folder} if an epoch was finished"
-        ) from error
+    with Signals() as signals, ExitStack() as stack:
+        try:
+            if first:
+                hold(folder, fresh=stored is None and not goes_on(config), stack=stack)
+            if stored is None and goes_on(config):
+                path, stored = folder / "checkpoints" / "last.ckpt", found(folder, config)
+                elbo = finished(folder, stored, config)
+                if elbo is not None:
+                    print(f"{folder} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
+                    return elbo
+                if stored is None and first:
+                    remove_written(folder)
+            return _train(config, folder, None if stored is None else path, stored, signals)
+        except Preempted as stop:
+            signals.deferred = True  # scontrol has SLURM send more of them
+            if first:
+                print(f"\nstopped by {stop}{stop.where}: {how_to_go_on(folder)}", flush=True)
+                requeue(stop.signum, signals)
+            # Lightning kills all processes of a run when one that it started ends with another code
+            raise SystemExit(exit_code(stop.signum) if first else 0) from None
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise ValueError(
+                f"cannot write to {folder}: {error.strerror}. What was written is kept; make room, or choose another place with"
+                f" hydra.run.dir=<folder>; {how_to_go_on(folder)}"
+            ) from error
 
 
-def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
-    """The config of a run that is continued, with the values given on the command line.
+def hold(folder: Path, fresh: bool, stack: ExitStack) -> None:
+    """Makes the run folder and keeps other processes out of it.
 
     Raises:
-        ValueError: if an override would change what is learned, or how long where a learning rate was planned for that.
+        ValueError: if it has to be `fresh` and is not, or another process trains there.
     """
-    raw: dict[str, Any] = OmegaConf.to_container(stored, resolve=False)  # type: ignore[assignment]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.key_or_group
-        if key == "resume":
-            continue
-        if not key.startswith(RESUMABLE):
-            allowed = ", ".join(f"{name}..." if name.endswith(".") else name for name in RESUMABLE)
-            raise ValueError(f"{override.input_line} cannot be changed when a run is continued; what can are values (not dials): {allowed}")
-        planned = "trainer.max_epochs" in str(raw.get("scheduler"))
-        if key == "trainer.max_epochs" and planned and override.value() != stored.trainer.max_epochs:
-            raise ValueError(
-                f"the learning rate of this run was planned for {stored.trainer.max_epochs} epochs, and would rise again after them:"
-                " train anew with scheduler=none, or with pretrained=<this run>"
-            )
-        OmegaConf.update(stored, key, None if override.is_delete() else override.value())
-    return stored
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+    except FileExistsError:
+        raise ValueError(
+            f"{folder} already holds a run: go on with resume={folder}, or with existing=resume, or choose another folder"
+        ) from None
+    stack.enter_context(claimed(folder))
 
 
-def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float | None:
+def how_to_go_on(folder: Path) -> str:
+    saved = (folder / "checkpoints" / "last.ckpt").exists()
+    return f"go on with resume={folder}" if saved else "no checkpoint was written, so there is nothing to go on from"
+
+
+def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
     started, origin = time.time(), git()  # the code that runs is that of the start
     refuse_values(config)
     refuse_evaluation(config.evaluation)
-    if checkpoint is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        try:
-            (folder / "checkpoints").mkdir(parents=True)  # of two runs that start at once, one can
-        except FileExistsError:
-            raise ValueError(f"{folder} already holds a run: go on with resume={folder}, or choose another folder") from None
     prepare()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
@@ -394,22 +366,33 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None) -> float |
     callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.signals = signals
     loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
-    if checkpoint is not None:
-        stored = read_checkpoint(checkpoint)
-        refuse_unresumable(stored, config)
+    trainer = instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        default_root_dir=str(folder),
+        plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        _convert_="all",
+    )
+    if stored is not None:
+        refuse_unresumable(stored, trainer)
         rewind(loggers, stored["global_step"])
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder), _convert_="all")
     try:
         trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Preempted as stop:
+        if not stop.where and trainer.strategy.launcher is not None:  # not all processes know
+            trainer.strategy.launcher.kill(stop.signum)
+        raise
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        saved = (folder / "checkpoints" / "last.ckpt").exists()
-        how = f"go on with resume={folder}" if saved else "no epoch was finished, so there is nothing to go on from"
-        print(f"\nstopped in epoch {trainer.current_epoch}: {how}")
+        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(folder)}")
         raise
     if not trainer.is_global_zero:
         return None
-    if checkpoint is not None and trainer.global_step == stored["global_step"]:
+    if stored is not None and trainer.global_step == stored["global_step"] and (folder / "results.json").exists():
         print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     write_json(record_of_split(datamodule), folder / "split.json")
     return finish(config, folder, trainer, lit, datamodule, started, origin)
@@ -444,22 +427,6 @@ def refuse_evaluation(options: DictConfig) -> None:
             raise ValueError(f"evaluation.{name}={value} must be a whole number of at least 1")
 
 
-def refuse_unresumable(stored: dict[str, Any], config: DictConfig) -> None:
-    """A run goes on from the end of an epoch.
-
-    Raises:
-        ValueError: if the checkpoint was written in the middle of one, or trainer.max_epochs are behind it already.
-    """
-    if not stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
-        raise ValueError(
-            f"this run was stopped in the middle of an epoch, at step {stored['global_step']}, by trainer.max_steps; only from the end of"
-            " an epoch can a run go on: train it anew with trainer.max_epochs"
-        )
-    done = stored["epoch"] + 1
-    if 0 <= config.trainer.max_epochs < done:
-        raise ValueError(f"this run has finished {done} epochs, which is more than trainer.max_epochs={config.trainer.max_epochs}")
-
-
 def prepare() -> None:
     """Quiet and fast: what Lightning announces is in the config or in the summary (its warnings stay), and freed memory is kept."""
     keep_freed_memory()
@@ -467,16 +434,9 @@ def prepare() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # as it must when a run goes on
+    warnings.filterwarnings("ignore", message=".*`srun` command is available")  # a machine with SLURM need not be used through it
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # the data module begins where it stopped
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
-
-
-def rewind(loggers: list[Any], step: int) -> None:
-    """Makes loggers forget what a killed run logged after the checkpoint that it goes on from."""
-    for logger in loggers:
-        if isinstance(logger, MetricsCSV):
-            logger.rewind(step)
-        if isinstance(logger, TensorBoardLogger):
-            logger._kwargs["purge_step"] = step
 
 
 def record_of_split(datamodule: DataModule) -> dict[str, Any]:
@@ -528,6 +488,11 @@ def finish(
         **provenance(device),
     }
     write_json(results, folder / "results.json")
+    if options.get("metrics"):
+        from vaelab.evaluation import judge  # which stands above this module
+
+        for failure in judge(Run(model, datamodule, config, folder, path), options.metrics, config.seed, False, Console(highlight=False)):
+            print(failure)
     if options.get("report"):
         report(folder, config, folder / "results.json")
     log_hparams(trainer, config, {f"test/{name}": value for name, value in (test or {}).items() if isinstance(value, int | float)})
@@ -569,7 +534,9 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
     show the columns of one arbitrary run and leave the others empty.
     """
     raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    learned = {key: value for key, value in raw.items() if key not in ("paths", "callbacks", "logger", "evaluation", "resume")}
+    learned = {
+        key: value for key, value in raw.items() if key not in ("paths", "callbacks", "logger", "evaluation", "resume", "sweep", "existing")
+    }
     flat = {name: value for name, value in flatten(learned) if "${" not in str(value)}  # what is referred to has a column already
     for logger in trainer.loggers:
         if final:
@@ -584,15 +551,6 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("optimizer.lr", 0.001), ... of a nested config; lists as text."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node if isinstance(node, int | float | str) else str(node)
-
-
 def report(folder: Path, config: DictConfig, results: Path) -> Path:
     """Writes the run's report.html."""
     typed = folder / ".hydra" / "overrides.yaml"
@@ -600,8 +558,7 @@ def report(folder: Path, config: DictConfig, results: Path) -> Path:
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(json.dumps(record, indent=2) + "\n", path)
 
 
 def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None = None) -> None:

@@ -61,7 +61,9 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
+        part = self.path.with_name(f"{self.path.name}.part")
+        with part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
+        part.replace(self.path)  # a process killed meanwhile leaves the former file

@@ -17,8 +17,9 @@ from torch import Tensor
 from vaelab import generators
 from vaelab.anomalies.parts import Part
 from vaelab.applications.anomaly import Detector, fit_detector
+from vaelab.checkpoints import find_checkpoint
 from vaelab.data.transforms import to_float
-from vaelab.experiment import Run, find_checkpoint, shorter, write_json
+from vaelab.experiment import Run, shorter, write_json
 from vaelab.metrics.data import device_of
 from vaelab.metrics.latent.encoding import first
 from vaelab.models import Model

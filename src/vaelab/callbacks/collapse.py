@@ -43,12 +43,20 @@ class PosteriorCollapse(Callback):
         if min(threshold, rate, patience) < 0:
             raise ValueError(f"threshold={threshold}, rate={rate} and patience={patience} of callbacks.collapse must not be negative")
         self.threshold, self.rate, self.patience = threshold, rate, patience
-        self.last_used, self.told = 0, False
+        self.last_used: int | None = None
+        self.told = False
         self._sums: Tensor | None = None
         self._hook: RemovableHandle | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.last_used, self.told = trainer.global_step, False  # a run that goes on has its patience anew
+        if self.last_used is None:
+            self.last_used = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_used": self.last_used, "told": self.told}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.last_used, self.told = state_dict["last_used"], state_dict["told"]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LitVAE)
@@ -81,6 +89,7 @@ class PosteriorCollapse(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """When val/rate is known."""
         assert isinstance(pl_module, LitVAE)
+        assert self.last_used is not None
         step, rate = trainer.global_step, float(trainer.callback_metrics["val/rate"])
         if rate >= self.rate:
             self.last_used = step

@@ -75,7 +75,8 @@ class Pictures(Callback):
             with generators.set_aside(seed=0), torch.no_grad():
                 picture = draw(scene)
             if isinstance(picture, Image.Image):
-                writer.add_image(name, np.asarray(picture), trainer.global_step, dataformats="HW" if picture.mode == "L" else "HWC")
+                step = trainer.global_step - 1  # that of the validation's scalars; a run that goes on from its end keeps it
+                writer.add_image(name, np.asarray(picture), step, dataformats="HW" if picture.mode == "L" else "HWC")
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -30,6 +30,11 @@ class Batches(Sampler[Tensor]):
             raise ValueError(f"{num_examples} examples cannot be shared by {world_size} processes: set trainer.devices=1")
         self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+        self.done = (0, 0)
+
+    def go_on(self, epoch: int, batch: int) -> None:
+        """That epoch begins after so many batches, which a run that goes on has trained on."""
+        self.epoch, self.done = epoch, (epoch, batch)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -52,7 +57,8 @@ class Batches(Sampler[Tensor]):
         batches = list(order[self.rank :: self.world_size].split(self.batch_size))
         if len(batches) > len(self):
             batches[-2:] = [torch.cat(batches[-2:])]
-        yield from batches
+        epoch, done = self.done
+        yield from batches[done:] if epoch == self.epoch else batches
 
 
 class Split(Dataset):
@@ -133,6 +139,7 @@ class DataModule(LightningDataModule):
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
         self.num_labelled, self.classes = num_labelled, classes
         self.splits: dict[str, Split] = {}
+        self.resumed = (0, 0)  # of a run that goes on: the epoch, and how many of its batches are done
 
     def setup(self, stage: str) -> None:
         """Reads the data of a stage ("fit", "validate" or "test"), once.
@@ -175,7 +182,9 @@ class DataModule(LightningDataModule):
         return dataset
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader("train", training=True)
+        loader = self._loader("train", training=True)
+        loader.sampler.go_on(*self.resumed)  # type: ignore[attr-defined]  # now: worker processes ask for batches before set_epoch is called
+        return loader
 
     def val_dataloader(self) -> DataLoader:
         return self._loader("val", training=False)

@@ -1,0 +1,122 @@
+"""Where the checkpoints of a run are, how they are written and read, and the place in training that they hold."""
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+def find_checkpoint(run: str | Path, name: str = "best") -> Path:
+    """The checkpoint of a run folder ("best" or "last"), or `run` itself if it is a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ValueError(f"there is no run folder {path.absolute()}")
+    found = sorted((path / "checkpoints").glob("*.ckpt"))
+    wanted = path / "checkpoints" / f"{name}.ckpt"
+    if wanted in found:
+        return wanted
+    if found:
+        raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
+    raise ValueError(f"{path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, without running anything that is in it.
+
+    Raises:
+        ValueError: if the file is truncated, or was not written by vaelab.
+    """
+    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(unreadable)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
+    return checkpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the one that it replaces, and lets it take its name when all of it is on the disk.
+
+    Lightning writes to the directory for temporary files and moves the file from there. On another file system, as it is on most
+    clusters, to move is to copy: a process killed meanwhile would leave half a checkpoint where a good one was.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        part = path.with_name(f"{path.name}.part")
+        with part.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:
+    """Where training is: `batch` batches of epoch `epoch` are done, both counted from 0.
+
+    Args:
+        trainer: asked in any hook of a callback between on_train_batch_end and on_train_epoch_end.
+        validate: whether the validation that is due after that batch has not been done.
+    """
+    loop = trainer.fit_loop
+    epochs: Any = loop.epoch_progress.current
+    batches: Any = loop.epoch_loop.batch_progress.current
+    epoch, batch = epochs.processed, batches.processed
+    last = batch >= trainer.num_training_batches
+    if epochs.started == epochs.processed:  # the loop counts the epoch as done, also if max_steps ended it before its last batch
+        epoch, batch, last = (epoch, 0, False) if last else (epoch - 1, batch, False)
+    return {"epoch": epoch, "batch": batch, "last": last, "validate": validate, "num_processes": trainer.world_size}
+
+
+def set_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:
+    """Makes the counters of Lightning's loops in a checkpoint those from which they go on at its place.
+
+    The loops tell from small differences of their counters at which point of their code they were left. A checkpoint can be written
+    at points that they cannot tell apart, or go on from with a validation left out, a step counted twice or, with trainer.max_steps,
+    another order of the data.
+    """
+    at, fit = checkpoint["place"], checkpoint["loops"]["fit_loop"]
+    epoch, batch, steps = at["epoch"], at["batch"], checkpoint["global_step"]
+    batches, epochs = fit["epoch_loop.batch_progress"], fit["epoch_progress"]
+    total = batches["total"]["processed"]
+    if batch == 0:
+        if trainer.max_steps == -1:
+            return  # the end of an epoch, which Lightning knows
+        # as if the last epoch had been left after its last batch, with its validation done
+        epoch, batch, at = epoch - 1, batches["current"]["processed"], at | {"last": True}
+        finished = 1
+    else:
+        finished = 0
+    behind = 0 if at["validate"] else 1
+    epochs["total"] = counters(epoch + 1, epoch + 1, epoch, epoch)
+    epochs["current"] = counters(epoch + 1 + finished, epoch + 1 + finished, epoch, epoch)
+    batches["total"] = counters(total, total, total, total - behind)
+    batches["current"] = counters(batch, batch, batch, batch - behind)
+    batches["is_last_batch"] = at["last"]
+    accumulates = batch % trainer.accumulate_grad_batches != 0 and not at["last"]
+    fit["epoch_loop.state_dict"]["_batches_that_stepped"] = steps if accumulates else steps - 1
+    validation = counters(1, 1, 0, 0) if at["validate"] else counters(0, 0, 0, 0)
+    fit["epoch_loop.val_loop.batch_progress"] = {"total": validation, "current": dict(validation), "is_last_batch": False}
+
+
+def counters(ready: int, started: int, processed: int, completed: int) -> dict[str, int]:
+    return {"ready": ready, "started": started, "processed": processed, "completed": completed}
