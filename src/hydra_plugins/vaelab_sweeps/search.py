@@ -1,0 +1,313 @@
+"""A search by Optuna (Akiba et al., 2019, https://arxiv.org/abs/1907.10902) that can be continued."""
+
+import inspect
+import itertools
+import json
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.vaelab_sweeps.grid import summarize, why
+from hydra_plugins.vaelab_sweeps.jobs import Job, name_of, refuse_devices, with_preset
+
+log = logging.getLogger(__name__)
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "nsga2": "NSGAIISampler", "grid": "RandomSampler"}  # a grid is queued
+PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "halving": "SuccessiveHalvingPruner"}
+
+
+@dataclass
+class SearchConf:
+    _target_: str = "hydra_plugins.vaelab_sweeps.search.OptunaSweeper"
+    _recursive_: bool = False
+    n_trials: int = 20  # in all, those of earlier sessions too
+    n_jobs: int = 1  # trials that are proposed, and launched, at a time
+    metrics: list[str] = field(default_factory=lambda: ["val/elbo"])  # of results.json; several: the Pareto front is looked for
+    directions: list[str] = field(default_factory=lambda: ["maximize"])
+    sampler: Any = "tpe"  # tpe, random, grid, nsga2, or {_target_: ...}
+    pruner: Any = None  # median, hyperband, halving, or {_target_: ...}
+    storage: str | None = None  # URL of a database that machines share; None: a journal in the folder of the sweep
+    seed: int = 0
+    params: dict[str, str] = field(default_factory=dict)  # what is searched unless the command line says otherwise
+    summarize: bool = True
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="vaelab_optuna", node=SearchConf, provider="vaelab")
+
+
+class OptunaSweeper(Sweeper):
+    """Proposes trials until n_trials of them are complete or pruned, whatever happens in between.
+
+    The folder of a trial is named by its parameters: a point that is proposed twice is computed once, and one that was killed is queued
+    again and goes on from its checkpoint.
+
+    Raises:
+        CompactHydraException: if metrics and directions are not equally many, or pruning is asked for with several metrics.
+    """
+
+    config: DictConfig
+    launcher: Launcher
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        metrics: list[str],
+        directions: list[str],
+        sampler: str | DictConfig,
+        pruner: str | DictConfig | None,
+        storage: str | None,
+        seed: int,
+        params: dict[str, str],
+        summarize: bool,
+    ) -> None:
+        self.params = dict(params)
+        self.metrics, self.directions = list(metrics), list(directions)
+        if len(self.metrics) != len(self.directions):
+            raise CompactHydraException(f"hydra.sweeper.metrics={self.metrics} need as many directions, not {self.directions}")
+        if pruner is not None and len(self.metrics) > 1:
+            raise CompactHydraException("a trial is pruned by one metric: with several, leave hydra.sweeper.pruner out")
+        self.n_trials, self.n_jobs, self.seed, self.url, self.summarize = n_trials, n_jobs, seed, storage, summarize
+        self.grid = sampler == "grid"
+        self.sampler = named(sampler, SAMPLERS, "optuna.samplers", "hydra.sweeper.sampler")
+        self.pruner = None if pruner is None else named(pruner, PRUNERS, "optuna.pruners", "hydra.sweeper.pruner")
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        import optuna
+        from optuna.trial import TrialState
+
+        refuse_devices(self.config)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments))
+        self.space = {override.get_key_element(): distribution(override) for override in overrides if override.is_sweep_override()}
+        if not self.space:
+            raise CompactHydraException("nothing to search: give an interval, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
+        self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        self.folder = Path(self.config.hydra.sweep.dir).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        self.study = optuna.create_study(
+            study_name=self.folder.name,
+            storage=storage(self.url or str(self.folder / "study.journal")),
+            directions=self.directions,  # type: ignore[arg-type]
+            load_if_exists=True,
+        )
+        self.refuse_changed()
+        self.requeue()
+        if self.grid:
+            self.queue_grid()
+        self.study.sampler = built(self.sampler, seed=self.seed + 1009 * len(self.study.trials))  # another one after each resume
+        counted, failures = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING), 0
+        while (left := self.n_trials - len(self.study.get_trials(False, counted))) > 0:
+            trials = [self.ask() for _ in range(min(self.n_jobs, left))]
+            failures += self.launch(trials)
+            if failures > self.n_trials:
+                raise CompactHydraException(
+                    f"{failures} trials failed, more than the {self.n_trials} that were to be complete: see the logs"
+                )
+        self.report()
+
+    def refuse_changed(self) -> None:
+        """A study compares trials that differ in what is searched alone.
+
+        Raises:
+            CompactHydraException: if it was started with other values.
+        """
+        asked = {"fixed": sorted(self.fixed), "metrics": self.metrics}
+        known = self.study.user_attrs.get("asked")
+        if known is None:
+            self.study.set_user_attr("asked", asked)
+        elif known != asked:
+            raise CompactHydraException(
+                f"the study {self.folder.name} was started with {known}, now {asked}: give this search another name (sweep=...)"
+            )
+
+    def requeue(self) -> None:
+        """Trials of a process of this machine that is no more are queued again, with the same parameters."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            host, _, process = trial.user_attrs.get("owner", "").partition(":")
+            if host in ("", socket.gethostname()) and not (process and Path("/proc", process).exists() and int(process) != os.getpid()):
+                self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def queue_grid(self) -> None:
+        """Every combination, in its order; n_trials of them at most.
+
+        Raises:
+            CompactHydraException: if there is an interval of real numbers among what is searched.
+        """
+        values = values_of(self.space)
+        points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+        for point in points[: self.n_trials]:
+            self.study.enqueue_trial(point, skip_if_exists=True)
+        self.n_trials = min(self.n_trials, len(points))
+
+    def ask(self) -> Any:
+        trial = self.study.ask(self.space)
+        trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
+        return trial
+
+    def launch(self, trials: Sequence[Any]) -> int:
+        """Runs trials, and tells the study how they ended; returns how many failed."""
+        from optuna.trial import TrialState
+
+        jobs = {trial.number: self.job(trial) for trial in trials}
+        missing = [trial for trial in trials if not jobs[trial.number].finished]
+        first = min((trial.number for trial in missing), default=0)
+        lines = [[*jobs[trial.number].line, *self.pruning(trial)] for trial in missing]
+        try:
+            returns = self.launcher.launch(lines, initial_job_idx=first) if lines else []
+        except Exception as error:
+            log.error(f"the launcher stopped: {type(error).__name__}: {error}")
+            returns = []
+        reasons = {trial.number: why(ret) for trial, ret in zip(missing, returns, strict=False)}
+        failures = 0
+        for trial in trials:
+            job = jobs[trial.number]
+            if job.finished:
+                values = [value_of(job, metric) for metric in self.metrics]
+                self.study.tell(trial, values)
+                log.info(
+                    f"trial {trial.number}: {', '.join(f'{m}={v:.5g}' for m, v in zip(self.metrics, values, strict=True))}   {job.name}"
+                )
+            elif "pruned" in self.study.trials[trial.number].user_attrs:
+                self.study.tell(trial, state=TrialState.PRUNED)
+                log.info(f"trial {trial.number}: pruned   {job.name}")
+            else:
+                self.study.tell(trial, state=TrialState.FAIL)
+                log.error(f"trial {trial.number}: failed   {job.name}\n  {reasons.get(trial.number, 'it did not return')}")
+                failures += 1
+        return failures
+
+    def job(self, trial: Any) -> Job:
+        words = [f"{key}={value}" for key, value in trial.params.items()]
+        name = name_of(words)
+        return Job(name, (*self.fixed, *words), self.folder / name)
+
+    def pruning(self, trial: Any) -> list[str]:
+        """What makes a job report to its trial, and stop if it is told to."""
+        if self.pruner is None:
+            return []
+        where = {"storage": self.url or str(self.folder / "study.journal"), "study": self.folder.name, "number": trial.number}
+        pruner = json.dumps(self.pruner)
+        words = ",".join(f"{key}:{json.dumps(value)}" for key, value in where.items())
+        return [f"+callbacks.pruning={{_target_:vaelab.callbacks.Pruning,monitor:{self.metrics[0]},{words},pruner:{unquoted(pruner)}}}"]
+
+    def in_words(self, values: Sequence[float]) -> str:
+        return ", ".join(f"{metric}={value:.5g}" for metric, value in zip(self.metrics, values, strict=True))
+
+    def report(self) -> None:
+        """The best trials, in words, in best.json and in figures."""
+        best = [(trial, self.job(trial)) for trial in self.study.best_trials]
+        record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": job.name} for trial, job in best]
+        (self.folder / "best.json").write_text(json.dumps(record, indent=2) + "\n")
+        if self.summarize:
+            summarize(self.folder)
+            from vaelab.charts.search import save_search_charts
+
+            save_search_charts(self.study, self.metrics, self.folder / "summary")
+        for trial, job in best:
+            log.info(f"best: trial {trial.number}, {self.in_words(trial.values)}\n  {job.folder}")
+
+
+def distribution(override: Override) -> Any:
+    """The values that a parameter may have: an interval, on a logarithmic scale if it is tagged so, whole numbers, or a list."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        log_scale, whole = "log" in value.tags, isinstance(value.start, int) and isinstance(value.end, int)
+        assert value.start is not None
+        assert value.end is not None
+        return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log=log_scale)  # type: ignore[arg-type]
+    if isinstance(value, RangeSweep) and all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
+        values = list(range(value.start, value.stop, value.step))  # type: ignore[arg-type]
+        if values and value.step > 0 and not value.shuffle:
+            return IntDistribution(values[0], values[-1], step=int(value.step))
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def values_of(space: dict[str, Any]) -> dict[str, list[Any]]:
+    """Every value of each parameter.
+
+    Raises:
+        CompactHydraException: if one has infinitely many.
+    """
+    values = {}
+    for key, choices in space.items():
+        if hasattr(choices, "choices"):
+            values[key] = list(choices.choices)
+        elif isinstance(choices.low, int):
+            values[key] = list(range(choices.low, choices.high + 1, choices.step))
+        else:
+            raise CompactHydraException(f"{key} has infinitely many values: a grid takes lists; use hydra.sweeper.sampler=random")
+    return values
+
+
+def named(choice: str | DictConfig, known: dict[str, str], module: str, option: str) -> dict[str, Any]:
+    """What is built, by its short name or its own.
+
+    Raises:
+        CompactHydraException: if there is nothing of that name.
+    """
+    if not isinstance(choice, str):
+        return OmegaConf.to_container(choice)  # type: ignore[return-value]
+    if choice not in known:
+        raise CompactHydraException(f"{option}={choice} must be one of {', '.join(known)}, or {{_target_:{module}....}}")
+    return {"_target_": f"{module}.{known[choice]}"}
+
+
+def built(config: dict[str, Any], seed: int) -> Any:
+    """A sampler of Optuna's; most take a seed."""
+    options = {key: value for key, value in config.items() if key != "_target_"}
+    target = get_class(config["_target_"])
+    return target(**({"seed": seed} if "seed" in inspect.signature(target).parameters else {}) | options)
+
+
+def storage(where: str) -> Any:
+    """A database by its URL, or a journal by its path."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if "://" in where:
+        return optuna.storages.RDBStorage(where, heartbeat_interval=60)
+    return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
+
+
+def value_of(job: Job, metric: str) -> float:
+    """val/elbo or test/mig of results.json.
+
+    Raises:
+        CompactHydraException: if it is not there.
+    """
+    split, _, name = metric.partition("/")
+    value = (job.result().get(split) or {}).get(name)
+    if not isinstance(value, int | float):
+        raise CompactHydraException(f"{job.folder}/results.json has no number {metric} (hydra.sweeper.metrics)")
+    return float(value)
+
+
+def unquoted(text: str) -> str:
+    """JSON as Hydra's command line reads it."""
+    return text.replace('"', "").replace(" ", "")
