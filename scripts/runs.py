@@ -1,0 +1,47 @@
+"""The runs of a folder: python scripts/runs.py list|show|diff|rerun|delete; --help has examples."""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+EXAMPLES = """\
+examples:
+  python scripts/runs.py list outputs --where 'elbo>-100' objective.beta=4
+  python scripts/runs.py list outputs/sweeps/betas --where state=unfinished
+  python scripts/runs.py show outputs/shapes/2026-11-21_12-00-00
+  python scripts/runs.py diff outputs/shapes/2026-11-21_12-00-00 outputs/shapes/2026-11-21_13-00-00
+  python scripts/runs.py rerun outputs/shapes/2026-11-21_12-00-00
+  python scripts/runs.py delete outputs --where state=unfinished
+"""
+
+
+def main() -> int:
+    parser = ArgumentParser(description="The runs of a folder.", epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    where = "dotted keys of the config, metrics or state, with =, !=, <, >, <= or >=; all of them must hold"
+    for name, words in (("list", "date, state, headline numbers and name"), ("delete", "removes folders, after asking")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("folders", nargs="*" if name == "list" else "+", default=["outputs"])
+        command.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE", help=where)
+        if name == "delete":
+            command.add_argument("--yes", action="store_true", help="do not ask")
+    commands.add_parser("show", help="command line, numbers and files of a run").add_argument("folder")
+    diff = commands.add_parser("diff", help="where two configs and their numbers differ")
+    diff.add_argument("folder")
+    diff.add_argument("other")
+    rerun = commands.add_parser("rerun", help="trains anew with the config of a run, seed and all")
+    rerun.add_argument("folder")
+    rerun.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
+    arguments = vars(parser.parse_args())
+
+    from vaelab import runs  # imports torch: only now, so that --help answers at once
+
+    command = arguments.pop("command")
+    try:
+        return int(getattr(runs, f"{command}_runs" if command in ("list", "delete") else command)(**arguments) or 0)
+    except ValueError as error:
+        print(f"runs.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
