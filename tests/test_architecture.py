@@ -14,15 +14,16 @@ MAY_IMPORT = {
     "distributions": set(),
     "generators": set(),
     "conditional": {"distributions"},
+    "processes": set(),
     "flows": set(),
     "posteriors": {"conditional", "distributions", "schedules"},
-    "likelihoods": {"conditional", "distributions"},
+    "likelihoods": {"conditional", "distributions", "processes"},
     "priors": {"conditional", "distributions", "networks"},
     "draw": {"distributions"},
     "divergences": {"draw"},
     "metrics": {"draw", "divergences", "distributions"},
     "models": {"draw", "divergences", "distributions", "metrics", "networks"},
-    "objectives": {"draw", "divergences", "distributions", "schedules"},
+    "objectives": {"draw", "divergences", "distributions", "processes", "schedules"},
     "applications": {"distributions", "divergences", "draw", "models", "metrics"},
     "data": set(),
     "speed": {"conditional"},
@@ -30,12 +31,15 @@ MAY_IMPORT = {
     "charts": {"pictures"},
     "provenance": set(),
     "metrics_csv": set(),
+    "checkpoints": set(),
+    "preemption": set(),
     "report": {"charts"},
     "figures": {"applications", "charts", "data", "distributions", "generators", "models", "pictures"},
-    "lit": {"data", "generators", "metrics", "models", "objectives"},
-    "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "pictures", "schedules"},
+    "lit": {"checkpoints", "data", "generators", "metrics", "models", "objectives"},
+    "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "pictures", "preemption", "schedules"},
 }
-TOP = {"experiment", "evaluation", "anomalies", "inpainting", "summary", "benchmark"}  # may import everything, and Hydra
+# may import everything, and Hydra
+TOP = {"experiment", "continuation", "evaluation", "anomalies", "inpainting", "summary", "runs", "benchmark"}
 
 
 def modules() -> list[Path]:

@@ -654,8 +654,12 @@ def test_what_write_leaves(tmp_path: Path, sweep) -> None:
     from vaelab.summary import comma_separated, write
 
     paths = write(sweep, tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["summary.csv", "summary.md", "summary.tex", "metrics.png", "rate_distortion.png"]
+    names = ["summary.csv", "summary.md", "summary.tex", "metrics.png", "rate_distortion.png", "summary.html"]
+    assert [path.name for path in paths] == names
     assert paths[0].read_text() == comma_separated(sweep)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:])
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:5])
+    page = paths[5].read_text()
+    assert page.count("data:image/png") == 2
+    assert page.count("<tr>") == 2 * (1 + len(sweep.settings))
     with pytest.raises(ValueError, match=r"cannot write to .*summary\.csv.*: "):
         write(sweep, paths[0] / "below")

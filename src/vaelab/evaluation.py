@@ -22,6 +22,7 @@ from vaelab import generators
 from vaelab.charts.disentanglement import disentanglement_chart
 from vaelab.charts.latent import active_units_chart, rate_chart
 from vaelab.experiment import Run, Shown, Told, in_words, open_run, prepare, refuse_missing, report, shorter, write_json
+from vaelab.metrics.data import device_of
 from vaelab.metrics.likelihood import evaluating
 from vaelab.provenance import git, provenance
 
@@ -76,21 +77,30 @@ def find_runs(run: str) -> list[str]:
 def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]:
     """Evaluates one run; returns what could not be computed, and why."""
     run = open_run(folder, config.checkpoint, config.data_dir, config.trust)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
-    model, path = run.model.to(device), run.folder / results_name(run.checkpoint)
-    options: dict[str, Any] = OmegaConf.to_container(config.metrics, resolve=True)  # type: ignore[assignment]
-    chosen: dict[str, Metric] = instantiate(config.metrics, _convert_="all")
+    run.model.to("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    failures, path = judge(run, config.metrics, config.seed, config.again, console), run.folder / results_name(run.checkpoint)
+    console.print(f"\nresults:  {shorter(path)}")
+    if config.report and path.exists():
+        console.print(f"report:   {shorter(report(run.folder, run.config, path))}")
+    return failures
+
+
+def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Console) -> list[str]:
+    """Adds what metrics find to the results of a run, one after the other; returns what could not be computed, and why."""
+    path, device = run.folder / results_name(run.checkpoint), device_of(run.model)
+    options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
+    chosen: dict[str, Metric] = instantiate(metrics, _convert_="all")
     failures = []
     for name, metric in chosen.items():
-        how = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": config.seed}
+        how: dict[str, Any] = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": seed}
         known = read_results(path).get("evaluations", {}).get(name)
-        if known and not config.again and {key: known[key] for key in how} == how:
+        if known and not again and {key: known[key] for key in how} == how:
             console.print(f"{name}: known since {known['finished']} (again=true computes it again)")
             continue
         started = time.time()
         try:
-            with generators.set_aside(config.seed), evaluating(model):
-                found = metric(model, Shown(run.datamodule, name))
+            with generators.set_aside(seed), evaluating(run.model):
+                found = metric(run.model, Shown(run.datamodule, name))
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue
@@ -99,9 +109,6 @@ def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]
         add_results(path, run.checkpoint, name, found, how)
         draw(found, run)
         show(name, found, how["seconds"], console)
-    console.print(f"\nresults:  {shorter(path)}")
-    if config.report and path.exists():
-        console.print(f"report:   {shorter(report(run.folder, run.config, path))}")
     return failures
 
 

@@ -152,9 +152,14 @@ def curves(path: Path) -> str:
 
 
 def pictures(folder: Path) -> str:
-    """Every picture in figures/, inside the page."""
+    """Every picture in figures/."""
+    return figures_of(sorted([*folder.glob("*.png"), *folder.glob("*.gif")]))
+
+
+def figures_of(paths: Sequence[Path]) -> str:
+    """Pictures inside the page."""
     shown = []
-    for path in sorted([*folder.glob("*.png"), *folder.glob("*.gif")]):
+    for path in paths:
         data = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem.replace("_", " "))
         shown.append(f'<figure><img src="data:image/{path.suffix[1:]};base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>')

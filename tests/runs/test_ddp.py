@@ -2,13 +2,15 @@
 
 import csv
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from running import ROOT, SMALL, command
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,32 @@ def test_a_run_of_two_processes_leaves_one_folder_and_can_be_resumed(run: Path) 
     assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
-def test_several_devices_in_a_multirun_are_refused(tmp_path: Path) -> None:
-    done = command("train.py", "-m", *SMALL, "trainer=ddp_cpu", "seed=0,1", check=False, cwd=tmp_path)
+@pytest.mark.parametrize("sweeper", ["vaelab_grid", "basic"])
+def test_several_devices_are_refused_where_a_job_has_no_command_line_of_its_own(sweeper: str, tmp_path: Path) -> None:
+    words = ["trainer=ddp_cpu", "seed=0,1", "hydra/launcher=basic", f"hydra/sweeper={sweeper}"]
+    done = command("train.py", "-m", *SMALL, *words, check=False, cwd=tmp_path)
     assert done.returncode != 0
-    assert "trainer.devices=2 in a multirun: each job must use one device" in done.stderr
+    assert "launcher=local" in done.stderr
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "scripts" / "train.py")]
+
+
+def test_torchrun_leaves_one_folder(tmp_path: Path) -> None:
+    """Named by the time of the first process, and with the config and the log of the first alone."""
+    line = [*TORCHRUN, *SMALL, "trainer=ddp_cpu", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    assert (folder / ".hydra" / "config.yaml").is_file()
+    assert not (folder / "resumed").exists()
+    assert {path.name for path in folder.glob("*.log")} == {"train.log", "train_rank_1.log"}
+    assert len(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["generators"]) == 2
+
+
+def test_torchrun_of_a_sweep_is_refused_in_words(tmp_path: Path) -> None:
+    environment = ENVIRONMENT | {"TORCHELASTIC_RUN_ID": "none", "RANK": "1"}
+    done = command("train.py", "-m", *SMALL, "seed=0,1", check=False, cwd=tmp_path, env=environment)
+    assert done.returncode != 0
+    assert "torchrun starts the processes of one run, and a sweep is many" in done.stderr
+    assert not any(tmp_path.iterdir())

@@ -23,13 +23,14 @@ def test_a_sweep_over_beta_becomes_a_rate_distortion_curve(tmp_path: Path) -> No
     table = (tmp_path / "table" / "summary.csv").read_text()
     rows = list(csv.DictReader(table.splitlines()))
     assert [(row["objective.beta"], row["seeds"]) for row in rows] == [("0.1", "0 1"), ("10", "0 1")]
-    elbos = [json.loads((sweep / f"{i}_circles" / "results.json").read_text())["test"]["elbo"] for i in range(4)]
+    jobs = [sweep / f"objective.beta={beta},seed={seed}" for beta in (0.1, 10) for seed in (0, 1)]
+    elbos = [json.loads((job / "results.json").read_text())["test"]["elbo"] for job in jobs]
     assert float(rows[0]["elbo_mean"]) == pytest.approx(statistics.fmean(elbos[:2]), rel=1e-12)
     assert float(rows[1]["elbo_std"]) == pytest.approx(statistics.stdev(elbos[2:]), rel=1e-12)
     assert {path.name for path in (tmp_path / "table").glob("*.png")} == {"metrics.png", "rate_distortion.png"}
-    shutil.rmtree(sweep / "0_circles" / ".hydra")
-    (sweep / "1_circles" / "resumed").mkdir()  # of a run that was continued, .hydra knows the start alone
-    (sweep / "1_circles" / ".hydra" / "config.yaml").write_text("trainer: {max_epochs: 0}")
+    shutil.rmtree(jobs[0] / ".hydra")
+    (jobs[1] / "resumed").mkdir()  # of a run that was continued, .hydra knows the start alone
+    (jobs[1] / ".hydra" / "config.yaml").write_text("trainer: {max_epochs: 0}")
     assert command("summarize.py", "sweep", "--format", "csv", cwd=tmp_path).stdout == table
 
 

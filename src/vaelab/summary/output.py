@@ -1,5 +1,6 @@
 """What scripts/summarize.py prints, and the files that it leaves."""
 
+import html
 import math
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vaelab.charts.summary import Dot, RateDistortion, metrics_chart, rate_distortion_chart
-from vaelab.summary.formats import FORMATS, heading, show
+from vaelab.report import PAGE, figures_of, section
+from vaelab.summary.formats import FORMATS, Cell, grids, heading, legend, show, unfinished
 from vaelab.summary.runs import ABSENT
 from vaelab.summary.settings import number
 from vaelab.summary.table import Setting, Summary, summarize
@@ -38,7 +40,7 @@ def main(
 
 
 def write(summary: Summary, folder: Path) -> list[Path]:
-    """summary.csv, summary.md and summary.tex, metrics.png, and rate_distortion.png if runs have both.
+    """summary.csv, summary.md, summary.tex, summary.html, metrics.png, and rate_distortion.png if runs have both.
 
     Raises:
         ValueError: if the folder cannot be written to.
@@ -51,9 +53,30 @@ def write(summary: Summary, folder: Path) -> list[Path]:
         figures = {folder / f"{name}.png": figure for name, figure in draw(summary).items()}
         for path, figure in figures.items():
             figure.savefig(path, dpi=150)
-        return [*paths, *figures]
+        page = folder / "summary.html"
+        page.write_text(web_page(summary, list(figures)), encoding="utf-8")
+        return [*paths, *figures, page]
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def web_page(summary: Summary, pictures: Sequence[Path]) -> str:
+    """Tables, notes and figures on one page that fetches nothing."""
+    parts = [f"<h1>{html.escape(grids(summary)[0].title)}</h1>"]
+    for i, grid in enumerate(grids(summary)):
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.header)
+        rows = ["".join(f"<td>{cell_in_html(cell)}</td>" for cell in row) for row in grid.rows]
+        title = f"<h2>{html.escape(grid.title)}</h2>" if i else ""
+        parts.append(f"{title}<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
+    notes = [f"{legend(summary)}; bold: the best", *summary.notes, *unfinished(summary)]
+    parts += [f'<p class="muted">{html.escape(note)}</p>' for note in notes]
+    parts += [section("Figures", figures_of(pictures))]
+    return PAGE.format(title=html.escape(grids(summary)[0].title), body="\n".join(parts))
+
+
+def cell_in_html(cell: Cell) -> str:
+    text = html.escape(cell.written() + cell.brackets)
+    return f"<b>{text}</b>" if cell.best else text
 
 
 def draw(summary: Summary) -> dict[str, Figure]:

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 COSTS = ("num_parameters", "epochs", "steps", "train_time_s", "peak_memory_mib")
 # what a config says that leaves the numbers alone; how a run was evaluated is read from its results instead
 IMMATERIAL = (
-    *("seed", "name", "paths", "logger", "resume", "download", "evaluation"),
-    *("callbacks.first_batch", "callbacks.pictures", "callbacks.progress", "callbacks.throughput"),
+    *("seed", "name", "paths", "logger", "resume", "existing", "sweep", "download", "evaluation"),
+    *("callbacks.first_batch", "callbacks.pictures", "callbacks.progress", "callbacks.throughput", "callbacks.pruning", "callbacks.last"),
     *("data.eval_batch_size", "data.num_workers", "data.device_resident"),
     *("trainer.accelerator", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
     *("trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
@@ -256,7 +256,7 @@ def _stored_config(folder: Path) -> Any:
     found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
     if not found:
         raise ValueError("it has results, but neither .hydra/config.yaml nor a checkpoint")
-    from vaelab.experiment import read_checkpoint  # imports Lightning and Hydra, and most runs do without
+    from vaelab.checkpoints import read_checkpoint  # imports Lightning, and most runs do without
 
     return plain(read_checkpoint(found[0])["config"])
 
