@@ -94,13 +94,13 @@ def test_a_model_that_has_just_begun_is_no_collapse_and_counting_changes_no_weig
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_a_run_that_is_resumed_has_its_patience_anew(tmp_path: Path, told) -> None:
-    """13 steps are over neither at step 12 nor, counted from there, at 18 and 24: at 30."""
+def test_a_run_that_is_resumed_is_told_when_one_that_was_not_stopped_is(tmp_path: Path, told) -> None:
+    """13 steps are not over at step 12, where it stops, but at 18."""
     run = train_small(tmp_path, *QUIET, HOPELESS, "callbacks.collapse.patience=13")
     assert told() == []
     resumed = command("train.py", f"resume={run}", "trainer.max_epochs=5").stdout
     assert resumed.count("collapsed") == 1
-    assert "from step 12 to 30" in resumed
+    assert "from step 0 to 18" in resumed
 
 
 def test_training_is_not_listened_to() -> None:
