@@ -48,16 +48,16 @@ def goes_on(config: DictConfig) -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Inside, no other process can train in this folder; the claim of one that is killed ends with it.
+    """Inside, no other process works in this folder; the claim of one that is killed ends with it.
 
     Raises:
-        ValueError: if another process trains there.
+        ValueError: if another process does.
     """
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise ValueError(f"another process is training in {folder}: wait for it, or choose another folder") from None
+            raise ValueError(f"another process is at work in {folder}: wait for it, or choose another folder") from None
         except OSError:
             pass  # of a file system that has no locks
         yield

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +20,20 @@ from torch.utils.tensorboard import SummaryWriter
 from vaelab import generators
 from vaelab.charts.disentanglement import disentanglement_chart
 from vaelab.charts.latent import active_units_chart, rate_chart
-from vaelab.experiment import Run, Shown, Told, in_words, open_run, prepare, refuse_missing, report, shorter, write_json
+from vaelab.experiment import (
+    Run,
+    Shown,
+    Told,
+    chosen_device,
+    in_words,
+    open_run,
+    prepare,
+    refuse_counts,
+    refuse_missing,
+    report,
+    shorter,
+    write_json,
+)
 from vaelab.metrics.data import device_of
 from vaelab.metrics.likelihood import evaluating
 from vaelab.provenance import git, provenance
@@ -47,8 +59,11 @@ def evaluate(config: DictConfig) -> None:
     """
     prepare()
     refuse_missing(config)
+    refuse_counts(config, ["num_images", "chunk_size"], num_samples=1, chunk_size=1, num_images=1)
+    if not config.metrics:
+        raise ValueError("metrics=[] finds nothing out: choose some, such as metrics=[likelihood,latent]")
     console, failures = Console(soft_wrap=True, highlight=False), []
-    runs = find_runs(config.run)
+    runs = find_runs(str(config.run))
     for run in runs:
         try:
             failures += [f"{run}: {failure}" for failure in evaluate_run(run, config, console)]
@@ -77,7 +92,7 @@ def find_runs(run: str) -> list[str]:
 def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]:
     """Evaluates one run; returns what could not be computed, and why."""
     run = open_run(folder, config.checkpoint, config.data_dir, config.trust)
-    run.model.to("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    run.model.to(chosen_device(config))
     failures, path = judge(run, config.metrics, config.seed, config.again, console), run.folder / results_name(run.checkpoint)
     console.print(f"\nresults:  {shorter(path)}")
     if config.report and path.exists():
@@ -137,7 +152,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
-    """Adds what a metric found; the file is replaced in one step, so that it is whole whenever the process ends."""
+    """Adds what a metric found."""
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)  # another process may be adding to it
@@ -147,8 +162,7 @@ def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], 
         test = {key: value for key, value in (results.get("test") or {}).items() if key not in before}
         results["test"] = test | found
         results["evaluations"][name] = how
-        write_json(results, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        write_json(results, path)
     finally:
         os.close(directory)
 

@@ -11,7 +11,7 @@ import shlex
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import wraps
@@ -105,7 +105,8 @@ def refuse_missing(config: DictConfig) -> None:
     Raises:
         ValueError: if one is not, with its name.
     """
-    missing = [key for key, value in flatten(OmegaConf.to_container(config, resolve=False)) if value == "???"]
+    values = flatten(OmegaConf.to_container(config, resolve=False))
+    missing = [key for key, value in values if value == "???" or (key, value) == ("run", "None")]
     if missing:
         raise ValueError(f"{' and '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
 
@@ -591,6 +592,35 @@ def shorter(path: Path) -> Path:
     return Path(os.path.relpath(path)) if path.absolute().is_relative_to(Path.cwd()) else path
 
 
+def refuse_counts(config: DictConfig, optional: Sequence[str] = (), **least: int) -> None:
+    """Counts are whole numbers; null stands for all where it may.
+
+    Raises:
+        ValueError: if one is not, or is too small.
+    """
+    for name, smallest in least.items():
+        value = config[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+        if not whole and not (value is None and name in optional):
+            raise ValueError(f"{name}={value} must be a whole number of at least {smallest}")
+
+
+def chosen_device(config: DictConfig) -> torch.device:
+    """A GPU if there is one, unless accelerator=cpu."""
+    return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+
+
+def below(folder: Path, name: Any) -> Path:
+    """A folder of that name in another.
+
+    Raises:
+        ValueError: if the name leads elsewhere.
+    """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
+    return folder / name
+
+
 @in_words
 def generate(config: DictConfig) -> None:
     """Pictures a run folder; writes figures/*.png.
@@ -600,8 +630,8 @@ def generate(config: DictConfig) -> None:
     """
     prepare()
     refuse_missing(config)
-    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    refuse_counts(config, num_images=1)
+    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
     folder = Path(config.folder) if config.folder else run.folder / "figures"
     for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
         print(path)

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vaelab import generators
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.evaluation import show
-from vaelab.experiment import Run, in_words, open_run, prepare, refuse_missing, shorter, write_json
+from vaelab.experiment import Run, below, chosen_device, in_words, open_run, prepare, refuse_counts, refuse_missing, shorter, write_json
 from vaelab.figures import Scene, completions
 from vaelab.metrics.latent.encoding import first
 from vaelab.pictures import save
@@ -42,28 +42,16 @@ def inpaint_run(config: DictConfig) -> None:
     """
     prepare()
     refuse_missing(config)
-    refuse_numbers(config)
-    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    refuse_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
+    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
+    folder = below(run.folder / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
     run.model.to(device)
     x, y = (torch.cat(parts) for parts in zip(*first(run.datamodule.batches("test", device), config.num_images), strict=True))
     started = time.time()
     with generators.set_aside(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
         found = list(completed(run, x, y, observed, config))
-    write(run, x, y, observed, found, time.time() - started, config)
-
-
-def refuse_numbers(config: DictConfig) -> None:
-    """Counts are whole numbers.
-
-    Raises:
-        ValueError: if one is not, or is too small.
-    """
-    numbers = {"num_images": 1, "num_pictured": 1, "num_completions": 1, "num_steps": 1, "num_samples": 1, "num_pseudo_gibbs": 0}
-    for name, least in numbers.items():
-        if not (isinstance(config[name], int) and config[name] >= least):
-            raise ValueError(f"{name}={config[name]} must be a whole number of at least {least}")
+    write(folder, run, x, y, observed, found, time.time() - started, config)
 
 
 def completed(
@@ -79,6 +67,7 @@ def completed(
 
 
 def write(
+    folder: Path,
     run: Run,
     x: Float[Tensor, "n ..."],
     y: Shaped[Tensor, "n ..."],
@@ -88,7 +77,6 @@ def write(
     config: DictConfig,
 ) -> None:
     """All files, and a table on the terminal."""
-    folder = run.folder / "inpainting" / (config.name or f"{Path(config.mask).stem}_{config.method}")
     console, completion = Console(soft_wrap=True, highlight=False), joined([part for part, _ in found])
     report: dict[str, Any] = {"num_examples": len(x), "hidden_share": (~observed).double().mean().item()}
     report |= summarized({name: torch.cat([scores[name] for _, scores in found]) for name in found[0][1]})

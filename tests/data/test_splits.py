@@ -289,6 +289,7 @@ def test_a_checkpoint_accepts_the_split_it_was_trained_with():
     for each in (data, again):
         each.setup("fit")
     again.load_state_dict(data.state_dict())
+    assert again.splits["val"].indices.tolist() == data.splits["val"].indices.tolist()
 
 
 @pytest.mark.parametrize("options", [{"split_seed": 1}, {"val_size": 6}, {"num_train": 21}, {"num_train": 19}])

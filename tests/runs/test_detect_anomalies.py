@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vaelab.anomalies import detect_anomalies, scoring
 from vaelab.anomalies.outcome import extremes
 from vaelab.anomalies.parts import find_parts
 from vaelab.applications.detection import detection
+from vaelab.continuation import claimed
 from vaelab.data import mnist
 from vaelab.data.transforms import to_float
 
@@ -83,7 +85,7 @@ def results(run: Path, name: str = "other_classes") -> dict[str, Any]:
 def test_other_classes_are_anomalies(run: Path, root: Path) -> None:
     """Each test image has one line, with its class; the rest of the folder says and shows what the lines say."""
     rows = table(run)
-    assert list(rows[0]) == ["data", "index", "y", "is_anomaly", *SCORES]
+    assert list(rows[0]) == ["data", "index", "y", "is_anomaly", "checksum", *SCORES]
     labels = mnist(str(root), "test").y
     assert sorted(int(row["index"]) for row in rows) == list(range(60))
     assert all(int(row["y"]) == labels[int(row["index"])] for row in rows)
@@ -96,6 +98,7 @@ def test_other_classes_are_anomalies(run: Path, root: Path) -> None:
         values = torch.tensor([float(row[name]) for row in rows], dtype=torch.float64)
         assert report["auroc"] == detection(values, is_anomaly)["auroc"]
     assert {path.name for path in (run / "anomalies" / "other_classes").iterdir()} == {
+        ".lock",
         "scores.csv",
         "results.json",
         "scores.png",
@@ -174,6 +177,18 @@ def test_scores_found_otherwise_are_not_overwritten(run: Path) -> None:
         detect(run)
 
 
+def test_what_else_is_at_work_or_broken_is_said(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = run / "anomalies" / "other_classes"
+    taken = multiprocessing.get_context("fork").Process(target=detect, args=(run,))
+    with claimed(folder):
+        taken.start()
+        taken.join()
+    assert f"another process is at work in {folder}" in capfd.readouterr().err
+    (folder / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"results.json cannot be read \(.*\): remove its folder, or choose name="):
+        detect(run)
+
+
 def test_one_dataset_against_another(of_all_classes: Path, tmp_path: Path) -> None:
     """The other is seen through the transform of the run: its pixels are 0 or 1; a run without TensorBoard has files alone."""
     run = Path(shutil.copytree(of_all_classes, tmp_path / "run"))
@@ -195,6 +210,9 @@ def test_a_folder_of_pictures_and_another_run(of_all_classes: Path, tmp_path: Pa
         Image.new("RGB", (40, 30 + i), (30 * i, 0, 99)).save(tmp_path / "pictures" / f"{i % 2}" / f"{i}.png")
     detect(run, f"against={tmp_path / 'pictures'}")
     assert sorted(row["index"] for row in table(run, "pictures") if row["is_anomaly"] == "1") == [str(i) for i in range(7)]
+    Image.new("RGB", (40, 30), (1, 200, 99)).save(tmp_path / "pictures" / "0" / "0.png")
+    with pytest.raises(ValueError, match=r"scores.csv holds scores of other examples than 7 of pictures: choose name=<another>"):
+        detect(run, f"against={tmp_path / 'pictures'}")
     other = train_small(tmp_path / "discs", "data.size=28", "data.dataset.num_test=30", "logger=csv", *QUICK)
     detect(run, f"against={other}", f"background={of_all_classes}")
     rows = table(run, "discs")
@@ -220,6 +238,9 @@ def test_values_of_factors_can_be_normal(discs: Path, tmp_path: Path) -> None:
         (["against=folder"], "against=folder is neither a folder nor a choice of conf/data"),
         (["against={empty}"], "is a folder without pictures, and no run folder"),
         (["against=kmnist", "num_images=0"], "num_images=0 must be a whole number of at least 2"),
+        (["against=kmnist", "num_images=true"], "num_images=True must be a whole number of at least 2"),
+        (["against=kmnist", "name=../../elsewhere"], r"name=../../elsewhere must be the name of a folder, such as name=mine"),
+        (["against=kmnist", "name=7"], "name=7 must be the name of a folder"),
         (["against=kmnist", "pictured=entropy"], "pictured=entropy is none of the scores of this model: negative_log_likelihood, "),
         (["against=kmnist", "background=nowhere"], "there is no run folder"),
         (["against=kmnist", "background={discs}"], r"data of shape \[1, 28, 28\], but background=.*discs of \[1, 16, 16\]"),

@@ -144,7 +144,10 @@ def test_another_checkpoint_has_results_of_its_own(run: Path) -> None:
     ("options", "message"),
     [
         (["num_samples=0"], r"num_samples=0"),
-        (["num_images=0"], r"num_images=0"),
+        (["num_images=0"], r"num_images=0 must be a whole number of at least 1"),
+        (["num_samples=3.5"], r"num_samples=3.5 must be a whole number of at least 1"),
+        (["metrics=[]"], r"metrics=\[\] finds nothing out: choose some"),
+        (["run=null"], r"run must be given: run=..."),
         (["checkpoint=first"], r"there is no .*first.ckpt; the run has best, last"),
     ],
 )

@@ -266,7 +266,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_of_two_runs_that_start_at_once_in_one_folder_one_is_refused(tmp_path: Path) -> None:
-    for name, options, refused in (("fresh", [], "already holds a run"), ("existing", [GO_ON], "another process is training in")):
+    for name, options, refused in (("fresh", [], "already holds a run"), ("existing", [GO_ON], "another process is at work in")):
         folder = tmp_path / name
         both = [forked.start(forked.train, [*OPTIONS, *options], folder, {}) for _ in range(2)]
         codes = [forked.end(process, folder)[0] for process in both]

@@ -16,11 +16,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import generators
 from vaelab.anomalies.parts import Part
-from vaelab.anomalies.scoring import how, replace_json
+from vaelab.anomalies.scoring import how
 from vaelab.applications.detection import detection
 from vaelab.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
 from vaelab.data.transforms import to_float
-from vaelab.experiment import Run, shorter
+from vaelab.experiment import Run, shorter, write_json
 from vaelab.metrics.data import device_of
 from vaelab.pictures import black_and_white, rendered
 from vaelab.provenance import git, provenance
@@ -36,7 +36,7 @@ def finish(folder: Path, parts: Sequence[Part], scores: Sequence[Mapping[str, Fl
         found = {name: named(name, values, is_anomaly) for name, values in known.items()}
     record = {"options": how(config, run), "normal": str(parts[0]), "anomalies": str(parts[1]), "scores": found}
     record |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device_of(run.model))}
-    replace_json(record, folder / "results.json")
+    write_json(record, folder / "results.json")
     title = f"anomalies: {parts[1]}; normal: {parts[0]}"
     figures = {"scores": scores_chart(known, is_anomaly, found, title)}
     strips = [strip for part, values in zip(parts, scores, strict=True) for strip in extremes(part, values[config.pictured], run, config)]

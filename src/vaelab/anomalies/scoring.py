@@ -4,12 +4,13 @@ import csv
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from omegaconf import DictConfig
 from rich.progress import track
 from torch import Tensor
@@ -25,7 +26,7 @@ from vaelab.metrics.latent.encoding import first
 from vaelab.models import Model
 
 BATCH = 500  # examples that are scored before they are written
-DETAILS = ("data", "index", "y", "is_anomaly")  # of an example, before its scores
+DETAILS = ("data", "index", "y", "is_anomaly", "checksum")  # of an example, before its scores
 
 
 def how(config: DictConfig, run: Run) -> dict[str, Any]:
@@ -48,21 +49,18 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
     """Makes the folder one of scores with these options.
 
     Raises:
-        ValueError: if it holds others.
+        ValueError: if it holds others, or cannot be read.
     """
     path = folder / "results.json"
-    known = json.loads(path.read_text())["options"] if path.exists() else options
+    try:
+        known = json.loads(path.read_text())["options"] if path.exists() else options
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove its folder, or choose name=<another>") from error
     other = [f"{name}={value}" for name, value in known.items() if options[name] != value]
     if other:
         raise ValueError(f"{shorter(folder)} holds scores found with {', '.join(other)}: choose name=<another>, or remove that folder")
     if not path.exists():
-        replace_json({"options": options}, path)
-
-
-def replace_json(record: dict[str, Any], path: Path) -> None:
-    """In one step, so that the file is whole whenever the process ends."""
-    write_json(record, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+        write_json({"options": options}, path)
 
 
 def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | None, config: DictConfig) -> None:
@@ -106,20 +104,33 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     lines = csv.writer(text, lineterminator="\n")
     if not path.exists():
         lines.writerow([*DETAILS, *scores])
-    for index, label, row in zip(part.split.indices[chosen].tolist(), labels, values, strict=True):
-        lines.writerow([part.name, index, label, int(part.is_anomaly), *row])
+    for index, label, checksum, row in zip(part.split.indices[chosen].tolist(), labels, checksums(x), values, strict=True):
+        lines.writerow([part.name, index, label, int(part.is_anomaly), checksum, *row])
     with path.open("a") as file:
         file.write(text.getvalue())
 
 
+def checksums(x: Shaped[Tensor, "b ..."]) -> list[int]:
+    """Of each example: files of the same names may have been replaced since they were scored."""
+    return [zlib.crc32(example.numpy().tobytes()) for example in x]
+
+
 def num_known(path: Path, part: Part) -> int:
-    """How many examples of a part have scores; half a line, which a process left that was killed, is removed."""
+    """How many examples of a part have scores; half a line, which a process left that was killed, is removed.
+
+    Raises:
+        ValueError: if they are the scores of other examples.
+    """
     if not path.exists():
         return 0
     whole, end, rest = path.read_text().rpartition("\n")
     if rest or not whole:
         path.write_text(whole + end)
-    return sum(row["is_anomaly"] == str(int(part.is_anomaly)) for row in csv.DictReader(whole.splitlines()))
+    known = [row.get("checksum") for row in csv.DictReader(whole.splitlines()) if row["is_anomaly"] == str(int(part.is_anomaly))]
+    for places in torch.arange(min(len(known), len(part.split))).split(BATCH):
+        if list(map(str, checksums(part.split[places][0]))) != [known[i] for i in places]:
+            raise ValueError(f"{shorter(path)} holds scores of other examples than {part}: choose name=<another>, or remove that folder")
+    return len(known)
 
 
 def read_scores(path: Path, part: Part) -> dict[str, Float[Tensor, "n"]]:

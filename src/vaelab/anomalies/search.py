@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from vaelab.anomalies.outcome import finish
 from vaelab.anomalies.parts import find_parts
 from vaelab.anomalies.scoring import claim, complete, how, read_scores, refuse_unknown
-from vaelab.experiment import Run, in_words, open_run, prepare, refuse_missing
+from vaelab.continuation import claimed
+from vaelab.experiment import Run, below, chosen_device, in_words, open_run, prepare, refuse_counts, refuse_missing
 from vaelab.models import Model
 
 
@@ -23,32 +23,21 @@ def detect_anomalies(config: DictConfig) -> None:
     """
     prepare()
     refuse_missing(config)
-    refuse_numbers(config)
-    run = open_run(config.run, config.checkpoint, config.data_dir, config.trust)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    refuse_counts(config, ["num_images"], num_images=2, num_train=1, num_samples=1, num_pictured=1)
+    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
     background = open_background(run, config)
     for model in (run.model, background):
         if model is not None:
             model.to(device)
     parts = find_parts(run, config)
-    folder = run.folder / "anomalies" / (config.name or (Path(config.against).name if config.against else "other_classes"))
-    claim(folder, how(config, run))
-    complete(folder / "scores.csv", parts, run, background, config)
-    scores = [read_scores(folder / "scores.csv", part) for part in parts]
-    refuse_unknown(config.pictured, scores[0])
-    finish(folder, parts, scores, run, config)
-
-
-def refuse_numbers(config: DictConfig) -> None:
-    """Counts are whole numbers.
-
-    Raises:
-        ValueError: if one is not, or is too small.
-    """
-    for name, least in (("num_images", 2), ("num_train", 1), ("num_samples", 1), ("num_pictured", 1)):
-        value = config[name]
-        if not (isinstance(value, int) and value >= least) and not (name == "num_images" and value is None):
-            raise ValueError(f"{name}={value} must be a whole number of at least {least}")
+    folder = below(run.folder / "anomalies", config.name or (Path(config.against).name if config.against else "other_classes"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        claim(folder, how(config, run))
+        complete(folder / "scores.csv", parts, run, background, config)
+        scores = [read_scores(folder / "scores.csv", part) for part in parts]
+        refuse_unknown(config.pictured, scores[0])
+        finish(folder, parts, scores, run, config)
 
 
 def open_background(run: Run, config: DictConfig) -> Model | None:

@@ -88,7 +88,7 @@ def importance_weighted(
     samples = min(num_samples, at_once) if chunk_size is None else chunk_size
     images = max(1, at_once // samples if chunk_size is None else len(x))
     parts = ((part, None) for part in x.split(images)) if y is None else zip(x.split(images), y.split(images), strict=True)
-    keep_freed_memory()
+    keep_freed_chunks()
     with evaluating(model), torch.no_grad(), Pointwise():  # not in inference mode: the densities of some flows are made of derivatives
         sums = [log_sums(model, part, labels, num_samples, samples) for part, labels in parts]
     log_sum, log_sum_of_squares = (torch.cat(found) for found in zip(*sums, strict=True))
@@ -118,7 +118,7 @@ def decodings_at_once(x: Float[Tensor, "b ..."]) -> int:
     return max(1, numbers // max(math.prod(x.shape[1:]), 1024))
 
 
-def keep_freed_memory() -> None:
+def keep_freed_chunks() -> None:
     """Has glibc keep up to 62 MiB of what is freed, instead of asking the system for it again, page by page, with every chunk.
 
     It learns what to keep from the largest block that it has seen freed (mallopt(3), M_MMAP_THRESHOLD). This one is never touched, and so
