@@ -4,11 +4,14 @@ from omegaconf import DictConfig
 
 from vaelab.benchmark.disentanglement import disentanglement
 from vaelab.benchmark.likelihood import likelihood
+from vaelab.benchmark.scaling import scaling
 from vaelab.benchmark.training import training
+from vaelab.experiment import in_words
 
-PARTS = {"training": training, "likelihood": likelihood, "disentanglement": disentanglement}
+PARTS = {"training": training, "likelihood": likelihood, "disentanglement": disentanglement, "scaling": scaling}
 
 
+@in_words
 def benchmark(config: DictConfig) -> None:
     """Measures what `benchmark.parts` names, and prints it.
 

@@ -139,7 +139,12 @@ def by_vaelab(plain: dict[str, Any], speed: dict[str, bool], folder: Path) -> fl
     config.paths.run_dir, config.trainer.max_epochs = str(folder), config.benchmark.epochs + 1
     with redirect_stdout(io.StringIO()):
         train(config)
-    with (folder / "metrics.csv").open(newline="") as file:
+    return rate_of(folder)
+
+
+def rate_of(run: Path) -> float:
+    """Images per second of a run, but for its first epoch."""
+    with (run / "metrics.csv").open(newline="") as file:
         rates = [float(row["train/images_per_second"]) for row in csv.DictReader(file) if row["train/images_per_second"]]
     return statistics.harmonic_mean(rates[1:])
 
