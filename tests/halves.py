@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from vaelab.likelihoods import Bernoulli
@@ -117,6 +118,10 @@ COUPLED = {
 }
 
 
+# What trainer=fsdp refuses.
+UNSHARDABLE = {"factor_tc", "prior_fit", "vq_gradient"}
+
+
 class Step(nn.Module):
     """What is wrapped, as a LightningModule is: model and objective, up to the loss."""
 
@@ -154,7 +159,11 @@ def shared_noise(rank: int, world: int) -> ExitStack:
     return stack
 
 
-def train(name: str, rank: int, world: int) -> dict[str, Any]:
+def shared_out(step: nn.Module) -> nn.Module:
+    return FullyShardedDataParallel(step, use_orig_params=True, device_id=torch.device("cpu"))
+
+
+def train(name: str, rank: int, world: int, wrap: Callable[[nn.Module], nn.Module] = DistributedDataParallel) -> dict[str, Any]:
     """The weights and buffers after some steps, and the terms of each."""
     torch.manual_seed(0)
     build, build_model = CASES[name]
@@ -167,7 +176,7 @@ def train(name: str, rank: int, world: int) -> dict[str, Any]:
     if isinstance(objective, M2):
         y[:, ::3] = -1
     step = Step(model, objective)
-    wrapped = DistributedDataParallel(step) if world > 1 else step
+    wrapped = wrap(step) if world > 1 else step
     optimizer = torch.optim.SGD([parameter for parameter in step.parameters() if parameter.requires_grad], lr=0.05)
     terms = []
     with shared_noise(rank, world):
@@ -177,8 +186,9 @@ def train(name: str, rank: int, world: int) -> dict[str, Any]:
             found["loss"].backward()
             optimizer.step()
             terms.append({key: value.item() for key, value in found.items()})
-    moved = max((a - b).abs().max().item() for a, b in zip(start, model.state_dict().values(), strict=True))
-    return {"weights": {key: value.detach().clone() for key, value in step.state_dict().items()}, "terms": terms, "moved": moved}
+    with FullyShardedDataParallel.summon_full_params(wrapped):
+        moved = max((a - b).abs().max().item() for a, b in zip(start, model.state_dict().values(), strict=True))
+        return {"weights": {key: value.detach().clone() for key, value in step.state_dict().items()}, "terms": terms, "moved": moved}
 
 
 if __name__ == "__main__":
@@ -186,9 +196,10 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
     together = {name: train(name, rank, world) for name in CASES}
+    shards = {name: train(name, rank, world, shared_out) for name in CASES if name not in UNSHARDABLE}
     # what each process would do if it looked at its own batch alone
     alone = [patch(f"vaelab.{module}.world", lambda: (0, 1)) for module in ("processes", "objectives.total_correlation")]
     with alone[0], alone[1]:
         apart = {name: train(name, rank, world) for name in sorted(COUPLED) if not name.startswith("vq")}
-    torch.save({"together": together, "apart": apart}, folder / f"rank{rank}.pt")
+    torch.save({"together": together, "shared_out": shards, "apart": apart}, folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -35,8 +35,9 @@ MAY_IMPORT = {
     "preemption": set(),
     "report": {"charts"},
     "figures": {"applications", "charts", "data", "distributions", "generators", "models", "pictures"},
-    "lit": {"checkpoints", "data", "generators", "metrics", "models", "objectives"},
-    "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "pictures", "preemption", "schedules"},
+    "sharding": {"objectives"},
+    "lit": {"checkpoints", "data", "generators", "metrics", "models", "objectives", "sharding"},
+    "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "preemption", "schedules", "sharding"},
 }
 # may import everything, and Hydra
 TOP = {"experiment", "continuation", "evaluation", "anomalies", "inpainting", "summary", "runs", "benchmark"}

@@ -58,6 +58,7 @@ from vaelab.objectives import PriorFit
 from vaelab.preemption import Preempted, Signals, exit_code, requeue
 from vaelab.provenance import git, provenance
 from vaelab.report import write_report
+from vaelab.sharding import refuse_unshardable
 from vaelab.speed import accelerate, keep_freed_memory
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
@@ -209,6 +210,12 @@ def kinds(config: DictConfig) -> set[str]:
 # From a run folder back to objects.
 
 
+def with_weights(model: Model, state: Mapping[str, Tensor]) -> Model:
+    """A model with the weights in the state of a LightningModule, in evaluation mode."""
+    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
+    return model.eval()
+
+
 class Run(NamedTuple):
     """What a run folder holds."""
 
@@ -261,15 +268,13 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
         refuse_unsafe(config)
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     model = build_model(config)
-    prefix = "model."
-    weights = {key.removeprefix(prefix): value for key, value in stored["state_dict"].items() if key.startswith(prefix)}
     try:
-        model.load_state_dict(weights)
+        with_weights(model, stored["state_dict"])
     except RuntimeError as error:
         what = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Run(model.eval(), build_data(config), config, folder, path)
+    return Run(model, build_data(config), config, folder, path)
 
 
 def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
@@ -379,6 +384,7 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: di
         plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
         _convert_="all",
     )
+    refuse_unshardable(lit, trainer)
     if stored is not None:
         refuse_unresumable(stored, trainer)
         rewind(loggers, stored["global_step"])
@@ -391,12 +397,13 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: di
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
         print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(folder)}")
         raise
+    weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
     if stored is not None and trainer.global_step == stored["global_step"] and (folder / "results.json").exists():
         print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     write_json(record_of_split(datamodule), folder / "split.json")
-    return finish(config, folder, trainer, lit, datamodule, started, origin)
+    return finish(config, folder, trainer, weights, datamodule, started, origin)
 
 
 def refuse_values(config: DictConfig) -> None:
@@ -454,21 +461,20 @@ def finish(
     config: DictConfig,
     folder: Path,
     trainer: lightning.Trainer,
-    lit: LitVAE,
+    weights: Mapping[str, Tensor],
     datamodule: DataModule,
     started: float,
     origin: dict[str, Any],
 ) -> float:
-    """Evaluates and pictures the chosen checkpoint, writes results.json, and returns its val/elbo."""
+    """Evaluates and pictures the chosen checkpoint, or `weights` if there is none, writes results.json, and returns its val/elbo."""
     train_time = time.time() - started
     device, options = trainer.strategy.root_device, config.evaluation
     path = folder / "checkpoints" / f"{options.checkpoint}.ckpt"
     if not path.is_file() and (path.with_name("last.ckpt")).is_file():
         print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
         path = path.with_name("last.ckpt")
-    if path.is_file():
-        lit.load_state_dict(read_checkpoint(path)["state_dict"])
-    model = lit.model.to(device)
+    # another model than the one that was trained, of which each process may have a share alone
+    model = with_weights(build_model(config), read_checkpoint(path)["state_dict"] if path.is_file() else weights).to(device)
     with generators.set_aside(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
     test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -17,6 +18,7 @@ from vaelab.data.transforms import to_float
 from vaelab.metrics import bound
 from vaelab.models import Model
 from vaelab.objectives import Objective
+from vaelab.sharding import whole
 
 Batch = Sequence[Tensor]  # x, y
 
@@ -84,7 +86,8 @@ class LitVAE(LightningModule):
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
                 x, _ = train[torch.arange(part.num_initial) % len(train)]
-                part.initialise(to_float(x).to(self.device))
+                with whole(self.trainer):
+                    part.initialise(to_float(x).to(self.device))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective of one batch, logged every trainer.log_every_n_steps steps.
@@ -152,6 +155,16 @@ class LitVAE(LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "epoch"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """By the norm of the whole gradient, also where each process has a share of it, which Lightning leaves to us."""
+        model = self.trainer.model
+        if isinstance(model, FullyShardedDataParallel) and gradient_clip_val and gradient_clip_algorithm != "value":
+            model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
         if self._resumed is not None:

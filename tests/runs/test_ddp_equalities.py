@@ -1,4 +1,7 @@
-"""Two processes, with half of each batch each, train every objective to the weights of one process with the whole batch."""
+"""Two processes, with half of each batch each, train every objective to the weights of one process with the whole batch.
+
+So do they if each has its share of the weights alone.
+"""
 
 import os
 import subprocess
@@ -7,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from halves import CASES, COUPLED, train
+from halves import CASES, COUPLED, UNSHARDABLE, Step, train
 from running import ROOT
 
 from vaelab import objectives
+from vaelab.likelihoods import Gaussian
 from vaelab.lit import local_to_each_process
-from vaelab.networks import ConvEncoder
+from vaelab.networks import MLP, ConvEncoder
 from vaelab.objectives import FactorTC, Objective
+from vaelab.sharding import unshardable
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
 every_case = pytest.mark.parametrize("name", CASES)
@@ -47,6 +52,19 @@ def test_two_processes_train_to_the_weights_of_one(name: str, ranks: list[dict[s
     assert one["moved"] > 1e-4
     assert apart(one, ranks[0]["together"][name]) < 1e-10
     assert apart(one, ranks[1]["together"][name]) < 1e-10
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in UNSHARDABLE])
+def test_two_processes_that_share_out_the_weights_train_to_those_of_one(name: str, ranks: list[dict[str, Any]], double: None) -> None:
+    one = train(name, 0, 1)
+    assert apart(one, ranks[0]["shared_out"][name]) < 1e-10
+    assert apart(one, ranks[1]["shared_out"][name]) < 1e-10
+
+
+def test_the_others_are_refused() -> None:
+    """What freezes or writes weights within a step, and weights that cannot be divided."""
+    assert {name for name, (build, build_model) in CASES.items() if unshardable(Step(build_model(), build()))} == UNSHARDABLE
+    assert unshardable(Gaussian(MLP, (2,), (3,), sigma="learned")) == ["log_sigma, which is a single number"]
 
 
 @every_case

@@ -11,6 +11,7 @@ from vaelab import generators
 from vaelab.data import DataModule
 from vaelab.distributions import Grid, open_unit_interval
 from vaelab.lit import LitVAE
+from vaelab.sharding import whole
 
 
 class FirstBatch(Callback):
@@ -25,7 +26,7 @@ class FirstBatch(Callback):
         datamodule: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         was_training = pl_module.training
         pl_module.eval()  # batch-norm must not remember this batch
-        with torch.no_grad(), generators.set_aside(seed=0):
+        with torch.no_grad(), generators.set_aside(seed=0), whole(trainer):
             x, y = next(datamodule.batches("train", pl_module.device))
             draw = pl_module.objective.draw(pl_module.model, x, y)
             check_support(draw.p_x, draw.x, draw.observed)

@@ -18,6 +18,7 @@ from vaelab.data import DataModule
 from vaelab.distributions import centre
 from vaelab.figures import WHILE_TRAINING, Scene
 from vaelab.lit import LitVAE
+from vaelab.sharding import whole
 
 NUM_ENCODED = 256  # examples that speak for the dimensions of z
 
@@ -60,11 +61,16 @@ class Pictures(Callback):
         if writer is not None:
             writer.add_custom_scalars(LAYOUT)
 
-    @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = tensorboard(trainer)
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if writer is None or not (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
+        if last or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            with whole(trainer):
+                self._draw(trainer, pl_module)
+
+    @rank_zero_only
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is None:
             return
         x, y = self._examples(trainer, pl_module, max(2 * self.num_images, NUM_ENCODED))
         if x.ndim not in (2, 4):
@@ -78,8 +84,12 @@ class Pictures(Callback):
                 step = trainer.global_step - 1  # that of the validation's scalars; a run that goes on from its end keeps it
                 writer.add_image(name, np.asarray(picture), step, dataformats="HW" if picture.mode == "L" else "HWC")
 
-    @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with whole(trainer):
+            self._show_latent_space(trainer, pl_module)
+
+    @rank_zero_only
+    def _show_latent_space(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = tensorboard(trainer)
         if writer is None or "val" not in data(trainer).splits:
             return
