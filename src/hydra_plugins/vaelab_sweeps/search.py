@@ -5,9 +5,14 @@ import itertools
 import json
 import logging
 import os
+import re
 import socket
+import time
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +28,12 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vaelab_sweeps.grid import summarize, why
-from hydra_plugins.vaelab_sweeps.jobs import Job, name_of, refuse_devices, with_preset
+from hydra_plugins.vaelab_sweeps.jobs import UNCHANGED, Job, name_of, refuse_devices, with_preset
 
 log = logging.getLogger(__name__)
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "nsga2": "NSGAIISampler", "grid": "RandomSampler"}  # a grid is queued
+COUNTED = ("COMPLETE", "PRUNED", "RUNNING")
+NAMELESS = timedelta(minutes=1)  # after which a trial without an owner was left by a search that was killed while it asked
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "halving": "SuccessiveHalvingPruner"}
 
 
@@ -53,7 +60,7 @@ class OptunaSweeper(Sweeper):
     """Proposes trials until n_trials of them are complete or pruned, whatever happens in between.
 
     The folder of a trial is named by its parameters: a point that is proposed twice is computed once, and one that was killed is queued
-    again and goes on from its checkpoint.
+    again and goes on from its checkpoint. Searches of one name and storage may run at once, on several machines: they share the trials.
 
     Raises:
         CompactHydraException: if metrics and directions are not equally many, or pruning is asked for with several metrics.
@@ -92,7 +99,6 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         import optuna
-        from optuna.trial import TrialState
 
         refuse_devices(self.config)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -114,16 +120,16 @@ class OptunaSweeper(Sweeper):
         self.requeue()
         if self.grid:
             self.queue_grid()
-        self.study.sampler = built(self.sampler, seed=self.seed + 1009 * len(self.study.trials))  # another one after each resume
-        counted, failures = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING), 0
-        while (left := self.n_trials - len(self.study.get_trials(False, counted))) > 0:
-            trials = [self.ask() for _ in range(min(self.n_jobs, left))]
-            failures += self.launch(trials)
+        failures = 0
+        while self.left() > 0:
+            failures += self.launch(self.ask())
             if failures > self.n_trials:
                 raise CompactHydraException(
                     f"{failures} trials failed, more than the {self.n_trials} that were to be complete: see the logs"
                 )
         self.report()
+        if failures and self.grid:
+            raise CompactHydraException(f"{failures} points of the grid failed; the same line tries them again")
 
     def refuse_changed(self) -> None:
         """A study compares trials that differ in what is searched alone.
@@ -131,7 +137,8 @@ class OptunaSweeper(Sweeper):
         Raises:
             CompactHydraException: if it was started with other values.
         """
-        asked = {"fixed": sorted(self.fixed), "metrics": self.metrics}
+        fixed = [word for word in self.fixed if re.split(r"[.=]", word.lstrip("+~"))[0] not in UNCHANGED]
+        asked = {"fixed": sorted(fixed), "metrics": self.metrics}
         known = self.study.user_attrs.get("asked")
         if known is None:
             self.study.set_user_attr("asked", asked)
@@ -140,35 +147,88 @@ class OptunaSweeper(Sweeper):
                 f"the study {self.folder.name} was started with {known}, now {asked}: give this search another name (sweep=...)"
             )
 
+    def trials(self, states: Sequence[str]) -> list[Any]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
+
+    def earlier(self, trial: Any) -> list[Any]:
+        """The trials that came before one, when the parameters of all of them have been chosen."""
+        while True:
+            earlier = [other for other in self.trials(COUNTED) if other.number < trial.number]
+            if all("owner" in other.user_attrs or other.state.is_finished() for other in earlier):
+                return earlier
+            time.sleep(0.1)
+            self.requeue()
+
+    def left(self) -> int:
+        """How many trials are to be started; of a grid, one for each point that waits."""
+        left = self.n_trials - len(self.trials(COUNTED))
+        return min(left, len(self.trials(["WAITING"]))) if self.grid else left
+
     def requeue(self) -> None:
-        """Trials of a process of this machine that is no more are queued again, with the same parameters."""
+        """Trials whose search is no more are queued again: its process is gone from this machine, or it no longer tells the database."""
+        import optuna
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        optuna.storages.fail_stale_trials(self.study)
+        for trial in self.trials(["RUNNING"]):
             host, _, process = trial.user_attrs.get("owner", "").partition(":")
-            if host in ("", socket.gethostname()) and not (process and Path("/proc", process).exists() and int(process) != os.getpid()):
-                self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-                self.study.tell(trial.number, state=TrialState.FAIL)
+            here = host == socket.gethostname() and not (Path("/proc", process).exists() and int(process) != os.getpid())
+            if here or (not host and datetime.now() - trial.datetime_start > NAMELESS):
+                try:
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                    continue  # another search was first
+                again(self.study, trial)
 
     def queue_grid(self) -> None:
-        """Every combination, in its order; n_trials of them at most.
+        """Every combination that has not been tried, or has failed, in its order; n_trials of them at most.
 
         Raises:
             CompactHydraException: if there is an interval of real numbers among what is searched.
         """
         values = values_of(self.space)
         points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+        known = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.trials([*COUNTED, "WAITING"])]
         for point in points[: self.n_trials]:
-            self.study.enqueue_trial(point, skip_if_exists=True)
+            if point not in known:
+                self.study.enqueue_trial(point)
         self.n_trials = min(self.n_trials, len(points))
 
-    def ask(self) -> Any:
-        trial = self.study.ask(self.space)
-        trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
-        return trial
+    def ask(self) -> list[Any]:
+        """Trials for this search to launch, at most n_jobs.
+
+        Searches that ask at the same moment may be given the same point, or one more than n_trials: the later trial is withdrawn.
+        """
+        from optuna.trial import TrialState
+
+        self.requeue()
+        trials: list[Any] = []
+        for _ in range(2 * self.n_jobs):  # no more often: of a few values, all may be running
+            if len(trials) == self.n_jobs or self.left() <= 0:
+                break
+            number = len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = built(self.sampler, seed=self.seed + 1009 * number)  # what is proposed depends on no session
+            trial = self.study.ask(self.space)
+            trial.set_user_attr("folder", str(self.job(trial).folder))
+            trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
+            earlier = self.earlier(trial)
+            twin = next((other for other in earlier if other.params == trial.params), None)
+            if len(earlier) >= self.n_trials or (twin is not None and (self.grid or twin.state == TrialState.RUNNING)):
+                self.study.tell(trial, state=TrialState.FAIL)
+            elif twin is not None:
+                for name in ("owner", "folder"):
+                    trial.set_user_attr(name, twin.user_attrs[name])
+                self.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, twin.state)
+                log.info(f"trial {trial.number}: the point of trial {twin.number}")
+            else:
+                trials.append(trial)
+        if not trials:
+            time.sleep(1)
+        return trials
 
     def launch(self, trials: Sequence[Any]) -> int:
         """Runs trials, and tells the study how they ended; returns how many failed."""
+        from optuna.storages._heartbeat import get_heartbeat_thread
         from optuna.trial import TrialState
 
         jobs = {trial.number: self.job(trial) for trial in trials}
@@ -176,7 +236,10 @@ class OptunaSweeper(Sweeper):
         first = min((trial.number for trial in missing), default=0)
         lines = [[*jobs[trial.number].line, *self.pruning(trial)] for trial in missing]
         try:
-            returns = self.launcher.launch(lines, initial_job_idx=first) if lines else []
+            with ExitStack() as stack:
+                for trial in trials:  # meanwhile, a database is told that this search is alive
+                    stack.enter_context(get_heartbeat_thread(trial._trial_id, self.study._storage))  # type: ignore[arg-type]
+                returns = self.launcher.launch(lines, initial_job_idx=first) if lines else []
         except Exception as error:
             log.error(f"the launcher stopped: {type(error).__name__}: {error}")
             returns = []
@@ -186,15 +249,13 @@ class OptunaSweeper(Sweeper):
             job = jobs[trial.number]
             if job.finished:
                 values = [value_of(job, metric) for metric in self.metrics]
-                self.study.tell(trial, values)
-                log.info(
-                    f"trial {trial.number}: {', '.join(f'{m}={v:.5g}' for m, v in zip(self.metrics, values, strict=True))}   {job.name}"
-                )
+                self.study.tell(trial, values, skip_if_finished=True)
+                log.info(f"trial {trial.number}: {self.in_words(values)}   {job.name}")
             elif "pruned" in self.study.trials[trial.number].user_attrs:
-                self.study.tell(trial, state=TrialState.PRUNED)
+                self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
                 log.info(f"trial {trial.number}: pruned   {job.name}")
             else:
-                self.study.tell(trial, state=TrialState.FAIL)
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 log.error(f"trial {trial.number}: failed   {job.name}\n  {reasons.get(trial.number, 'it did not return')}")
                 failures += 1
         return failures
@@ -208,7 +269,9 @@ class OptunaSweeper(Sweeper):
         """What makes a job report to its trial, and stop if it is told to."""
         if self.pruner is None:
             return []
-        where = {"storage": self.url or str(self.folder / "study.journal"), "study": self.folder.name, "number": trial.number}
+        sweeper = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False)
+        url = sweeper["storage"]  # type: ignore[index,call-overload]  # with a password that comes from the environment not in it
+        where = {"storage": url or str(self.folder / "study.journal"), "study": self.folder.name, "number": trial.number}
         pruner = json.dumps(self.pruner)
         words = ",".join(f"{key}:{json.dumps(value)}" for key, value in where.items())
         return [f"+callbacks.pruning={{_target_:vaelab.callbacks.Pruning,monitor:{self.metrics[0]},{words},pruner:{unquoted(pruner)}}}"]
@@ -218,16 +281,24 @@ class OptunaSweeper(Sweeper):
 
     def report(self) -> None:
         """The best trials, in words, in best.json and in figures."""
-        best = [(trial, self.job(trial)) for trial in self.study.best_trials]
-        record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": job.name} for trial, job in best]
+        for trial in self.trials(["RUNNING"]):
+            owner = trial.user_attrs["owner"]
+            log.info(f"trial {trial.number} is still running in another search, {owner}: the one that ends last reports all")
+        best = [(trial, self.place(trial)) for trial in self.study.best_trials]
+        record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": place} for trial, place in best]
         (self.folder / "best.json").write_text(json.dumps(record, indent=2) + "\n")
         if self.summarize:
             summarize(self.folder)
             from vaelab.charts.search import save_search_charts
 
             save_search_charts(self.study, self.metrics, self.folder / "summary")
-        for trial, job in best:
-            log.info(f"best: trial {trial.number}, {self.in_words(trial.values)}\n  {job.folder}")
+        for trial, place in best:
+            log.info(f"best: trial {trial.number}, {self.in_words(trial.values)}\n  {place}")
+
+    def place(self, trial: Any) -> str:
+        """The run folder of a trial; host:folder if it is that of another machine."""
+        folder = trial.user_attrs["folder"]
+        return folder if Path(folder).is_dir() else f"{trial.user_attrs['owner'].partition(':')[0]}:{folder}"
 
 
 def distribution(override: Override) -> Any:
@@ -285,14 +356,31 @@ def built(config: dict[str, Any], seed: int) -> Any:
 
 
 def storage(where: str) -> Any:
-    """A database by its URL, or a journal by its path."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    """A database by its URL, or a journal by its path.
 
-    if "://" in where:
-        return optuna.storages.RDBStorage(where, heartbeat_interval=60)
-    return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
+    Raises:
+        CompactHydraException: if the database cannot be used.
+    """
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if "://" not in where:
+        return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
+    for message in (".*heartbeat_interval.* is an experimental", ".*fail_stale_trials is experimental", "Heartbeat of storage is supposed"):
+        warnings.filterwarnings("ignore", message=message)
+    for pause in (1, 4, 0):  # of several searches that open an empty database, one makes its tables
+        try:
+            return RDBStorage(where, heartbeat_interval=60, heartbeat_stale_trial_callback=again)
+        except (SQLAlchemyError, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            time.sleep(pause)
+    raise CompactHydraException(f"hydra.sweeper.storage cannot be used: {reason}")
+
+
+def again(study: Any, trial: Any) -> None:
+    """Queues the parameters of a trial that was lost."""
+    study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
 
 def value_of(job: Job, metric: str) -> float:
