@@ -309,6 +309,7 @@ def train(config: DictConfig) -> float | None:
     folder = Path(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:
+            signals.unblock()
             if first:
                 hold(folder, fresh=stored is None and not goes_on(config), stack=stack)
             if stored is None and goes_on(config):

@@ -47,6 +47,11 @@ class Signals:
                 signal.signal(signum, handler)
         self._before = {}
 
+    def unblock(self) -> None:
+        """Lets signals through that were held back while there was nobody to handle them."""
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+
     def handle(self) -> None:
         """Takes the signals back from whoever took them since: Lightning's Trainer would write in the middle of a step."""
         if self._before and threading.current_thread() is threading.main_thread():

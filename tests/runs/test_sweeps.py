@@ -159,6 +159,11 @@ def storage_of(folder: Path) -> optuna.storages.JournalStorage:
         (["hparams_search=optuna", "seed=0,1", "hydra.sweeper.metrics=[val/elbo,test/mig]"], "need as many directions"),
         (["objective.beta=1,2", "objective.betta=1"], "objective.betta"),
         (["seed=0,1", "trainer.devices=2", "launcher=joblib"], "launcher=local"),
+        (["seed=0,1", "trainer.devices=2", "launcher=slurm"], "trainer.devices=2, but hydra.launcher.tasks_per_node=1"),
+        (["seed=0,1", "launcher=slurm", "hydra.launcher.tasks_per_node=2"], "trainer.devices=1, but hydra.launcher.tasks_per_node=2"),
+        (["seed=0,1", "launcher=slurm", "trainer.num_nodes=2"], "trainer.num_nodes=2, but hydra.launcher.nodes=1"),
+        (["seed=0,1", "launcher=slurm", "hydra.launcher.nodes=2"], "trainer.num_nodes=1, but hydra.launcher.nodes=2"),
+        (["seed=0,1", "trainer.num_nodes=2"], "trainer.num_nodes=2 needs launcher=slurm"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_starts(words: list[str], message: str, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,20 +62,52 @@ def test_a_job_of_two_tasks_is_one_run(tmp_path: Path) -> None:
     told = finished(process)
     assert process.returncode == 0, told
     assert set(results(tmp_path / "outputs/sweeps/ddp")) == {"run"}
+    assert (tmp_path / "outputs/sweeps/ddp/run/.hydra").is_dir()
+    assert not (tmp_path / "outputs/sweeps/ddp/run/resumed").exists()  # of a second task that takes the first one's .hydra for a run's
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Waits; but a job that SLURM has queued again not for the two minutes that it would."""
+    deadline = time.monotonic() + 240
+    while not done():
+        assert time.monotonic() < deadline
+        queue = subprocess.run(["squeue", "-h", "-o", "%i %r"], capture_output=True, text=True, check=True).stdout
+        for number in re.findall(r"^(\S+) BeginTime", queue, re.MULTILINE):
+            time.sleep(3)  # what starts in the second in which its job was stopped is refused: "Job credential revoked"
+            subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=False)
+        time.sleep(0.5)
 
 
 def test_a_job_that_is_stopped_by_its_time_limit_is_queued_again_and_finishes(tmp_path: Path) -> None:
-    """SLURM's shortest limit is a minute. The job is told half a minute before, writes a checkpoint within an epoch, and goes on."""
+    """SLURM's shortest limit is a minute. The job is told before, writes a checkpoint within an epoch, and goes on."""
     slow = "+callbacks.slow={_target_: slow.SlowFrom, epoch: 0, seconds: 2}"
-    words = ["sweep=long", "seed=0", "hydra.launcher.timeout_min=1", "trainer.max_epochs=3", "scheduler=cosine", slow]
+    words = ["sweep=long", "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35", "scheduler=cosine", slow]
     process = sweep(tmp_path, *words)
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline:
-        queue = subprocess.run(["squeue", "-h", "-o", "%i %t"], capture_output=True, text=True, check=True).stdout
-        for number in re.findall(r"^\s*(\S+) PD", queue, re.MULTILINE):
-            subprocess.run(["scontrol", "update", f"jobid={number}", "StartTime=now"], check=False)  # a requeued job waits two minutes
-        time.sleep(1)
+    until(lambda: process.poll() is not None)
     told = finished(process, 10)
     assert process.returncode == 0, told
     (record,) = results(tmp_path / "outputs/sweeps/long").values()
-    assert record["epochs"] == 3
+    assert record["epochs"] == 2
+    (log,) = tmp_path.glob("outputs/sweeps/long/.submitit/*/*_log.out")
+    assert re.search(r"stopped by SIGUSR2 in epoch \d, after step \d+: go on", log.read_text())
+
+
+def test_a_script_for_sbatch_of_two_tasks_goes_on_when_it_is_stopped(tmp_path: Path) -> None:
+    """srun starts a process for each device. They share a folder, although its name would hold a time, and are started again."""
+    words = [*SMALL, "trainer=ddp_cpu", "evaluation.figures=false", "+callbacks.slow={_target_: slow.SlowFrom, epoch: 1, seconds: 1}"]
+    line = shlex.join([sys.executable, str(ROOT / "scripts" / "train.py"), *words])
+    options = ["--ntasks-per-node=2", "--cpus-per-task=1", "--mem=4G", "--time=5", "--signal=USR1@30", "--requeue", "--open-mode=append"]
+    script = "\n".join(["#!/bin/bash", *[f"#SBATCH {option}" for option in options], f"srun {line}"])
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", "--output=log"], input=script, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    job, folder = submitted.stdout.strip(), tmp_path / "outputs/circles" / f"slurm-{submitted.stdout.strip()}.0"
+    until((folder / "slow").exists)
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)  # as before its time limit
+    until(lambda: not subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True, check=True).stdout)
+    told = (tmp_path / "log").read_text()
+    assert json.loads((folder / "results.json").read_text())["epochs"] == 2, told
+    assert "stopped by SIGUSR1 in epoch 1, after step " in told
+    assert f"SLURM will start job {job} again" in told
+    assert len(list((folder / "resumed").iterdir())) == 1
+    assert {path.name for path in folder.glob("*.log")} == {"train.log", "train_rank_1.log"}

@@ -105,12 +105,16 @@ def refuse_devices(config: DictConfig) -> None:
     """Lightning starts the other ranks of a job by repeating its command line, which is that of the whole sweep unless a job has its own.
 
     Raises:
-        CompactHydraException: if a job would have several devices that are not started from outside.
+        CompactHydraException: if a job would have several devices or nodes that are not started from outside.
     """
-    launcher, devices = str(config.hydra.launcher._target_), config.trainer.get("devices", 1)
-    own_line, started = "LocalLauncher" in launcher, "SlurmLauncher" in launcher
+    launcher = str(config.hydra.launcher._target_)
+    name, own_line, started = launcher.split(".")[-1], "LocalLauncher" in launcher, "SlurmLauncher" in launcher
+    devices, nodes = (config.trainer.get(key, 1) for key in ("devices", "num_nodes"))
     if str(devices) != "1" and not own_line and not started:
-        raise CompactHydraException(f"trainer.devices={devices} needs launcher=local or launcher=slurm, not {launcher.split('.')[-1]}")
-    tasks = config.hydra.launcher.get("tasks_per_node")
-    if started and str(devices) not in ("1", str(tasks)):
-        raise CompactHydraException(f"trainer.devices={devices}, but hydra.launcher.tasks_per_node={tasks}: SLURM starts a task per device")
+        raise CompactHydraException(f"trainer.devices={devices} needs launcher=local or launcher=slurm, not {name}")
+    if nodes != 1 and not started:
+        raise CompactHydraException(f"trainer.num_nodes={nodes} needs launcher=slurm, not {name}")
+    for key, value, option in (("devices", devices, "tasks_per_node"), ("num_nodes", nodes, "nodes")):
+        theirs = config.hydra.launcher.get(option)
+        if started and str(value) != str(theirs):
+            raise CompactHydraException(f"trainer.{key}={value}, but hydra.launcher.{option}={theirs}: SLURM starts a task per device")
