@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -209,6 +210,19 @@ def test_a_job_that_slurm_has_started_again_goes_on(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     train_small(run, *QUIET, "trainer.max_epochs=2")
     assert last(run)["epoch"] == 1
+
+
+def test_a_time_limit_that_is_announced_during_imports_is_not_missed(tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, *QUIET, f"hydra.run.dir={tmp_path / 'run'}"]
+    with Popen(line, env=ENVIRONMENT, stdout=PIPE, text=True) as process:
+        while True:  # until it holds the signal back
+            (blocked,) = re.findall(r"SigBlk:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+            if int(blocked, 16) >> (signal.SIGUSR1 - 1) & 1:
+                break
+        process.send_signal(signal.SIGUSR1)
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == 138
+    assert "stopped by SIGUSR1: no checkpoint was written" in told
 
 
 def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
