@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback
+from optuna import Study
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial
 
 
 class Fate(Callback):
@@ -24,3 +27,13 @@ class Fate(Callback):
         if self.how == "fills_the_disk":
             (Path(trainer.default_root_dir) / "more").symlink_to("/dev/full")
             (Path(trainer.default_root_dir) / "more").write_text("x" * 10_000)
+
+
+class GivenUpByRank(BasePruner):
+    """Gives every trial up, in one of the processes of its run alone."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        return int(os.environ.get("LOCAL_RANK", "0")) == self.rank

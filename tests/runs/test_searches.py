@@ -18,7 +18,7 @@ from hydra_plugins.vaelab_sweeps.search import storage
 
 QUICK = [*SMALL, "trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false", "~callbacks.pictures"]
 QUICK += ["~callbacks.first_batch", "hparams_search=optuna"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -81,6 +81,7 @@ def test_two_processes_share_a_folder_and_a_grid(tmp_path: Path) -> None:
     again = ended(started(tmp_path, *words), code=1)
     assert "1 points of the grid failed; the same line tries them again" in again
     assert again.count("] starts") == 1
+    assert "Warning" not in again
     assert_each_once(journal, "grid", 3)
 
 
@@ -118,3 +119,13 @@ def test_a_database_that_cannot_be_used_is_refused_in_words(url: str, tmp_path: 
     assert "hydra.sweeper.storage cannot be used: " in told
     assert "Traceback" not in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize(("rank", "state"), [(0, TrialState.PRUNED), (1, TrialState.COMPLETE)])
+def test_the_first_of_two_processes_decides_whether_both_are_pruned(rank: int, state: TrialState, tmp_path: Path) -> None:
+    """As other trials go on meanwhile, the two might be told different things."""
+    words = ["sweep=pruned", "seed=0,1", "hydra.sweeper.n_trials=1", "trainer=ddp_cpu", "trainer.max_epochs=2"]
+    told = ended(started(tmp_path, *words, f"hydra.sweeper.pruner={{_target_: dying.GivenUpByRank, rank: {rank}}}"))
+    (trial,) = trials(str(tmp_path / "outputs/sweeps/pruned/study.journal"), "pruned")
+    assert trial.state == state, told
+    assert list(trial.intermediate_values) == [3, 6][: 1 + rank]

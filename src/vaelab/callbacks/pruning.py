@@ -30,6 +30,8 @@ class Pruning(Callback):
         self.monitor, self.storage, self.study, self.number, self.pruner = monitor, storage, study, number, pruner
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         import optuna
 
         from hydra_plugins.vaelab_sweeps.search import storage
@@ -40,9 +42,15 @@ class Pruning(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
-        value = trainer.callback_metrics[self.monitor].item()
+        value, step = trainer.callback_metrics[self.monitor].item(), trainer.global_step
+        # other trials go on meanwhile: if each process asked, they might be told different things
+        if trainer.strategy.broadcast(trainer.is_global_zero and self._is_given_up(value, step)):
+            raise Pruned(f"pruned at step {step} with {self.monitor}={value:.5g}")
+
+    def _is_given_up(self, value: float, step: int) -> bool:
         if math.isfinite(value):
-            self.trial.report(value, trainer.global_step)
-        if not math.isfinite(value) or self.trial.should_prune():
-            self.trial.set_user_attr("pruned", trainer.global_step)
-            raise Pruned(f"pruned at step {trainer.global_step} with {self.monitor}={value:.5g}")
+            self.trial.report(value, step)
+        given_up = not math.isfinite(value) or self.trial.should_prune()
+        if given_up:
+            self.trial.set_user_attr("pruned", step)
+        return given_up
