@@ -8,10 +8,12 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 from running import ROOT, SMALL
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
@@ -178,3 +180,24 @@ def test_a_sweep_within_processes_that_each_start_another(tmp_path: Path) -> Non
     """Each job is its own command line, so that its second rank joins it, and not a sweep of its own."""
     sweep(tmp_path, "sweep=ddp", "seed=0,1", "trainer=ddp_cpu", "trainer.max_epochs=1")
     assert set(results(tmp_path / "outputs/sweeps/ddp")) == {"seed=0", "seed=1"}
+
+
+def test_a_job_of_two_processes_that_is_told_to_end_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    words = ["trainer=ddp_cpu", "seed=0", "+callbacks.slow={_target_: slow.SlowFrom, epoch: 1, seconds: 0.5}"]
+    job = tmp_path / "outputs/sweeps/told/run"
+    with subprocess.Popen(line("sweep=told", *words), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as process:
+        while not (job / "slow").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+    place = torch.load(job / "checkpoints/last.ckpt", weights_only=True)["place"]
+    assert (place["epoch"], place["num_processes"]) == (1, 2)
+    assert place["batch"] > 0
+    sweep(tmp_path, "sweep=told", *words)
+    sweep(tmp_path, "sweep=straight", *words)
+    jobs = [tmp_path / "outputs/sweeps" / name / "run" for name in ("told", "straight")]
+    told, straight = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in jobs)
+    assert told["global_step"] == straight["global_step"] == 6
+    assert all(torch.equal(told["state_dict"][key], straight["state_dict"][key]) for key in straight["state_dict"])
+    one, other = (json.loads((folder / "results.json").read_text()) for folder in jobs)
+    assert one["test"] == other["test"]
