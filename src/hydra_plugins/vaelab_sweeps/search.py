@@ -365,10 +365,10 @@ def storage(where: str) -> Any:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
     from sqlalchemy.exc import SQLAlchemyError
 
-    if "://" not in where:
-        return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
     for message in (".*heartbeat_interval.* is an experimental", ".*fail_stale_trials is experimental", "Heartbeat of storage is supposed"):
         warnings.filterwarnings("ignore", message=message)
+    if "://" not in where:
+        return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
     for pause in (1, 4, 0):  # of several searches that open an empty database, one makes its tables
         try:
             return RDBStorage(where, heartbeat_interval=60, heartbeat_stale_trial_callback=again)
