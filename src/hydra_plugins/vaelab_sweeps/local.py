@@ -81,7 +81,7 @@ class LocalLauncher(Launcher):
         folder.mkdir(parents=True, exist_ok=True)
         place = places.get()
         started = time.monotonic()
-        log.info(f"{'starts':22}{folder.name}")
+        log.info(f"{'starts':22}  {folder.name}")
         try:
             with (folder / "console.log").open("a") as console:
                 process = subprocess.Popen(
@@ -100,7 +100,7 @@ class LocalLauncher(Launcher):
         if status:
             ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(folder / 'console.log')}")
         how = f"{'done' if status == 0 else ended(status)} after {time.monotonic() - started:.0f} s"
-        log.info(f"{how:22}{folder.name}")
+        log.info(f"{how:22}  {folder.name}")
         return ret
 
     def command(self, overrides: list[str], folder: Path) -> list[str]:
