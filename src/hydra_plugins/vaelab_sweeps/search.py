@@ -261,7 +261,8 @@ class OptunaSweeper(Sweeper):
         return failures
 
     def job(self, trial: Any) -> Job:
-        words = [f"{key}={value}" for key, value in trial.params.items()]
+        # of a number, six digits: a folder that can be read
+        words = [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()]
         name = name_of(words)
         return Job(name, (*self.fixed, *words), self.folder / name)
 
