@@ -367,6 +367,26 @@ def summary_name(folder: Path, name: str) -> Path:
 # Folders.
 
 
+def test_what_scripts_leave_in_a_run_is_no_run(tmp_path: Path) -> None:
+    """Unless a folder that is no run is called so."""
+    from vaelab.summary import find_runs
+
+    run = write_run(tmp_path / "inpainting" / "run")
+    for name in ("anomalies/kmnist", "inpainting/half"):
+        (run / name).mkdir(parents=True)
+        (run / name / "results.json").write_text("{}")
+    assert list(find_runs([str(tmp_path)]).values()) == [run]
+
+
+def test_a_run_that_its_search_gave_up_has_not_failed(tmp_path: Path) -> None:
+    write_run(tmp_path / "good")
+    for i in range(2):
+        pruned = write_run(tmp_path / f"pruned{i}")
+        (pruned / "results.json").unlink()
+        (pruned / "pruned.txt").touch()
+    assert [reason for _, reason in summary_of(tmp_path).unfinished] == ["pruned by its search"] * 2
+
+
 def test_runs_are_found_below_folders_by_globs_and_once(tmp_path: Path) -> None:
     from vaelab.summary import find_runs
 

@@ -31,7 +31,8 @@ RESUMABLE = (
 )
 NOT_LEARNED = ("existing", "resume", "download", "name", "sweep", "launcher", "hparams_search")
 LENGTH = ("max_epochs", "max_steps")
-WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", "results.json", "report.html")  # by a run, in its folder
+# by a run, in its folder
+WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", "results.json", "report.html", "pruned.txt")
 
 
 def goes_on(config: DictConfig) -> bool:

@@ -36,7 +36,9 @@ class Entry(NamedTuple):
 
     @property
     def state(self) -> str:
-        return "finished" if self.results else "unfinished"
+        if self.results:
+            return "finished"
+        return "pruned" if (self.folder / "pruned.txt").is_file() else "unfinished"
 
     @property
     def test(self) -> dict[str, Any]:

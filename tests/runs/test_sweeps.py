@@ -114,12 +114,16 @@ def test_a_search_that_is_killed_reaches_its_total_without_a_point_twice(tmp_pat
 
 
 def test_bad_trials_are_pruned_from_inside(tmp_path: Path) -> None:
-    words = ["hparams_search=optuna", "sweep=pruned", "objective.beta=1,1000", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=2"]
-    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -250}", "hydra.launcher.n_jobs=1"]
-    sweep(tmp_path, *words)
+    words = ["hparams_search=optuna", "sweep=pruned", "optimizer.lr=0.01,1e-7", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -160}", "hydra.launcher.n_jobs=1"]
+    done = sweep(tmp_path, *words)
     study = optuna.load_study(study_name="pruned", storage=storage_of(tmp_path / "outputs/sweeps/pruned"))
-    assert len(study.trials) == 2
-    assert all(trial.intermediate_values for trial in study.trials)
+    assert [(trial.params["optimizer.lr"], trial.state) for trial in study.trials] == [
+        ("0.01", TrialState.COMPLETE),
+        ("1e-07", TrialState.PRUNED),
+    ]
+    assert study.trials[0].intermediate_values
+    assert "pruned by its search: outputs/sweeps/pruned/optimizer.lr=1e-07" in done.stdout
 
 
 def test_tensorboard_shows_all_parameters_and_final_metrics_of_runs_with_different_keys(tmp_path: Path) -> None:

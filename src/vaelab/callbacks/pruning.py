@@ -1,6 +1,7 @@
 """Ends what a search has given up."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -13,7 +14,8 @@ class Pruned(ValueError):
 class Pruning(Callback):
     """Reports a metric of every validation to a trial of Optuna, and ends the run if the trial's pruner says so.
 
-    A search adds it to its jobs (hydra.sweeper.pruner); a value that is not finite is pruned at once.
+    A search adds it to its jobs (hydra.sweeper.pruner); a value that is not finite is pruned at once. A run that is given up says so in
+    pruned.txt of its folder.
 
     Args:
         monitor: the metric that is logged.
@@ -43,9 +45,12 @@ class Pruning(Callback):
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         value, step = trainer.callback_metrics[self.monitor].item(), trainer.global_step
+        why = f"pruned at step {step} with {self.monitor}={value:.5g}"
         # other trials go on meanwhile: if each process asked, they might be told different things
         if trainer.strategy.broadcast(trainer.is_global_zero and self._is_given_up(value, step)):
-            raise Pruned(f"pruned at step {step} with {self.monitor}={value:.5g}")
+            if trainer.is_global_zero:
+                Path(trainer.default_root_dir, "pruned.txt").write_text(f"{why}\n")
+            raise Pruned(why)
 
     def _is_given_up(self, value: float, step: int) -> bool:
         if math.isfinite(value):

@@ -35,7 +35,7 @@ NATS = (
     *("log_likelihood", "log_likelihood_iwae", "log_likelihood_ais", "ais_log_likelihood"),
 )
 SPEED = ("_target_", "_partial_", "batch_size", "chunk_size", "num_jobs")  # options of a metric that leave it alone
-INSIDE = ("checkpoints", "evaluations", "figures", "resumed", "tensorboard")  # folders of a run, which hold no other run
+INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders of a run, which hold no other run
 ABSENT = "—"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was compiled
 
@@ -146,8 +146,8 @@ def find_runs(paths: Iterable[str], results: str = "results.json") -> dict[str, 
     """
     paths, found, seen = list(paths), {}, set()
     for top in (top for path in paths for top in _folders(path)):
-        for folder in _walk(top):
-            if _is_run(folder, results) and folder.resolve() not in seen:
+        for folder in _walk(top, results):
+            if folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 found[_name(folder, top)] = folder
     if not found:
@@ -164,10 +164,12 @@ def _folders(path: str) -> list[Path]:
     return folders
 
 
-def _walk(top: Path) -> Iterator[Path]:
+def _walk(top: Path, results: str) -> Iterator[Path]:
     for folder, below, _ in os.walk(top):
-        below[:] = sorted(name for name in below if name not in INSIDE and not name.startswith("."))
-        yield Path(folder)
+        is_run = _is_run(Path(folder), results)
+        below[:] = sorted(name for name in below if not name.startswith(".") and not (is_run and name in INSIDE))
+        if is_run:
+            yield Path(folder)
 
 
 def _is_run(folder: Path, results: str) -> bool:
@@ -209,7 +211,8 @@ def read_run(folder: Path, name: str, results: str = "results.json") -> Run:
 def _read_results(folder: Path, results: str) -> dict[str, Any]:
     path = folder / results
     if not path.is_file():
-        raise ValueError(f"no {results}: it failed, was stopped, or is still running")
+        pruned = (folder / "pruned.txt").is_file()
+        raise ValueError("pruned by its search" if pruned else f"no {results}: it failed, was stopped, or is still running")
     try:
         record = json.loads(path.read_text())
     except (ValueError, OSError) as error:
