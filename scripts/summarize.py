@@ -11,8 +11,8 @@ examples:
   python scripts/summarize.py 'outputs/mnist*' --format latex > table.tex
   python scripts/summarize.py outputs --results results_last.json --metrics '*'
 
-Runs that differ in their seed alone are one row; columns are the keys in which configs differ. `--output` also draws each metric, and the
-rate-distortion plane of a sweep over beta.
+Runs that differ in their seed alone are one row; columns are the keys in which configs differ. The best run is named by val/elbo, or by the
+first of --metrics. `--output` also draws each metric, the rate-distortion plane, and parallel coordinates of two parameters or more.
 
 This script reads folders, and what it is told is a list of them, with globs, as the shell gives it: those are not key=value pairs, there
 is no config to compose and no run to record, so it is not a Hydra application.

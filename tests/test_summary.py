@@ -627,7 +627,54 @@ def test_another_evaluation_of_the_likelihood_leaves_active_units_comparable(tmp
     assert summary.best("accuracy") == [summary.settings[1]]
 
 
+def test_the_best_run_is_that_of_the_validation_data_or_of_the_metric_that_was_asked_for(tmp_path: Path) -> None:
+    from vaelab.summary import markdown
+
+    for name, beta, val, test in (("a", 1.0, -91.0, -90.0), ("b", 1.0, -93.0, -97.0), ("c", 4.0, -95.0, -80.0)):
+        write_run(tmp_path / name, "abc".index(name), {"objective.beta": beta}, {"elbo": test, "distortion": -test}, val={"elbo": val})
+    summary = summary_of(tmp_path)
+    assert [run.name for run in summary.best_runs("val/elbo")] == [str(summary_name(tmp_path, "a"))]
+    assert f"- best run by val/elbo, -91: `{summary_name(tmp_path, 'a')}`" in markdown(summary).splitlines()
+    assert f"best run by val/elbo, -91: {summary_name(tmp_path, 'a')}" in printed(summary, 400)
+    assert f"best run by distortion, 80: {summary_name(tmp_path, 'c')}" in printed(summary_of(tmp_path, metrics=["distortion"]), 400)
+    searched = summary_of(tmp_path, leading=["val/elbo", "distortion"])
+    assert searched.metrics == ["val/elbo", "distortion", "elbo"]
+    assert [searched.best_runs(metric)[0].name[-1] for metric in searched.leading] == ["a", "c"]
+
+
+def test_of_runs_that_cannot_be_compared_each_kind_has_a_best_if_there_are_two(tmp_path: Path) -> None:
+    for name, data, elbo in (("a", "circles", -90.0), ("b", "circles", math.nan), ("c", "shapes", -40.0), ("d", "shapes", -30.0)):
+        write_run(tmp_path / name, 0, {"data.name": data, "objective.beta": elbo}, {"elbo": elbo}, {"data": data})
+    assert [run.name[-1] for run in summary_of(tmp_path).best_runs("elbo")] == ["d"]
+
+
 # Charts.
+
+
+def test_parallel_coordinates_of_means_over_seeds(tmp_path: Path) -> None:
+    """Betas of 1, 10 and 100 lie evenly on a logarithmic axis, words in their order; the best of -96, -90.5 and -93 is the last line."""
+    from vaelab.summary.output import draw
+
+    for beta, kl, elbos in ((1.0, "k1", (-95.0, -97.0)), (10.0, "analytic", (-90.0, -91.0)), (100.0, "k1", (-93.0,))):
+        for seed, elbo in enumerate(elbos):
+            write_run(tmp_path / f"{beta}_{seed}", seed, {"objective.beta": beta, "objective.kl": kl}, {"elbo": elbo})
+    figures = draw(summary_of(tmp_path))
+    (axis,) = figures["parallel_coordinates"].axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["objective.beta", "objective.kl", "elbo ↑"]
+    lines = [line.get_ydata().tolist() for line in axis.lines if len(line.get_xdata()) == 3]
+    assert lines == [pytest.approx(each) for each in ([0, 1, 0], [1, 1, 3 / 5.5], [0.5, 0, 1])]
+    written = {text.get_text() for text in axis.texts}
+    assert written == {"1", "10", "100", "analytic", "k1", "-96", "-93", "-90.5"}
+
+
+@pytest.mark.parametrize("values", [{"objective.beta": 4.0}, {"objective.beta": 4.0, "data.name": "shapes"}])
+def test_parallel_coordinates_need_parameters_and_runs_that_can_be_compared(values: dict[str, Any], tmp_path: Path) -> None:
+    from vaelab.summary.output import draw
+
+    write_run(tmp_path / "a", values=values)
+    for i, beta in enumerate((1.0, 2.0)):
+        write_run(tmp_path / f"b{i}", values={"objective.beta": beta})
+    assert "parallel_coordinates" not in draw(summary_of(tmp_path))
 
 
 def test_the_rate_distortion_plane_has_every_run_and_lines_of_equal_elbo(tmp_path: Path) -> None:

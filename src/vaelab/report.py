@@ -156,11 +156,11 @@ def pictures(folder: Path) -> str:
     return figures_of(sorted([*folder.glob("*.png"), *folder.glob("*.gif")]))
 
 
-def figures_of(paths: Sequence[Path]) -> str:
-    """Pictures inside the page."""
+def figures_of(paths: Sequence[Path], side_by_side: bool = True) -> str:
+    """Pictures inside the page, as many to a line as there is room for, or as wide as it."""
     shown = []
     for path in paths:
         data = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem.replace("_", " "))
         shown.append(f'<figure><img src="data:image/{path.suffix[1:]};base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>')
-    return f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
+    return f'<div class="pictures">{"".join(shown)}</div>' if shown and side_by_side else "".join(shown)

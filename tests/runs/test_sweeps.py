@@ -110,7 +110,8 @@ def test_a_search_that_is_killed_reaches_its_total_without_a_point_twice(tmp_pat
     assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
     (best,) = json.loads((folder / "best.json").read_text())
     assert best["values"] == [max(record["val"]["elbo"] for record in results(folder).values())]
-    assert {path.name for path in (folder / "summary").glob("*.png")} >= {"history.png", "parallel_coordinates.png"}
+    assert {path.name for path in (folder / "summary").glob("*.png")} >= {"history.png", "metrics.png"}
+    assert "history" in (folder / "summary" / "summary.html").read_text()
 
 
 def test_bad_trials_are_pruned_from_inside(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -114,11 +115,11 @@ def why(ret: JobReturn) -> str:
     return str(error) if isinstance(error, CompactHydraException) else f"{type(error).__name__}: {error}"
 
 
-def summarize(folder: Path) -> None:
+def summarize(folder: Path, **options: Any) -> None:
     """The table at the end of a sweep."""
     from vaelab.summary import main  # imports torch: only now
 
     try:
-        main([str(folder)], output=str(folder / "summary"))
+        main([str(folder)], output=str(folder / "summary"), **options)
     except ValueError as error:
         log.warning(f"no summary: {error}")

@@ -289,10 +289,10 @@ class OptunaSweeper(Sweeper):
         record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": place} for trial, place in best]
         (self.folder / "best.json").write_text(json.dumps(record, indent=2) + "\n")
         if self.summarize:
-            summarize(self.folder)
-            from vaelab.charts.search import save_search_charts
+            from vaelab.charts.search import search_charts  # imports torch: only now
 
-            save_search_charts(self.study, self.metrics, self.folder / "summary")
+            searched = [metric.removeprefix("test/") for metric in self.metrics]
+            summarize(self.folder, leading=searched, more=search_charts(self.study, self.metrics))
         for trial, place in best:
             log.info(f"best: trial {trial.number}, {self.in_words(trial.values)}\n  {place}")
 

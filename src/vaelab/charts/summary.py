@@ -82,7 +82,8 @@ def _along(axis: Axes, dots: Sequence[Dot], names: Sequence[str]) -> None:
         line = sorted((dot.x, dot) for dot in dots if dot.name == name and dot.x is not None)
         shift = min(0.03, 0.4 / (len(names) * len(places))) * (i - (len(names) - 1) / 2)
         for x, dot in line:
-            axis.scatter([beside(x, shift + 0.02)] * len(dot.runs), dot.runs, s=10, color=_colour(i), alpha=0.6, linewidths=0, zorder=2)
+            if len(dot.runs) > 1:
+                axis.scatter([beside(x, shift + 0.02)] * len(dot.runs), dot.runs, s=10, color=_colour(i), alpha=0.6, linewidths=0, zorder=2)
         finite = [(beside(x, shift), dot) for x, dot in line if math.isfinite(dot.mean)]
         bars = [dot.half_width if math.isfinite(dot.half_width) else 0.0 for _, dot in finite]
         axis.errorbar(
@@ -102,17 +103,19 @@ def _along(axis: Axes, dots: Sequence[Dot], names: Sequence[str]) -> None:
     axis.yaxis.set_major_locator(MaxNLocator(5, integer=_whole(dots)))
     if logarithmic:
         axis.set_xscale("log")
-    if len(places) <= 8:
+    steps = np.diff(np.log(places) if logarithmic else places) / span
+    if steps.min(initial=1.0) > 0.07:  # each has room for a label of its own
         axis.xaxis.set_major_locator(FixedLocator(places))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xticks(places, [f"{x:g}" for x in places])
+        axis.set_xticks(places, [f"{x:.4g}" for x in places])
 
 
 def _below(axis: Axes, dots: Sequence[Dot], names: Sequence[str], labelled: bool) -> None:
     for dot in dots:
         y = names.index(dot.name)
-        axis.scatter(dot.runs, [y + 0.2] * len(dot.runs), s=10, color=COLOURS[0], alpha=0.6, linewidths=0, zorder=2)
+        if len(dot.runs) > 1:
+            axis.scatter(dot.runs, [y + 0.2] * len(dot.runs), s=10, color=COLOURS[0], alpha=0.6, linewidths=0, zorder=2)
         if math.isfinite(dot.mean):
             bar = dot.half_width if math.isfinite(dot.half_width) else None
             axis.errorbar(dot.mean, y, xerr=bar, color=COLOURS[0], marker="o", markersize=5, linewidth=1.2, capsize=3, zorder=3)
@@ -183,7 +186,8 @@ def _equal_elbo(axis: Axes) -> None:
 def _curves(axis: Axes, plane: Sequence[RateDistortion]) -> None:
     betas = sorted({setting.beta for setting in plane if setting.beta is not None})
     norm = (LogNorm if betas[0] > 0 and betas[-1] / betas[0] >= 10 else Normalize)(betas[0], betas[-1])
-    names = list(dict.fromkeys(setting.name for setting in plane))
+    names, named = list(dict.fromkeys(setting.name for setting in plane)), list[tuple[float, float]]()
+    labelled = len(betas) <= 10 and len(betas) == sum(setting.name == names[0] for setting in plane)  # the first curve has them all
     for i, name in enumerate(names):
         curve = sorted((setting.beta or 0.0, setting) for setting in plane if setting.name == name)
         axis.plot(
@@ -191,15 +195,22 @@ def _curves(axis: Axes, plane: Sequence[RateDistortion]) -> None:
         )
         for beta, setting in curve:
             mean = _tied(axis, setting.points, BETAS(float(norm(beta))), _marker(i))
-            if len(betas) <= 10 and i == 0:
-                axis.annotate(rf"$\beta$ = {beta:g}", mean, xytext=(7, 5), textcoords="offset points", fontsize=9, zorder=5)
-    if len(betas) > 10:
+            if labelled and i == 0 and not any(_near(axis, mean, other) for other in named):
+                axis.annotate(rf"$\beta$ = {beta:.4g}", mean, xytext=(7, 5), textcoords="offset points", fontsize=9, zorder=5)
+                named.append(mean)
+    if not labelled:
         figure = axis.get_figure()
         assert figure is not None
         figure.colorbar(ScalarMappable(norm, BETAS), ax=axis, label=r"$\beta$")
     if names != [""]:
         handles = [Line2D([], [], color=GREY, marker=_marker(i), linestyle=_style(i), label=name) for i, name in enumerate(names)]
         axis.legend(handles=handles, **BELOW)
+
+
+def _near(axis: Axes, a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Whether there is no room for labels at both points."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    return bool(abs(a[0] - b[0]) < 0.15 * (right - left) and abs(a[1] - b[1]) < 0.05 * (top - bottom))
 
 
 def _clouds(axis: Axes, plane: Sequence[RateDistortion]) -> None:

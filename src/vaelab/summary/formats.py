@@ -150,6 +150,12 @@ def legend(summary: Summary) -> str:
     return "; ".join(parts)
 
 
+def best_runs(summary: Summary, quote: str = "") -> list[str]:
+    """The folder of the best run: a line for each metric by which runs are ranked, and for each group that can be compared."""
+    runs = [(metric, run) for metric in summary.leading for run in summary.best_runs(metric)]
+    return [f"best run by {metric}, {run.metrics[metric]:.5g}: {quote}{run.name}{quote}" for metric, run in runs]
+
+
 def unfinished(summary: Summary) -> list[str]:
     """The runs that are not in the table, and why: a line for each reason."""
     named: dict[str, list[str]] = {}
@@ -179,7 +185,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
             console.print()
     marked = any(summary.best(metric) for metric in summary.metrics)
     console.print(Text(legend(summary) + "; *: the best" * marked, style="dim"))
-    for note in summary.notes:
+    for note in [*best_runs(summary), *summary.notes]:
         console.print(Text(note))
     if summary.unfinished:
         console.print(Text("\nnot in the table", style="bold"))
@@ -240,7 +246,7 @@ def markdown(summary: Summary) -> str:
         rows = [[cell.written("**{}**").replace("|", r"\|") + cell.brackets for cell in row] for row in grid.rows]
         parts += [f"{grid.title}:", "\n".join(f"| {' | '.join(line)} |" for line in (grid.header, rule, *rows))]
     parts.append(f"{legend(summary)}; bold: the best")
-    parts.append("\n".join(f"- {note}" for note in summary.notes))
+    parts.append("\n".join(f"- {note}" for note in [*best_runs(summary, "`"), *summary.notes]))
     if summary.unfinished:
         parts.append("not in the table:\n\n" + "\n".join(f"- {line}" for line in unfinished(summary)))
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -256,7 +262,7 @@ LATEX = str.maketrans(
 
 def latex(summary: Summary) -> str:
     """A booktabs tabular for each table."""
-    comments = ["needs \\usepackage{booktabs}", f"{legend(summary)}; bold: the best", *summary.notes]
+    comments = ["needs \\usepackage{booktabs}", f"{legend(summary)}; bold: the best", *best_runs(summary), *summary.notes]
     comments += [f"not in the table: {line}" for line in unfinished(summary)]
     lines = [f"% {' '.join(comment.split())}" for comment in comments]
     for grid in grids(summary):

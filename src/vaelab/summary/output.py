@@ -3,17 +3,21 @@
 import html
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 
+from vaelab.charts.parallel import Panel, parallel_chart
 from vaelab.charts.summary import Dot, RateDistortion, metrics_chart, rate_distortion_chart
 from vaelab.report import PAGE, figures_of, section
-from vaelab.summary.formats import FORMATS, Cell, grids, heading, legend, show, unfinished
+from vaelab.summary.formats import FORMATS, Cell, best_runs, grids, heading, legend, show, unfinished
 from vaelab.summary.runs import ABSENT
 from vaelab.summary.settings import number
-from vaelab.summary.table import Setting, Summary, summarize
+from vaelab.summary.table import Setting, Summary, direction, summarize
+
+MOST_AXES = 10  # of parallel coordinates, with which one still sees something
 
 
 def main(
@@ -23,14 +27,16 @@ def main(
     format: str = "text",
     output: str | None = None,
     results: str = "results.json",
+    leading: Sequence[str] = (),
+    more: Mapping[str, Figure] = MappingProxyType({}),
 ) -> None:
-    """Prints a summary ("text", "csv", "markdown" or "latex") and, with an output folder, writes it there.
+    """Prints a summary ("text", "csv", "markdown" or "latex") and, with an output folder, writes it there, with more figures.
 
     Raises:
         ValueError: as `summarize` and `write`.
     """
-    summary = summarize(folders, metrics, baseline, results)
-    paths = write(summary, Path(output)) if output is not None else []
+    summary = summarize(folders, metrics, baseline, results, leading)
+    paths = write(summary, Path(output), more) if output is not None else []
     if format == "text":
         show(summary)
     else:
@@ -39,8 +45,8 @@ def main(
         print(path, file=sys.stderr)
 
 
-def write(summary: Summary, folder: Path) -> list[Path]:
-    """summary.csv, summary.md, summary.tex, summary.html, metrics.png, and rate_distortion.png if runs have both.
+def write(summary: Summary, folder: Path, more: Mapping[str, Figure] = MappingProxyType({})) -> list[Path]:
+    """summary.csv, summary.md, summary.tex, summary.html, the figures of `draw`, and more of them.
 
     Raises:
         ValueError: if the folder cannot be written to.
@@ -50,7 +56,7 @@ def write(summary: Summary, folder: Path) -> list[Path]:
         paths = {folder / f"summary.{suffix}": name for suffix, name in (("csv", "csv"), ("md", "markdown"), ("tex", "latex"))}
         for path, name in paths.items():
             path.write_text(FORMATS[name](summary))
-        figures = {folder / f"{name}.png": figure for name, figure in draw(summary).items()}
+        figures = {folder / f"{name}.png": figure for name, figure in (draw(summary) | dict(more)).items()}
         for path, figure in figures.items():
             figure.savefig(path, dpi=150)
         page = folder / "summary.html"
@@ -67,10 +73,12 @@ def web_page(summary: Summary, pictures: Sequence[Path]) -> str:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.header)
         rows = ["".join(f"<td>{cell_in_html(cell)}</td>" for cell in row) for row in grid.rows]
         title = f"<h2>{html.escape(grid.title)}</h2>" if i else ""
-        parts.append(f"{title}<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
+        table = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        parts.append(f'{title}<div style="overflow-x: auto; white-space: nowrap">{table}</div>')
+    parts += [f"<p>{html.escape(line)}</p>" for line in best_runs(summary)]
     notes = [f"{legend(summary)}; bold: the best", *summary.notes, *unfinished(summary)]
     parts += [f'<p class="muted">{html.escape(note)}</p>' for note in notes]
-    parts += [section("Figures", figures_of(pictures))]
+    parts += [section("Figures", figures_of(pictures, side_by_side=False))]
     return PAGE.format(title=html.escape(grids(summary)[0].title), body="\n".join(parts))
 
 
@@ -80,12 +88,39 @@ def cell_in_html(cell: Cell) -> str:
 
 
 def draw(summary: Summary) -> dict[str, Figure]:
-    """The figures of a summary, by name."""
+    """The figures of a summary, by name.
+
+    metrics has a panel for each; rate_distortion is drawn of runs that have both, parallel_coordinates if there are two parameters or more
+    (of a single one, metrics shows as much).
+    """
     swept = _swept(summary)
     panels = {heading(metric): _dots(summary, metric, swept) for metric in summary.metrics}
     figures = {"metrics": metrics_chart(panels, None if swept is None else summary.columns[swept])}
-    planes = _planes(summary)
-    return figures | {"rate_distortion": rate_distortion_chart(planes)} if planes else figures
+    if planes := _planes(summary):
+        figures["rate_distortion"] = rate_distortion_chart(planes)
+    if coordinates := _coordinates(summary):
+        figures["parallel_coordinates"] = parallel_chart(coordinates)
+    return figures
+
+
+def _coordinates(summary: Summary) -> list[Panel]:
+    """The settings with finite means, apart where these cannot be compared, if there are three of two parameters or more."""
+    panels, leading = [], summary.leading
+    for group in summary.comparable(leading[0]) if leading else []:
+        finite = [setting for setting in group if all(math.isfinite(setting.mean(metric)) for metric in leading)]
+        ranked = sorted(finite, key=lambda setting: direction(leading[0]) * setting.mean(leading[0]))
+        columns = [i for i in range(len(summary.columns)) if len({setting.values[i] for setting in ranked}) > 1]
+        if len(ranked) > 2 and 1 < len(columns) <= MOST_AXES:
+            parameters = {summary.columns[i]: _typed([setting.values[i] for setting in ranked]) for i in columns}
+            metrics = {heading(metric): [setting.mean(metric) for setting in ranked] for metric in leading}
+            panels.append(Panel(_shared(summary, ranked), parameters, metrics))
+    return panels
+
+
+def _typed(values: Sequence[str]) -> list[float] | list[str]:
+    """Numbers, if all are."""
+    numbers = [each for value in values if (each := number(value)) is not None]
+    return numbers if len(numbers) == len(values) else list(values)
 
 
 def _numeric(summary: Summary) -> list[int]:
@@ -125,11 +160,8 @@ def _dots(summary: Summary, metric: str, swept: int | None) -> list[Dot]:
 def _planes(summary: Summary) -> list[tuple[str, list[RateDistortion]]]:
     """The runs with a finite rate and distortion, apart where these cannot be compared."""
     beta = next((i for i in _numeric(summary) if summary.columns[i].split(".")[-1] == "beta"), None)
-    planes: list[list[Setting]] = []
-    for setting in summary.settings:
-        same = [plane for plane in planes if plane[0].protocol("distortion") == setting.protocol("distortion")]
-        if _points(setting):
-            same[0].append(setting) if same else planes.append([setting])
+    groups = [[setting for setting in group if _points(setting)] for group in summary.comparable("distortion")]
+    planes = [plane for plane in groups if plane]
 
     def drawn(setting: Setting, plane: list[Setting]) -> RateDistortion:
         value = None if beta is None else number(setting.values[beta])

@@ -42,6 +42,11 @@ class Setting:
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return interval(values) if values else None
 
+    def mean(self, metric: str) -> float:
+        """Over the seeds; NaN if no run has the metric."""
+        found = self.interval(metric)
+        return math.nan if found is None else found.mean
+
     def uncertainty(self, metric: str) -> tuple[float, ...]:
         """Over the test examples of a single run."""
         return self.runs[0].uncertainty(metric) if len(self.runs) == 1 else ()
@@ -71,6 +76,7 @@ class Summary:
     unfinished: list[Unfinished] = field(default_factory=list)
     baselines: list[Setting] = field(default_factory=list)  # at most one among settings that can be compared
     notes: list[str] = field(default_factory=list)
+    leading: list[str] = field(default_factory=list)  # metrics by which runs are ranked
 
     @property
     def runs(self) -> list[Run]:
@@ -78,14 +84,31 @@ class Summary:
 
     def best(self, metric: str) -> list[Setting]:
         """The settings with the best mean among those that can be compared, where there are at least two."""
-        means = {i: value.mean for i, setting in enumerate(self.settings) if (value := setting.interval(metric)) is not None}
         found = []
-        for i, mean in means.items():
-            rivals = [j for j in means if self.settings[j].protocol(metric) == self.settings[i].protocol(metric)]
-            finite = [direction(metric) * means[j] for j in rivals if math.isfinite(means[j])]
-            if direction(metric) and len(rivals) > 1 and finite and direction(metric) * mean == max(finite):
-                found.append(self.settings[i])
+        for rivals in self.comparable(metric):
+            means = [direction(metric) * setting.mean(metric) for setting in rivals]
+            finite = [mean for mean in means if math.isfinite(mean)]
+            if direction(metric) and len(rivals) > 1 and finite:
+                found += [setting for setting, mean in zip(rivals, means, strict=True) if mean == max(finite)]
         return found
+
+    def best_runs(self, metric: str) -> list[Run]:
+        """The best run among those that can be compared, where there are at least two."""
+        found = []
+        for rivals in self.comparable(metric):
+            runs = [run for setting in rivals for run in setting.runs if math.isfinite(run.metrics.get(metric, math.nan))]
+            if direction(metric) and len(runs) > 1:
+                found.append(max(runs, key=lambda run: direction(metric) * run.metrics[metric]))
+        return found
+
+    def comparable(self, metric: str) -> list[list[Setting]]:
+        """The settings that have a metric, apart where its values cannot be compared."""
+        groups: list[list[Setting]] = []
+        for setting in self.settings:
+            if setting.interval(metric) is not None:
+                same = [group for group in groups if group[0].protocol(metric) == setting.protocol(metric)]
+                same[0].append(setting) if same else groups.append([setting])
+        return groups
 
     def reference(self, setting: Setting, metric: str) -> Setting | None:
         """What a setting is compared to: the baseline, or without one the best."""
@@ -103,7 +126,13 @@ class Summary:
         return ", ".join(f"{column}={value}" for column, value in named if value != ABSENT) or "all runs"
 
 
-def summarize(paths: Iterable[str], metrics: Sequence[str] = (), baseline: str | None = None, results: str = "results.json") -> Summary:
+def summarize(
+    paths: Iterable[str],
+    metrics: Sequence[str] = (),
+    baseline: str | None = None,
+    results: str = "results.json",
+    leading: Sequence[str] = (),
+) -> Summary:
     """Reads run folders and groups them.
 
     Args:
@@ -112,6 +141,8 @@ def summarize(paths: Iterable[str], metrics: Sequence[str] = (), baseline: str |
         baseline: key=value,... of the setting that others are compared to. None: the best of each metric; because it is chosen after it was
             seen, intervals of differences to it hold the true one less often than they say.
         results: the file of a run folder to read, such as results_last.json.
+        leading: metrics by which the best run is named, which stand first if `metrics` are (). (): the first of `metrics`, or without
+            them val/elbo, because a run is not chosen on test data.
 
     Raises:
         ValueError: if there is no finished run, a metric is unknown, or the baseline is not one setting.
@@ -125,7 +156,7 @@ def summarize(paths: Iterable[str], metrics: Sequence[str] = (), baseline: str |
     if not runs:
         others = f" (and {len(unfinished) - 1} more)" if len(unfinished) > 1 else ""
         raise ValueError(f"no run is finished; {unfinished[0].name}{others}: {unfinished[0].reason}")
-    chosen = _choose(metrics, runs)
+    chosen = _choose(metrics, runs, leading)
     for run in runs:
         if not run.metrics.keys() & set(chosen):
             reason = f"it has no {' or '.join(chosen)}" if run.record.get("test") else "it was not evaluated on test data"
@@ -140,7 +171,9 @@ def summarize(paths: Iterable[str], metrics: Sequence[str] = (), baseline: str |
     ]
     others = ", ".join(name for name in available(runs) if name not in chosen)
     notes = [*repeated, *_incomparable(summary), *strange, *([f"not shown: {others} (see --metrics)"] if others else [])]
-    return Summary(columns, settings, chosen, unfinished, _find_baselines(summary, baseline) if baseline else [], notes)
+    candidates = leading or (chosen if metrics else ["val/elbo", *chosen])
+    ranked = [name for name in candidates if direction(name) and any(name in run.metrics for run in runs)][: len(leading) or 1]
+    return Summary(columns, settings, chosen, unfinished, _find_baselines(summary, baseline) if baseline else [], notes, ranked)
 
 
 def available(runs: Sequence[Run]) -> list[str]:
@@ -149,9 +182,9 @@ def available(runs: Sequence[Run]) -> list[str]:
     return [name for name in names if name == "num_parameters" or not any(fnmatchcase(name, pattern) for pattern in SIZES)]
 
 
-def _choose(wanted: Sequence[str], runs: Sequence[Run]) -> list[str]:
+def _choose(wanted: Sequence[str], runs: Sequence[Run], leading: Sequence[str]) -> list[str]:
     known, chosen = available(runs), []
-    for pattern in wanted or [name for name in HEADLINE if name in known]:
+    for pattern in wanted or [name for name in (*leading, *HEADLINE) if name in known]:
         found = [name for name in known if fnmatchcase(name, pattern)]
         if not found:
             close = get_close_matches(pattern, known, 3)
