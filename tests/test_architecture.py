@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "callbacks": {"data", "distributions", "draw", "figures", "generators", "lit", "objectives", "preemption", "schedules", "sharding"},
 }
 # may import everything, and Hydra
-TOP = {"experiment", "continuation", "evaluation", "anomalies", "inpainting", "summary", "runs", "benchmark"}
+TOP = {"experiment", "continuation", "evaluation", "anomalies", "inpainting", "summary", "runs", "benchmark", "seeds"}
 
 
 def modules() -> list[Path]:

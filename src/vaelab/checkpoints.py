@@ -4,12 +4,14 @@ import io
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 
 def find_checkpoint(run: str | Path, name: str = "best") -> Path:
@@ -48,6 +50,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
     return checkpoint
+
+
+def model_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `vaelab.models` are loaded from, of the state of a LightningModule."""
+    prefix = "model."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

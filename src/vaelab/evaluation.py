@@ -2,6 +2,7 @@
 
 import fcntl
 import glob
+import inspect
 import json
 import os
 import time
@@ -44,7 +45,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
 }
-Metric = Callable[..., dict[str, Any]]  # metric(model, data): what it found out, flat
+Metric = Callable[..., dict[str, Any]]  # metric(model, data), or metric(model, data, run=...): what it found out, flat
 
 
 @in_words
@@ -113,9 +114,10 @@ def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Consol
             console.print(f"{name}: known since {known['finished']} (again=true computes it again)")
             continue
         started = time.time()
+        compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
             with generators.set_aside(seed), evaluating(run.model):
-                found = metric(run.model, Shown(run.datamodule, name))
+                found = metric(run.model, Shown(run.datamodule, name), **compared)
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue

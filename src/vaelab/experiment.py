@@ -37,7 +37,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from vaelab import generators, metrics
 from vaelab.callbacks import LastCheckpoint, show_figures
-from vaelab.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint
+from vaelab.checkpoints import AtomicCheckpointIO, find_checkpoint, model_weights, read_checkpoint
 from vaelab.continuation import (
     changed,
     claimed,
@@ -182,7 +182,7 @@ def start_from(model: Model, config: DictConfig, run: str) -> None:
         ValueError: if another part is not the same.
     """
     checkpoint = read_checkpoint(find_checkpoint(run))
-    stored = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
+    stored = model_weights(checkpoint["state_dict"])
     theirs, mine = kinds(OmegaConf.create(checkpoint["config"])), kinds(config)
     if theirs != mine:  # weights of the same shapes would fit, and mean something else
         raise ValueError(
@@ -208,12 +208,6 @@ def kinds(config: DictConfig) -> set[str]:
 
 
 # From a run folder back to objects.
-
-
-def with_weights(model: Model, state: Mapping[str, Tensor]) -> Model:
-    """A model with the weights in the state of a LightningModule, in evaluation mode."""
-    model.load_state_dict({key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")})
-    return model.eval()
 
 
 class Run(NamedTuple):
@@ -269,12 +263,12 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     model = build_model(config)
     try:
-        with_weights(model, stored["state_dict"])
+        model.load_state_dict(model_weights(stored["state_dict"]))
     except RuntimeError as error:
         what = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Run(model, build_data(config), config, folder, path)
+    return Run(model.eval(), build_data(config), config, folder, path)
 
 
 def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
@@ -475,7 +469,9 @@ def finish(
         print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
         path = path.with_name("last.ckpt")
     # another model than the one that was trained, of which each process may have a share alone
-    model = with_weights(build_model(config), read_checkpoint(path)["state_dict"] if path.is_file() else weights).to(device)
+    model = build_model(config)
+    model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
+    model.to(device).eval()
     with generators.set_aside(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
     test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None

@@ -294,7 +294,8 @@ class OptunaSweeper(Sweeper):
             searched = [metric.removeprefix("test/") for metric in self.metrics]
             summarize(self.folder, leading=searched, more=search_charts(self.study, self.metrics))
         for trial, place in best:
-            log.info(f"best: trial {trial.number}, {self.in_words(trial.values)}\n  {place}")
+            where = "best" if len(self.metrics) == 1 else "on the Pareto front"
+            log.info(f"{where}: trial {trial.number}, {self.in_words(trial.values)}\n  {place}")
 
     def place(self, trial: Any) -> str:
         """The run folder of a trial; host:folder if it is that of another machine."""

@@ -15,7 +15,7 @@ from vaelab.summary.settings import columns_of, labels, number, shortened
 HEADLINE = ("elbo", "log_likelihood", "rate", "distortion", "active_units", "accuracy")
 HIGHER = (
     *("elbo", "elbo_amortised", "elbo_local", "log_likelihood", "log_likelihood_*", "ais_log_likelihood", "accuracy", "*_accuracy", "*_r2"),
-    *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "auroc*", "average_precision*"),
+    *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
 )
 LOWER = ("distortion", "bits_per_dim", "fid", "kid", "frechet_*", "kernel_distance*")
