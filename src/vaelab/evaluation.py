@@ -92,7 +92,7 @@ def find_runs(run: str) -> list[str]:
 
 def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]:
     """Evaluates one run; returns what could not be computed, and why."""
-    run = open_run(folder, config.checkpoint, config.data_dir, config.trust)
+    run = open_run(folder, config.checkpoint or chosen_checkpoint(folder), config.data_dir, config.trust)
     run.model.to(chosen_device(config))
     failures, path = judge(run, config.metrics, config.seed, config.again, console), run.folder / results_name(run.checkpoint)
     console.print(f"\nresults:  {shorter(path)}")
@@ -127,6 +127,11 @@ def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Consol
         draw(found, run)
         show(name, found, how["seconds"], console)
     return failures
+
+
+def chosen_checkpoint(folder: str) -> str:
+    """The checkpoint that results.json of a run is of: the best, unless the run was told to evaluate the last."""
+    return Path(read_results(Path(folder, "results.json")).get("checkpoint") or "best").stem
 
 
 def results_name(checkpoint: Path) -> str:

@@ -140,6 +140,15 @@ def test_another_checkpoint_has_results_of_its_own(run: Path) -> None:
     assert (run / "report_last.html").is_file()
 
 
+def test_the_checkpoint_is_that_which_training_evaluated(tmp_path: Path) -> None:
+    folder = train_small(tmp_path / "run", "evaluation.checkpoint=last", "trainer.max_epochs=1", "evaluation.figures=false")
+    evaluate(folder, "metrics=[]", noise=of_this_file(noise))
+    assert "noise" in results(folder)["test"]
+    assert results(folder)["checkpoint"] == "checkpoints/last.ckpt"
+    evaluate(folder, "checkpoint=best", "metrics=[]", noise=of_this_file(noise))
+    assert (folder / "results_best.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
