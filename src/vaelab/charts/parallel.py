@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from vaelab.charts.colours import GREY
 from vaelab.charts.summary import BETAS
 
+SPREAD = 0.06  # of lines that meet, relative to the height of an axis
+
 
 class Panel(NamedTuple):
     """Settings whose metrics can be compared, from the worst to the best."""
@@ -24,7 +26,7 @@ def parallel_chart(panels: Sequence[Panel]) -> Figure:
     """A line for each setting through its parameters and its metrics, coloured by the first of these; the best is the thick one.
 
     Numbers lie between the least and the largest of their axis; parameters of which that is ten times the least, on a logarithmic scale.
-    Words are evenly spaced.
+    Words are evenly spaced. Lines that meet in a value lie beside one another, the better above, so that each can be followed.
     """
     most = max(len(panel.parameters) + len(panel.metrics) for panel in panels)
     figure = Figure(figsize=(1.2 + 1.8 * most, 3.8 * len(panels)), layout="constrained")
@@ -38,6 +40,9 @@ def _draw(axis: Axes, panel: Panel) -> None:
     names = [*panel.parameters, *panel.metrics]
     scales = [*map(parameter_scale, panel.parameters.values()), *(number_scale(values, False) for values in panel.metrics.values())]
     heights = np.stack([height for height, _ in scales], axis=1)
+    beside = np.linspace(-0.5, 0.5, len(heights)) * SPREAD
+    for column in heights.T[: len(panel.parameters)]:
+        column += beside * (len(np.unique(column)) < len(column))
     for i, line in enumerate(heights):
         colour, best = BETAS(float(line[len(panel.parameters)])), i == len(heights) - 1
         axis.plot(range(len(names)), line, color=colour, linewidth=3.0 if best else 1.4, alpha=1.0 if best else 0.8)

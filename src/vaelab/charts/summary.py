@@ -64,7 +64,8 @@ def metrics_chart(panels: Mapping[str, Sequence[Dot]], x_name: str | None = None
         axis.set_visible(False)
     if x_name and names != [""]:
         handles = [Line2D([], [], color=_colour(i), marker=_marker(i), label=name) for i, name in enumerate(names)]
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(names), 4), frameon=False)
+        room = int(figure.get_figwidth() / (0.8 + 0.09 * max(map(len, names))))
+        figure.legend(handles=handles, loc="outside upper center", ncols=max(min(len(names), room), 1), frameon=False)
     if any(math.isfinite(dot.half_width) for dots in panels.values() for dot in dots):
         figure.supxlabel("dots: runs; bars: mean and 95 % interval over seeds, cut where it leaves the panel", fontsize=8, color=GREY)
     return figure
