@@ -26,6 +26,7 @@ from vaelab.experiment import (
     Shown,
     Told,
     chosen_device,
+    final_metrics,
     in_words,
     open_run,
     prepare,
@@ -124,7 +125,7 @@ def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Consol
         how |= {"keys": sorted(found), "seconds": round(time.time() - started, 1)}
         how |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device)}
         add_results(path, run.checkpoint, name, found, how)
-        draw(found, run)
+        draw(found, run, path.name)
         show(name, found, how["seconds"], console)
     return failures
 
@@ -174,17 +175,19 @@ def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], 
         os.close(directory)
 
 
-def draw(found: dict[str, Any], run: Run) -> None:
-    """The charts of what a metric found, in figures/ and in TensorBoard."""
-    for name, (chart, needed) in CHARTS.items():
-        if found.get(needed) is None:
-            continue
-        figure = chart(found)
+def draw(found: dict[str, Any], run: Run, results: str) -> None:
+    """The charts of what a metric found, in figures/ and in TensorBoard, which has the numbers of results.json, too."""
+    figures = {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None}
+    for name, figure in figures.items():
         (run.folder / "figures").mkdir(exist_ok=True)
         figure.savefig(run.folder / "figures" / f"{name}.png", dpi=130)
-        if (run.folder / "tensorboard").is_dir():
-            with SummaryWriter(str(run.folder / "tensorboard")) as writer:
-                writer.add_figure(name, figure, read_results(run.folder / "results.json").get("steps", 0))
+    if (run.folder / "tensorboard").is_dir():
+        step = read_results(run.folder / "results.json").get("steps", 0)
+        with SummaryWriter(str(run.folder / "tensorboard")) as writer:
+            for name, figure in figures.items():
+                writer.add_figure(name, figure, step)
+            for name, value in final_metrics(found).items() if results == "results.json" else ():
+                writer.add_scalar(name, value, step)
 
 
 def show(name: str, found: dict[str, Any], seconds: float, console: Console) -> None:

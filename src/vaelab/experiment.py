@@ -499,7 +499,7 @@ def finish(
             print(failure)
     if options.get("report"):
         report(folder, config, folder / "results.json")
-    log_hparams(trainer, config, {f"test/{name}": value for name, value in (test or {}).items() if isinstance(value, int | float)})
+    log_hparams(trainer, config, final_metrics(test or {}))
     show(test or val, folder, "test" if test else "validation", results["wall_time_s"])
     return val["elbo"]
 
@@ -529,6 +529,12 @@ def evaluate_on_test(model: Model, datamodule: DataModule, options: DictConfig, 
     with generators.set_aside(seed):
         shown = Shown(datamodule, "evaluating")
         return metrics.evaluate_test_data(model, shown, options.num_samples, options.chunk_size, options.num_images)
+
+
+def final_metrics(found: dict[str, Any]) -> dict[str, float]:
+    """What was found out on the test data, as it is logged: without standard errors and counts, which are no metrics."""
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
 
 
 def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:

@@ -15,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from running import ROOT, command, train_small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from vaelab import evaluation
@@ -81,6 +82,16 @@ def test_what_a_metric_finds_is_added_to_what_was_known(run: Path) -> None:
     assert how["seed"] == 0
     assert how["seconds"] >= 0
     assert not list(run.glob("*.tmp"))
+
+
+def test_tensorboard_has_the_numbers_of_the_results_and_of_no_other_checkpoint(run: Path) -> None:
+    evaluate(run, "metrics=[]", noise=of_this_file(noise))
+    evaluate(run, "metrics=[]", "checkpoint=last", "seed=1", noise=of_this_file(noise))
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    (shown,) = events.Scalars("test/noise")
+    assert (shown.step, shown.value) == (results(run)["steps"], pytest.approx(results(run)["test"]["noise"], rel=1e-6))
+    assert {"test/elbo", "test/active_units"} <= set(events.Tags()["scalars"])
+    assert not {"test/num_test", "test/elbo_std_error", "test/latent_dim"} & set(events.Tags()["scalars"])
 
 
 def test_the_noise_of_a_metric_does_not_depend_on_the_others(run: Path, tmp_path: Path) -> None:
