@@ -84,3 +84,11 @@ def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:
     done = command("runs.py", "list", str(tmp_path), check=False)
     assert done.returncode == 2
     assert "there is no run folder" in done.stderr
+
+
+def test_a_run_that_its_search_gave_up_is_called_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
+    (tmp_path / "run" / "pruned.txt").write_text("pruned at step 8 with val/elbo=-184.5\n")
+    runs.list_runs([str(tmp_path)], ["state=pruned"])
+    assert "1 runs" in capsys.readouterr().out
