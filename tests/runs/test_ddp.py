@@ -82,5 +82,5 @@ def test_torchrun_of_a_sweep_is_refused_in_words(tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"TORCHELASTIC_RUN_ID": "none", "RANK": "1"}
     done = command("train.py", "-m", *SMALL, "seed=0,1", check=False, cwd=tmp_path, env=environment)
     assert done.returncode != 0
-    assert "torchrun starts the processes of one run, and a sweep is many" in done.stderr
+    assert "torchrun and srun start the processes of one run, and a sweep is many" in done.stderr
     assert not any(tmp_path.iterdir())
