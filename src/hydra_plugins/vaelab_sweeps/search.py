@@ -213,7 +213,8 @@ class OptunaSweeper(Sweeper):
             trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
             earlier = self.earlier(trial)
             twin = next((other for other in earlier if other.params == trial.params), None)
-            if len(earlier) >= self.n_trials or (twin is not None and (self.grid or twin.state == TrialState.RUNNING)):
+            queued = self.grid or "again" in trial.user_attrs
+            if len(earlier) >= self.n_trials or (twin is not None and (queued or twin.state == TrialState.RUNNING)):
                 self.study.tell(trial, state=TrialState.FAIL)
             elif twin is not None:
                 for name in ("owner", "folder"):
