@@ -134,7 +134,7 @@ def _title(summary: Summary) -> str:
 
 def legend(summary: Summary) -> str:
     """What the numbers of the table are."""
-    parts = ["test data, in nats unless a name says otherwise"]
+    parts = ["test data; elbo, rate, distortion and log_likelihood in nats"]
     if any(len(setting.runs) > 1 for setting in summary.settings):
         parts.append(f"mean ± half of the {CONFIDENCE:.0%} Student t interval (standard deviation), over seeds")
     if any(len(setting.runs) == 1 for setting in summary.settings):
