@@ -18,9 +18,6 @@ GROUPS = {
 PARTS = [f"{group}={choice}" for group in ("encoder", "decoder", "posterior", "likelihood", "prior") for choice in GROUPS[group]]
 ELSEWHERE = ("schedule", "experiment", "metrics")
 CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() if group not in ELSEWHERE for choice in choices]
-CHOICES.remove("launcher=ray")  # Ray is an extra of half a gigabyte
-
-
 # what a choice needs beside it
 NEEDS = {
     "data=folder": ["data.root=somewhere"],

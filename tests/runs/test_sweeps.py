@@ -67,8 +67,9 @@ def test_a_sweep_killed_five_times_ends_as_one_that_was_not(tmp_path: Path) -> N
     assert "6 of them finished" in sweep(tmp_path, "sweep=killed", *words).stdout
 
 
-def test_three_jobs_that_die_do_not_stop_the_others_and_are_named(tmp_path: Path) -> None:
-    words = ["+callbacks.fate._target_=dying.Fate", "+callbacks.fate.how=lives,raises,is_killed,fills_the_disk", "hydra.launcher.n_jobs=2"]
+@pytest.mark.parametrize("launcher", [["hydra.launcher.n_jobs=2"], ["launcher=ray"]], ids=["local", "ray"])
+def test_three_jobs_that_die_do_not_stop_the_others_and_are_named(launcher: list[str], tmp_path: Path) -> None:
+    words = ["+callbacks.fate._target_=dying.Fate", "+callbacks.fate.how=lives,raises,is_killed,fills_the_disk", *launcher]
     done = sweep(tmp_path, "sweep=fates", *words, check=False)
     assert done.returncode != 0
     assert list(results(tmp_path / "outputs/sweeps/fates")) == ["callbacks.fate.how=lives"]
@@ -181,10 +182,13 @@ def test_what_cannot_be_is_said_before_anything_starts(words: list[str], message
     assert not list(tmp_path.glob("outputs/sweeps/*/*/checkpoints"))
 
 
-def test_a_sweep_within_processes_that_each_start_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+def test_a_sweep_within_processes_that_each_start_another(launcher: str, tmp_path: Path) -> None:
     """Each job is its own command line, so that its second rank joins it, and not a sweep of its own."""
-    sweep(tmp_path, "sweep=ddp", "seed=0,1", "trainer=ddp_cpu", "trainer.max_epochs=1")
+    words = ["sweep=ddp", "seed=0,1", "trainer=ddp_cpu", "trainer.max_epochs=1", f"launcher={launcher}"]
+    sweep(tmp_path, *words)
     assert set(results(tmp_path / "outputs/sweeps/ddp")) == {"seed=0", "seed=1"}
+    assert "2 of them finished" in sweep(tmp_path, *words).stdout
 
 
 def test_a_job_of_two_processes_that_is_told_to_end_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -206,3 +210,17 @@ def test_a_job_of_two_processes_that_is_told_to_end_goes_on_bit_for_bit(tmp_path
     assert all(torch.equal(told["state_dict"][key], straight["state_dict"][key]) for key in straight["state_dict"])
     one, other = (json.loads((folder / "results.json").read_text()) for folder in jobs)
     assert one["test"] == other["test"]
+
+
+def test_a_sweep_on_ray_that_is_told_to_end_leaves_checkpoints_to_go_on_from(tmp_path: Path) -> None:
+    words = ["sweep=stopped", "seed=0", "launcher=ray", "trainer.max_epochs=10000"]
+    folder = tmp_path / "outputs/sweeps/stopped/run"
+    with subprocess.Popen(line(*words), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (folder / "checkpoints/last.ckpt").is_file():
+            time.sleep(0.5)
+        process.terminate()
+        process.wait(120)
+    assert "stopped by SIGTERM in epoch" in (folder / "console.log").read_text()
+    refused = sweep(tmp_path, *words, "hydra.launcher.num_cpus=1000", check=False)
+    assert "1 to go on, 0 to start" in refused.stdout
+    assert "hydra.launcher asks for {'CPU': 1000, 'GPU': 0} for a job, but the machines have" in refused.stdout

@@ -108,10 +108,10 @@ def refuse_devices(config: DictConfig) -> None:
         CompactHydraException: if a job would have several devices or nodes that are not started from outside.
     """
     launcher = str(config.hydra.launcher._target_)
-    name, own_line, started = launcher.split(".")[-1], "LocalLauncher" in launcher, "SlurmLauncher" in launcher
+    name, own_line, started = launcher.split(".")[-1], launcher.startswith("hydra_plugins.vaelab_sweeps."), "SlurmLauncher" in launcher
     devices, nodes = (config.trainer.get(key, 1) for key in ("devices", "num_nodes"))
     if str(devices) != "1" and not own_line and not started:
-        raise CompactHydraException(f"trainer.devices={devices} needs launcher=local or launcher=slurm, not {name}")
+        raise CompactHydraException(f"trainer.devices={devices} needs launcher=local, ray or slurm, not {name}")
     if nodes != 1 and not started:
         raise CompactHydraException(f"trainer.num_nodes={nodes} needs launcher=slurm, not {name}")
     for key, value, option in (("devices", devices, "tasks_per_node"), ("num_nodes", nodes, "nodes")):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
@@ -76,32 +77,25 @@ class LocalLauncher(Launcher):
 
     def run(self, overrides: list[str], places: "queue.Queue[dict[str, str]]", running: list[subprocess.Popen]) -> JobReturn:
         """One job, in the next place that is free."""
-        config = self.loader.load_sweep_config(self.config, overrides)
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+        job = self.prepared(overrides)
         place = places.get()
         started = time.monotonic()
-        log.info(f"{'starts':22}  {folder.name}")
+        log.info(f"{'starts':22}  {job.folder.name}")
         try:
-            with (folder / "console.log").open("a") as console:
-                process = subprocess.Popen(
-                    self.command(overrides, folder),
-                    env={key: value for key, value in os.environ.items() if key not in RANKS} | place,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    preexec_fn=end_with_parent,
-                )
+            with job.console.open("a") as console:
+                process = start(job.command, console, place)
                 running.append(process)
                 status = process.wait()
         finally:
             places.put(place)
-        ret = JobReturn(overrides=filter_overrides(overrides), cfg=config, working_dir=os.getcwd())
-        ret.status = JobStatus.COMPLETED if status == 0 else JobStatus.FAILED
-        if status:
-            ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(folder / 'console.log')}")
-        how = f"{'done' if status == 0 else ended(status)} after {time.monotonic() - started:.0f} s"
-        log.info(f"{how:22}  {folder.name}")
-        return ret
+        return job.returned(status, f" after {time.monotonic() - started:.0f} s")
+
+    def prepared(self, overrides: list[str]) -> "Process":
+        """A job, whose folder is there."""
+        config = self.loader.load_sweep_config(self.config, overrides)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return Process(overrides, config, folder, self.command(overrides, folder))
 
     def command(self, overrides: list[str], folder: Path) -> list[str]:
         """What a person would type for this job alone."""
@@ -123,6 +117,41 @@ class LocalLauncher(Launcher):
             f"hydra.run.dir='{place}'",
             "hydra.mode=RUN",
         ]
+
+
+@dataclass
+class Process:
+    """What runs a job."""
+
+    overrides: list[str]
+    config: DictConfig
+    folder: Path
+    command: list[str]
+
+    @property
+    def console(self) -> Path:
+        """The file of what it prints."""
+        return self.folder / "console.log"
+
+    def returned(self, status: int, when: str = "") -> JobReturn:
+        """What Hydra is told of it, and says of it."""
+        ret = JobReturn(overrides=filter_overrides(self.overrides), cfg=self.config, working_dir=os.getcwd())
+        ret.status = JobStatus.COMPLETED if status == 0 else JobStatus.FAILED
+        if status:
+            ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(self.console)}")
+        log.info(f"{('done' if status == 0 else ended(status)) + when:22}  {self.folder.name}")
+        return ret
+
+
+def start(command: list[str], console: IO[str], environment: dict[str, str]) -> subprocess.Popen:
+    """A process that is a job, and that is told to end when the one that starts it is killed."""
+    return subprocess.Popen(
+        command,
+        env={key: value for key, value in os.environ.items() if key not in RANKS} | environment,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
+    )
 
 
 def share(place: int, at_once: int) -> dict[str, str]:
