@@ -1,7 +1,9 @@
 """Two processes on the CPU train one model."""
 
 import csv
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,19 +65,41 @@ def test_several_devices_are_refused_where_a_job_has_no_command_line_of_its_own(
     assert "launcher=local" in done.stderr
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "scripts" / "train.py")]
+def torchrun(folder: Path, nodes: int) -> Path:
+    """A run of two processes that torchrun starts on so many machines, each of which types the line; all share the folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    devices = 2 // nodes
+    words = [*SMALL, "trainer=ddp_cpu", f"trainer.devices={devices}", f"trainer.num_nodes={nodes}", "trainer.max_epochs=1"]
+    launch = ["--nnodes", str(nodes), "--nproc_per_node", str(devices), "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *launch, "--node_rank", str(rank), str(ROOT / "scripts" / "train.py"), *words],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(nodes)
+    ]
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert not any(machine.returncode for machine in machines), "\n".join(errors)[-3000:]
+    (run,) = (folder / "outputs").glob("*/*")
+    return run
 
 
-def test_torchrun_leaves_one_folder(tmp_path: Path) -> None:
-    """Named by the time of the first process, and with the config and the log of the first alone."""
-    line = [*TORCHRUN, *SMALL, "trainer=ddp_cpu", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder,) = (tmp_path / "outputs").glob("*/*")
-    assert (folder / ".hydra" / "config.yaml").is_file()
-    assert not (folder / "resumed").exists()
-    assert {path.name for path in folder.glob("*.log")} == {"train.log", "train_rank_1.log"}
-    assert len(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["generators"]) == 2
+def test_torchrun_leaves_one_folder_also_on_several_machines(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Named by the time of the first process, and with the config and the log of the first alone; the weights are the same."""
+    one, two = (torchrun(tmp_path_factory.mktemp("torchrun"), nodes) for nodes in (1, 2))
+    for folder in (one, two):
+        assert (folder / ".hydra" / "config.yaml").is_file()
+        assert not (folder / "resumed").exists()
+        assert {path.name for path in folder.glob("*.log")} == {"train.log", "train_rank_1.log"}
+    mine, other = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, two))
+    assert len(mine["generators"]) == len(other["generators"]) == 2
+    assert all(torch.equal(mine["state_dict"][key], other["state_dict"][key]) for key in mine["state_dict"])
+    assert json.loads((one / "results.json").read_text())["test"] == json.loads((two / "results.json").read_text())["test"]
 
 
 def test_torchrun_of_a_sweep_is_refused_in_words(tmp_path: Path) -> None:
