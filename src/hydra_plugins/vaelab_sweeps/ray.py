@@ -1,5 +1,6 @@
 """A process for each job, as tasks of Ray: on this machine, or on the machines of a cluster that share their files."""
 
+import logging
 import os
 import signal
 import time
@@ -48,14 +49,14 @@ class RayLauncher(LocalLauncher):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         import ray
 
-        here = {} if self.address else {"include_dashboard": False}
-        ray.init(self.address, ignore_reinit_error=True, log_to_driver=False, logging_level="warning", **here)
+        dashboard = None if self.address else False
+        ray.init(self.address, include_dashboard=dashboard, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
         wanted = {"CPU": self.options["num_cpus"], "GPU": self.options["num_gpus"]}
         machines = [{name: node["Resources"].get(name, 0) for name in wanted} for node in ray.nodes()]
         if not any(all(machine[name] >= wanted[name] for name in wanted) for machine in machines):
             raise CompactHydraException(f"hydra.launcher asks for {wanted} for a job, but the machines have {machines}")
         jobs = [self.prepared(list(overrides)) for overrides in job_overrides]
-        task = ray.remote(**self.options)(run)
+        task = ray.remote(run).options(**self.options)
         running = [task.remote(job.command, str(job.console), os.getcwd()) for job in jobs]
         previous = signal.signal(signal.SIGTERM, interrupt)
         try:
