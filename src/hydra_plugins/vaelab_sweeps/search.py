@@ -10,7 +10,7 @@ import socket
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -89,7 +89,7 @@ class OptunaSweeper(Sweeper):
         if pruner is not None and len(self.metrics) > 1:
             raise CompactHydraException("a trial is pruned by one metric: with several, leave hydra.sweeper.pruner out")
         self.n_trials, self.n_jobs, self.seed, self.url, self.summarize = n_trials, n_jobs, seed, storage, summarize
-        self.grid = sampler == "grid"
+        self.grid, self.asked = sampler == "grid", set[int]()
         self.sampler = named(sampler, SAMPLERS, "optuna.samplers", "hydra.sweeper.sampler")
         self.pruner = None if pruner is None else named(pruner, PRUNERS, "optuna.pruners", "hydra.sweeper.pruner")
 
@@ -172,8 +172,8 @@ class OptunaSweeper(Sweeper):
         optuna.storages.fail_stale_trials(self.study)
         for trial in self.trials(["RUNNING"]):
             host, _, process = trial.user_attrs.get("owner", "").partition(":")
-            here = host == socket.gethostname() and not (Path("/proc", process).exists() and int(process) != os.getpid())
-            if here or (not host and datetime.now() - trial.datetime_start > NAMELESS):
+            gone = not Path("/proc", process).exists() or (process == str(os.getpid()) and trial.number not in self.asked)
+            if (host == socket.gethostname() and gone) or (not host and datetime.now() - trial.datetime_start > NAMELESS):
                 try:
                     self.study.tell(trial.number, state=TrialState.FAIL)
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -195,37 +195,50 @@ class OptunaSweeper(Sweeper):
         self.n_trials = min(self.n_trials, len(points))
 
     def ask(self) -> list[Any]:
-        """Trials for this search to launch, at most n_jobs.
-
-        Searches that ask at the same moment may be given the same point, or one more than n_trials: the later trial is withdrawn.
-        """
-        from optuna.trial import TrialState
+        """Trials for this search to launch, at most n_jobs."""
+        from optuna.exceptions import UpdateFinishedTrialError
 
         self.requeue()
         trials: list[Any] = []
         for _ in range(2 * self.n_jobs):  # no more often: of a few values, all may be running
             if len(trials) == self.n_jobs or self.left() <= 0:
                 break
-            number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = built(self.sampler, seed=self.seed + 1009 * number)  # what is proposed depends on no session
+            known = len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = built(self.sampler, seed=self.seed + 1009 * known)  # what is proposed depends on no session
             trial = self.study.ask(self.space)
-            trial.set_user_attr("folder", str(self.job(trial).folder))
-            trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
-            earlier = self.earlier(trial)
-            twin = next((other for other in earlier if other.params == trial.params), None)
-            queued = self.grid or "again" in trial.user_attrs
-            if len(earlier) >= self.n_trials or (twin is not None and (queued or twin.state == TrialState.RUNNING)):
-                self.study.tell(trial, state=TrialState.FAIL)
-            elif twin is not None:
-                for name in ("owner", "folder"):
-                    trial.set_user_attr(name, twin.user_attrs[name])
-                self.study.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, twin.state)
-                log.info(f"trial {trial.number}: the point of trial {twin.number}")
-            else:
-                trials.append(trial)
+            self.asked.add(trial.number)
+            try:
+                trial.set_user_attr("folder", f"{socket.gethostname()}:{self.job(trial).folder}")
+                trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
+                if self.keeps(trial, known):
+                    trials.append(trial)
+            except UpdateFinishedTrialError:
+                continue  # SQLite can give a trial that was queued to two searches
         if not trials:
             time.sleep(1)
         return trials
+
+    def keeps(self, trial: Any, known: int) -> bool:
+        """Whether a trial is to be launched that was proposed when so many others were known.
+
+        Searches that ask at the same moment may be given the same point, or one more than n_trials: the later trial is withdrawn. A point
+        that is proposed again, of a few values, is told what it gave.
+        """
+        from optuna.trial import TrialState
+
+        earlier = self.earlier(trial)
+        twin = next((other for other in earlier if other.params == trial.params), None)
+        if len(earlier) >= self.n_trials or (
+            twin is not None and (twin.number >= known or twin.state == TrialState.RUNNING or self.grid or "again" in trial.user_attrs)
+        ):
+            self.tell(trial, state=TrialState.FAIL)
+            return False
+        if twin is not None:
+            trial.set_user_attr("folder", twin.user_attrs["folder"])
+            self.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, twin.state)
+            log.info(f"trial {trial.number}: the point of trial {twin.number}")
+            return False
+        return True
 
     def launch(self, trials: Sequence[Any]) -> int:
         """Runs trials, and tells the study how they ended; returns how many failed."""
@@ -250,16 +263,23 @@ class OptunaSweeper(Sweeper):
             job = jobs[trial.number]
             if job.finished:
                 values = [value_of(job, metric) for metric in self.metrics]
-                self.study.tell(trial, values, skip_if_finished=True)
+                self.tell(trial, values)
                 log.info(f"trial {trial.number}: {self.in_words(values)}   {job.name}")
             elif "pruned" in self.study.trials[trial.number].user_attrs:
-                self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+                self.tell(trial, state=TrialState.PRUNED)
                 log.info(f"trial {trial.number}: pruned   {job.name}")
             else:
-                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                self.tell(trial, state=TrialState.FAIL)
                 log.error(f"trial {trial.number}: failed   {job.name}\n  {reasons.get(trial.number, 'it did not return')}")
                 failures += 1
         return failures
+
+    def tell(self, trial: Any, values: Sequence[float] | None = None, state: Any = None) -> None:
+        """How a trial ended; nothing if another search, which took this one for dead, has told that first."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with suppress(UpdateFinishedTrialError):
+            self.study.tell(trial, values, state, skip_if_finished=True)
 
     def job(self, trial: Any) -> Job:
         # of a number, six digits: a folder that can be read
@@ -300,8 +320,9 @@ class OptunaSweeper(Sweeper):
 
     def place(self, trial: Any) -> str:
         """The run folder of a trial; host:folder if it is that of another machine."""
-        folder = trial.user_attrs["folder"]
-        return folder if Path(folder).is_dir() else f"{trial.user_attrs['owner'].partition(':')[0]}:{folder}"
+        where = trial.user_attrs["folder"]
+        folder = where.partition(":")[2]
+        return folder if Path(folder).is_dir() else where
 
 
 def distribution(override: Override) -> Any:
