@@ -292,7 +292,7 @@ def train(config: DictConfig) -> float | None:
     if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1") and not started:
         raise ValueError(
             f"trainer.devices={config.trainer.devices} within the process of a multirun: every further process would run the whole sweep"
-            " again; set launcher=local"
+            " again; set launcher=local, ray or slurm"
         )
     stored, first = None, rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
