@@ -1,15 +1,17 @@
 """Which jobs a sweep has, and how they are called."""
 
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hydra_plugins.vaelab_sweeps.jobs import LONGEST, differences, flat, jobs_of, name_of
-from hydra_plugins.vaelab_sweeps.search import distribution, values_of
+from hydra_plugins.vaelab_sweeps.jobs import LONGEST, differences, flat, folder_of, jobs_of, name_of
+from hydra_plugins.vaelab_sweeps.search import OptunaSweeper, SearchConf, distribution, values_of
 
 
 def parsed(*line: str):
@@ -82,3 +84,62 @@ def test_what_hydra_calls_an_interval_is_optuna_s(override: str, expected: objec
 def test_a_grid_sampler_is_given_every_value() -> None:
     space = {key: distribution(one) for key, one in zip("ab", parsed("a=range(2,9,3)", "b=u,v"), strict=True)}
     assert values_of(space) == {"a": [2, 5, 8], "b": ["u", "v"]}
+
+
+@pytest.mark.parametrize("override", ["x=interval(1e-2,1e-4)", "x=tag(log,interval(0,1e-2))"])
+def test_an_interval_that_has_no_values_is_refused(override: str) -> None:
+    with pytest.raises(CompactHydraException, match="must hold"):
+        distribution(parsed(override)[0])
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "/tmp/elsewhere"])
+def test_a_sweep_stays_below_the_folder_of_sweeps(name: str, tmp_path: Path) -> None:
+    config = OmegaConf.create({"sweep": name, "hydra": {"sweep": {"dir": str(tmp_path / "new")}}})
+    with pytest.raises(CompactHydraException, match=f"sweep={name} must name a folder below outputs/sweeps"):
+        folder_of(config)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CompactHydraException, match=r"cannot write to .*: Not a directory; choose another place"):
+        folder_of(OmegaConf.create({"sweep": "s", "hydra": {"sweep": {"dir": str(tmp_path / "file" / "s")}}}))
+
+
+def searching(**options: Any) -> OptunaSweeper:
+    return OptunaSweeper(**{key: value for key, value in vars(SearchConf(**options)).items() if not key.startswith("_")})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_trials": 0}, "hydra.sweeper.n_trials=0 and hydra.sweeper.n_jobs=1 must be at least 1"),
+        ({"n_jobs": 0}, "hydra.sweeper.n_jobs=0 must be at least 1"),
+        ({"directions": ["up"]}, "must be maximize or minimize"),
+        ({"metrics": ["val/elbo", "test/mig"], "directions": ["maximize", "maximize"], "pruner": "median"}, "pruned by one metric"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompactHydraException, match=message):
+        searching(**options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["x=1,2"], "searched: .*'3'.*, now"), (["x=1,2,3", "y=interval(0,1)"], "searched"), (["x=1,2,3", "z=4"], "values")],
+)
+def test_a_study_is_of_one_search(words: list[str], message: str) -> None:
+    """Of the same values; an interval may be made wider."""
+    study = optuna.create_study()
+
+    def asked(*line: str) -> None:
+        search, overrides = searching(), parsed(*line)
+        search.study = study
+        search.space = {override.get_key_element(): distribution(override) for override in overrides if override.is_sweep_override()}
+        search.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        search.refuse_changed()
+
+    asked("x=1,2,3")
+    asked("x=1,2,3")
+    with pytest.raises(CompactHydraException, match=f"was started with other\n  {message}"):
+        asked(*words)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaelab.checkpoints import find_checkpoint, read_checkpoint
-from vaelab.continuation import flatten
+from vaelab.continuation import claimed, flatten
 from vaelab.provenance import git
 from vaelab.summary import find_runs
 
@@ -148,7 +148,7 @@ def diff(folder: str, other: str) -> None:
         table.add_row(*row)
     if not rows:
         print("the configs are the same")
-    names = [name for name in pair[0].test if name in pair[1].test and isinstance(pair[0].test[name], int | float)]
+    names = [name for name in pair[0].test if all(isinstance(each.test.get(name), int | float) for each in pair)]
     for name in names:
         if pair[0].test[name] != pair[1].test[name] and not name.endswith("_std_error"):
             table.add_row(name, *(f"{each.test[name]:.6g}" for each in pair))
@@ -181,7 +181,7 @@ def delete_runs(folders: Sequence[str], where: Sequence[str] = (), yes: bool = F
     """Removes runs, after a person has said yes; returns 1 if not.
 
     Raises:
-        ValueError: as `chosen`.
+        ValueError: as `chosen`, or if a process is at work in one, which is kept with those after it.
     """
     entries = chosen(folders, where)
     for each in entries:
@@ -190,7 +190,8 @@ def delete_runs(folders: Sequence[str], where: Sequence[str] = (), yes: bool = F
         print("nothing was deleted")
         return 1
     for each in entries:
-        shutil.rmtree(each.folder)
+        with claimed(each.folder):
+            shutil.rmtree(each.folder)
     print(f"{len(entries)} folders deleted")
     return 0
 

@@ -1,6 +1,7 @@
 """Housekeeping over run folders."""
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from running import SMALL, command
 
 from vaelab import runs
+from vaelab.continuation import claimed
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false"]
 
@@ -57,6 +59,17 @@ def test_two_runs_are_compared(trained: Path, capsys: pytest.CaptureFixture[str]
     assert "the configs are the same" in capsys.readouterr().out
 
 
+def test_numbers_that_only_one_of_two_runs_has_are_left_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "outputs"))
+    path = folder / "beta1" / "results.json"
+    results = json.loads(path.read_text())
+    results["test"]["bits_per_dim"] = None
+    path.write_text(json.dumps(results))
+    for pair in (("beta1", "beta4"), ("beta4", "beta1")):
+        runs.diff(*(str(folder / name) for name in pair))
+        assert "bits_per_dim" not in capsys.readouterr().out
+
+
 def test_a_run_is_shown_as_it_was_typed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs.show(str(trained / "beta4"))
     told = capsys.readouterr().out
@@ -78,6 +91,16 @@ def test_deletion_asks(trained: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert runs.delete_runs([str(folder)], ["state=unfinished"]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["beta1", "beta4"]
+
+
+def test_a_run_that_goes_on_is_not_deleted(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "outputs"))
+    deletion = multiprocessing.get_context("fork").Process(target=runs.delete_runs, args=([str(folder / "stopped")], [], True))
+    with claimed(folder / "stopped"):
+        deletion.start()
+        deletion.join()
+    assert "another process is at work in" in capfd.readouterr().err
+    assert (folder / "stopped" / "checkpoints").is_dir()
 
 
 def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:

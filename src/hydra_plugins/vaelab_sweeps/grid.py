@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.vaelab_sweeps.jobs import Job, differences, flat, jobs_of, refuse_devices, with_preset
+from hydra_plugins.vaelab_sweeps.jobs import Job, differences, flat, folder_of, jobs_of, refuse_devices, with_preset
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,9 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         refuse_devices(self.config)
-        folder = Path(self.config.hydra.sweep.dir).absolute()
+        folder = folder_of(self.config)
         jobs = jobs_of(OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments)), folder)
         self.refuse_changed(jobs)
-        folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         missing = [job for job in jobs if not job.finished]
         going_on = sum(job.started for job in missing)

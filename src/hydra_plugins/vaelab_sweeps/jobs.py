@@ -101,6 +101,23 @@ def differences(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{key}: {stored.get(key)}, now {now.get(key)}" for key in sorted(keys)]
 
 
+def folder_of(config: DictConfig) -> Path:
+    """The folder of a sweep, which is made.
+
+    Raises:
+        CompactHydraException: if its name leads elsewhere, or it cannot be made.
+    """
+    name = str(config.sweep)
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise CompactHydraException(f"sweep={name} must name a folder below outputs/sweeps, such as sweep=betas")
+    folder = Path(config.hydra.sweep.dir).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompactHydraException(f"cannot write to {folder}: {error.strerror}; choose another place with hydra.sweep.dir=...") from None
+    return folder
+
+
 def refuse_devices(config: DictConfig) -> None:
     """Lightning starts the other ranks of a job by repeating its command line, which is that of the whole sweep unless a job has its own.
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GLOBAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.mode", "hydra.run.dir")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+STOPPED = "stopped: what runs writes a checkpoint and ends; the same line goes on"
 PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
@@ -71,7 +72,8 @@ class LocalLauncher(Launcher):
                     pool.shutdown(wait=False, cancel_futures=True)
                     for process in running:
                         process.send_signal(signal.SIGTERM)  # each writes a checkpoint, and ends
-                    raise
+                    log.info(STOPPED)
+                    raise SystemExit(130) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
 

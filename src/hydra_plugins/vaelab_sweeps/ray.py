@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
 
-from hydra_plugins.vaelab_sweeps.local import LocalLauncher, interrupt, start
+from hydra_plugins.vaelab_sweeps.local import STOPPED, LocalLauncher, interrupt, log, start
 
 
 @dataclass
@@ -64,8 +64,9 @@ class RayLauncher(LocalLauncher):
         except KeyboardInterrupt:
             for one in running:
                 ray.cancel(one)
+            log.info(STOPPED)
             ray.wait(running, num_returns=len(running))  # each writes a checkpoint, and ends
-            raise
+            raise SystemExit(130) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
         return [job.returned(status(one)) for job, one in zip(jobs, running, strict=True)]

@@ -28,7 +28,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vaelab_sweeps.grid import summarize, why
-from hydra_plugins.vaelab_sweeps.jobs import UNCHANGED, Job, name_of, refuse_devices, with_preset
+from hydra_plugins.vaelab_sweeps.jobs import UNCHANGED, Job, folder_of, name_of, refuse_devices, with_preset
 
 log = logging.getLogger(__name__)
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "nsga2": "NSGAIISampler", "grid": "RandomSampler"}  # a grid is queued
@@ -63,7 +63,8 @@ class OptunaSweeper(Sweeper):
     again and goes on from its checkpoint. Searches of one name and storage may run at once, on several machines: they share the trials.
 
     Raises:
-        CompactHydraException: if metrics and directions are not equally many, or pruning is asked for with several metrics.
+        CompactHydraException: if metrics and directions are not equally many, a direction or a number is none, or pruning is asked for
+            with several metrics.
     """
 
     config: DictConfig
@@ -86,6 +87,10 @@ class OptunaSweeper(Sweeper):
         self.metrics, self.directions = list(metrics), list(directions)
         if len(self.metrics) != len(self.directions):
             raise CompactHydraException(f"hydra.sweeper.metrics={self.metrics} need as many directions, not {self.directions}")
+        if not set(self.directions) <= {"maximize", "minimize"}:
+            raise CompactHydraException(f"hydra.sweeper.directions={self.directions} must be maximize or minimize")
+        if min(n_trials, n_jobs) < 1:
+            raise CompactHydraException(f"hydra.sweeper.n_trials={n_trials} and hydra.sweeper.n_jobs={n_jobs} must be at least 1")
         if pruner is not None and len(self.metrics) > 1:
             raise CompactHydraException("a trial is pruned by one metric: with several, leave hydra.sweeper.pruner out")
         self.n_trials, self.n_jobs, self.seed, self.url, self.summarize = n_trials, n_jobs, seed, storage, summarize
@@ -107,8 +112,7 @@ class OptunaSweeper(Sweeper):
         if not self.space:
             raise CompactHydraException("nothing to search: give an interval, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
         self.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        self.folder = Path(self.config.hydra.sweep.dir).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder_of(self.config)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         self.study = optuna.create_study(
             study_name=self.folder.name,
@@ -138,14 +142,16 @@ class OptunaSweeper(Sweeper):
             CompactHydraException: if it was started with other values.
         """
         fixed = [word for word in self.fixed if re.split(r"[.=]", word.lstrip("+~"))[0] not in UNCHANGED]
-        asked = {"fixed": sorted(fixed), "metrics": self.metrics}
+        searched = {key: list(getattr(choices, "choices", ["an interval"])) for key, choices in self.space.items()}
+        asked = {"values": sorted(fixed), "metrics": self.metrics, "searched": searched}
         known = self.study.user_attrs.get("asked")
         if known is None:
             self.study.set_user_attr("asked", asked)
-        elif known != asked:
-            raise CompactHydraException(
-                f"the study {self.folder.name} was started with {known}, now {asked}: give this search another name (sweep=...)"
-            )
+            return
+        changed = [f"{name}: {known.get(name)}, now {value}" for name, value in asked.items() if known.get(name) != value]
+        if changed:
+            words = "\n  ".join(changed)
+            raise CompactHydraException(f"this search was started with other\n  {words}\ngive it another name (sweep=...)")
 
     def trials(self, states: Sequence[str]) -> list[Any]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
@@ -304,7 +310,7 @@ class OptunaSweeper(Sweeper):
     def report(self) -> None:
         """The best trials, in words, in best.json and in figures."""
         for trial in self.trials(["RUNNING"]):
-            owner = trial.user_attrs["owner"]
+            owner = trial.user_attrs.get("owner", "which did not say who it is")
             log.info(f"trial {trial.number} is still running in another search, {owner}: the one that ends last reports all")
         best = [(trial, self.place(trial)) for trial in self.study.best_trials]
         record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": place} for trial, place in best]
@@ -326,7 +332,11 @@ class OptunaSweeper(Sweeper):
 
 
 def distribution(override: Override) -> Any:
-    """The values that a parameter may have: an interval, on a logarithmic scale if it is tagged so, whole numbers, or a list."""
+    """The values that a parameter may have: an interval, on a logarithmic scale if it is tagged so, whole numbers, or a list.
+
+    Raises:
+        CompactHydraException: if an interval is empty, or is logarithmic and not positive.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
@@ -334,7 +344,10 @@ def distribution(override: Override) -> Any:
         log_scale, whole = "log" in value.tags, isinstance(value.start, int) and isinstance(value.end, int)
         assert value.start is not None
         assert value.end is not None
-        return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log=log_scale)  # type: ignore[arg-type]
+        try:
+            return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log=log_scale)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise CompactHydraException(f"{override.input_line}: {error}") from None
     if isinstance(value, RangeSweep) and all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
         values = list(range(value.start, value.stop, value.step))  # type: ignore[arg-type]
         if values and value.step > 0 and not value.shuffle:

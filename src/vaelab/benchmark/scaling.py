@@ -66,8 +66,14 @@ def scaling(config: DictConfig) -> None:
     """Prints what one and `benchmark.scaling.measured` devices do on this machine, and what more of them would.
 
     On the CPU a device is a process with its share of the cores, also where it is alone.
+
+    Raises:
+        ValueError: if fewer than two are to be measured, or a bandwidth is not positive.
     """
     options, folder = config.benchmark.scaling, Path(HydraConfig.get().runtime.output_dir)
+    for name, least in (("measured", 2), ("gb_per_s", 1e-9), ("between_nodes_gb_per_s", 1e-9)):
+        if options[name] is not None and options[name] < least:
+            raise ValueError(f"benchmark.scaling.{name}={options[name]} must be at least {least:g}")
     rates: dict[int, list[float]] = {1: [], options.measured: []}
     for i in range(config.benchmark.rounds):
         for num, found in rates.items():
