@@ -27,10 +27,12 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.joi
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     started = subprocess.run([str(CLUSTER), "start"], capture_output=True, text=True, timeout=120, check=False)
-    assert "idle" in started.stdout, started.stdout + started.stderr
-    yield
-    subprocess.run(["scancel", "--user", "root"], check=False)
-    subprocess.run([str(CLUSTER), "stop"], check=True, timeout=120)
+    try:
+        assert "idle" in started.stdout, started.stdout + started.stderr
+        yield
+    finally:
+        subprocess.run(["scancel", "--user", "root"], check=False)
+        subprocess.run([str(CLUSTER), "stop"], check=True, timeout=120)
 
 
 def sweep(folder: Path, *words: str) -> subprocess.Popen[str]:
