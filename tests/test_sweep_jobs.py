@@ -92,7 +92,7 @@ def test_an_interval_that_has_no_values_is_refused(override: str) -> None:
         distribution(parsed(override)[0])
 
 
-@pytest.mark.parametrize("name", ["", "../elsewhere", "/tmp/elsewhere"])
+@pytest.mark.parametrize("name", ["", "../elsewhere", "/elsewhere"])
 def test_a_sweep_stays_below_the_folder_of_sweeps(name: str, tmp_path: Path) -> None:
     config = OmegaConf.create({"sweep": name, "hydra": {"sweep": {"dir": str(tmp_path / "new")}}})
     with pytest.raises(CompactHydraException, match=f"sweep={name} must name a folder below outputs/sweeps"):
