@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 @hydra.main(config_path="../conf", config_name="detect_anomalies", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from vaelab.anomalies import detect_anomalies  # imports torch: only now, so that --help answers at once
+    from vaelab.commands.anomalies import detect_anomalies  # imports torch: only now, so that --help answers at once
 
     detect_anomalies(config)
 

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 @hydra.main(config_path="../conf", config_name="evaluate", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from vaelab.evaluation import evaluate  # imports torch: only now, so that --help answers at once
+    from vaelab.commands.evaluate import evaluate  # imports torch: only now, so that --help answers at once
 
     evaluate(config)
 

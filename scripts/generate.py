@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 @hydra.main(config_path="../conf", config_name="generate", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from vaelab.experiment import generate  # imports torch: only now, so that --help answers at once
+    from vaelab.commands.generate import generate
 
     generate(config)
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 @hydra.main(config_path="../conf", config_name="inpaint", version_base="1.3")
 def main(config: DictConfig) -> None:
-    from vaelab.inpainting import inpaint_run  # imports torch: only now, so that --help answers at once
+    from vaelab.commands.inpaint import inpaint_run  # imports torch: only now, so that --help answers at once
 
     inpaint_run(config)
 

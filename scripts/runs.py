@@ -33,7 +33,7 @@ def main() -> int:
     rerun.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
     arguments = vars(parser.parse_args())
 
-    from vaelab import runs  # imports torch: only now, so that --help answers at once
+    from vaelab.runs import housekeeping as runs  # imports torch: only now, so that --help answers at once
 
     command = arguments.pop("command")
     try:

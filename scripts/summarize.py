@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--results", default="results.json", metavar="FILE", help="of each run folder; default: results.json")
     arguments = parser.parse_args()
 
-    from vaelab.summary import main as summarize  # imports torch: only now, so that --help answers at once
+    from vaelab.runs.summary import main as summarize  # imports torch: only now, so that --help answers at once
 
     try:
         summarize(**vars(arguments))

@@ -64,7 +64,7 @@ OmegaConf.register_new_resolver("hydra_subdir", hydra_subdir, use_cache=True)
 
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
 def main(config: DictConfig) -> float | None:
-    from vaelab.experiment import train  # imports torch: only now, so that --help answers at once
+    from vaelab.commands.train import train
 
     return train(config)
 

@@ -48,7 +48,7 @@ def test_every_metric_composes_and_can_be_called(metric: str, tmp_path: Path) ->
 def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
     import torch
 
-    from vaelab.experiment import build
+    from vaelab.build import build
 
     z_shape = [4, 2, 2] if dials in ("encoder=resnet", "decoder=resnet") else [16]
     small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
@@ -85,7 +85,7 @@ def test_data_bring_the_likelihood_that_fits_and_the_command_line_wins(tmp_path:
 
 
 def test_a_dial_that_the_model_does_not_use_is_refused(tmp_path: Path) -> None:
-    from vaelab.experiment import build
+    from vaelab.build import build
 
     config = composed([], tmp_path)
     config.model = {"_target_": "vaelab.models.VAE", "posterior": "${posterior}", "likelihood": "${likelihood}", "prior": None}

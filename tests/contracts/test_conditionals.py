@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from vaelab import likelihoods, posteriors
 from vaelab.conditional import NetworkFactory
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder
-from vaelab.speed import accelerate
+from vaelab.training.speed import accelerate
 
 FAMILIES = {
     "posterior_gaussian": posteriors.Gaussian,

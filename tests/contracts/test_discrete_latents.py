@@ -15,7 +15,7 @@ from vaelab.distributions.code import embed
 from vaelab.networks import MLP, ResNetEncoder
 from vaelab.posteriors import Categorical, Gaussian, GumbelSoftmax, StraightThrough, VectorQuantized
 from vaelab.priors import AutoregressiveCodes, RelaxedCategorical, StandardNormal, UniformCategorical, UniformCodes
-from vaelab.speed import accelerate
+from vaelab.training.speed import accelerate
 
 K = 3  # classes, and codes
 

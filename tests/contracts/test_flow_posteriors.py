@@ -11,7 +11,7 @@ from vaelab import flows, likelihoods, models, objectives, posteriors, priors
 from vaelab.conditional import NetworkFactory
 from vaelab.distributions import centre, detach, rsample_and_log_prob
 from vaelab.networks import MLP, ConvEncoder
-from vaelab.speed import accelerate
+from vaelab.training.speed import accelerate
 
 FLOWS = {
     "planar": flows.Planar,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, at_sigma_points, orthogonal
+from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal
 from torch import Tensor
 from torch.distributions import Independent, Normal
 

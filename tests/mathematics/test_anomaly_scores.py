@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, orthogonal
-from mathematics.standard_errors import assert_mean
+from linear_gaussian import LinearGaussian, orthogonal
+from standard_errors import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 

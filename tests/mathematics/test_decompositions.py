@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from mathematics.linear_gaussian import orthogonal
-from mathematics.standard_errors import assert_mean, errors_off
+from linear_gaussian import orthogonal
+from standard_errors import assert_mean, errors_off
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 

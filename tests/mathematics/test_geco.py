@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, at_sigma_points, orthogonal
+from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal
 from torch.distributions import Independent, Normal
 
 from vaelab import Draw, Latent

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from mathematics.standard_errors import assert_mean
 from running import composed
+from standard_errors import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
@@ -532,7 +532,7 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize("model", ["ladder_vae", "hvae", "top_down_vae"])
 def test_the_yamls_build_models_that_train(model, prior, decoder, tmp_path):
     """Odd images in colour, any decoder, and the prior of the top chosen by its dial."""
-    from vaelab.experiment import build
+    from vaelab.build import build
 
     options = [f"model={model}", f"prior={prior}", f"decoder={decoder}", "latent_dim=4", "data.shape=[3,15,11]", "objective.kl=k1"]
     lit = build(composed(options, tmp_path)).double()
@@ -543,7 +543,7 @@ def test_the_yamls_build_models_that_train(model, prior, decoder, tmp_path):
 
 
 def test_a_posterior_for_a_model_that_has_its_own_is_refused(tmp_path):
-    from vaelab.experiment import build
+    from vaelab.build import build
 
     with pytest.raises(ValueError, match=r"posterior=vaelab\.posteriors\.Flow is not used by model=.*HierarchicalVAE: remove it"):
         build(composed(["model=ladder_vae", "posterior=iaf"], tmp_path))

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, orthogonal
-from mathematics.standard_errors import assert_mean, errors_off
+from linear_gaussian import LinearGaussian, orthogonal
+from standard_errors import assert_mean, errors_off
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
 

@@ -12,11 +12,11 @@ from torch.distributions import Distribution, Independent
 from torch.nn.functional import softplus
 
 from vaelab import distributions, likelihoods
-from vaelab.callbacks.first_batch import check_support
 from vaelab.data import Binarize, Dequantize
 from vaelab.distributions.counts import log_rising
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
 from vaelab.networks import MLP
+from vaelab.training.callbacks.first_batch import check_support
 
 LINEAR = partial(MLP, hidden=())
 LEVELS = torch.arange(256)

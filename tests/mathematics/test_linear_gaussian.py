@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_affine
+from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_affine
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from vaelab import VAE, likelihoods, posteriors, priors

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_affine
+from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_affine
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 

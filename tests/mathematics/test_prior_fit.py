@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from mathematics.linear_gaussian import orthogonal, set_affine
+from linear_gaussian import orthogonal, set_affine
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from mathematics.linear_gaussian import LinearGaussian, orthogonal, set_affine
-from mathematics.standard_errors import assert_mean
+from linear_gaussian import LinearGaussian, orthogonal, set_affine
+from standard_errors import assert_mean
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, OneHotCategorical, kl_divergence
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mathematics.standard_errors import assert_mean
+from standard_errors import assert_mean
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Laplace, MixtureSameFamily, MultivariateNormal, Normal
 

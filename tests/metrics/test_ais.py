@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from mathematics.linear_gaussian import LinearGaussian, orthogonal
-from mathematics.standard_errors import assert_mean, errors_off
+from linear_gaussian import LinearGaussian, orthogonal
 from running import ROOT
+from standard_errors import assert_mean, errors_off
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mathematics.standard_errors import assert_mean
+from standard_errors import assert_mean
 from torch.distributions import Normal
 
 from vaelab.metrics.latent import mmd_squared, sliced_wasserstein

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import yaml
-from mathematics.linear_gaussian import LinearGaussian, orthogonal
+from linear_gaussian import LinearGaussian, orthogonal
 from running import ROOT
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence

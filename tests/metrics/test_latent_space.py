@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from hydra.utils import instantiate
-from mathematics.linear_gaussian import set_affine
+from linear_gaussian import set_affine
 from running import ROOT
 from torch import Tensor
 

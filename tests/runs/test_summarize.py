@@ -52,7 +52,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 @pytest.mark.parametrize("format", ["csv", "markdown", "latex"])
 def test_formats_that_are_printed(format: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from vaelab.summary import FORMATS, summarize
+    from vaelab.runs.summary import FORMATS, summarize
 
     assert typed(monkeypatch, str(run), "--format", format) == 0
     assert capsys.readouterr().out == FORMATS[format](summarize([str(run)]))

@@ -30,9 +30,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.distributions import NearestCode, is_discrete, rsample_and_log_prob
+from vaelab.evidence import evaluating, importance_weighted
 from vaelab.metrics import bound
 from vaelab.metrics.latent import aggregate_log_prob
-from vaelab.metrics.likelihood import evaluating, importance_weighted
 from vaelab.models import Model
 
 AT_ONCE = 100  # examples, times num_draws decodings of each

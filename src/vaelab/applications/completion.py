@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.distributions import NearestCode
-from vaelab.metrics.likelihood import Evidence
+from vaelab.evidence import Evidence
 from vaelab.models import Model
 
 POINT = "this q(z | x) is a point"

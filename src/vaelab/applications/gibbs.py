@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, prior, refuse_shapes, repeat
 from vaelab.divergences import is_product
 from vaelab.draw import Draw, Latent
-from vaelab.metrics.likelihood import evaluating
+from vaelab.evidence import evaluating
 from vaelab.models import Model
 
 

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, prior, refuse_shapes, repeat
 from vaelab.distributions import log_mean_exp
 from vaelab.draw import Draw, Latent
-from vaelab.metrics.likelihood import Evidence, decodings_at_once, evaluating
+from vaelab.evidence import Evidence, decodings_at_once, evaluating
 from vaelab.models import Model
 
 

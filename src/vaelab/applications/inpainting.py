@@ -13,7 +13,7 @@ from torch import Tensor
 from vaelab.applications.completion import Completion
 from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
 from vaelab.applications.importance_resampling import evidence_of_observed, importance_resampling
-from vaelab.metrics.likelihood import importance_weighted
+from vaelab.evidence import importance_weighted
 from vaelab.models import Model
 
 ROOTS = {"mse": "rmse", "mse_of_completions": "rmse_of_completions", "variance": "std"}

@@ -6,12 +6,12 @@ from vaelab.benchmark.disentanglement import disentanglement
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
 from vaelab.benchmark.training import training
-from vaelab.experiment import in_words
+from vaelab.commands.common import report_errors
 
 PARTS = {"training": training, "likelihood": likelihood, "disentanglement": disentanglement, "scaling": scaling}
 
 
-@in_words
+@report_errors
 def benchmark(config: DictConfig) -> None:
     """Measures what `benchmark.parts` names, and prints it.
 

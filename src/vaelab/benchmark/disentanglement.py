@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from vaelab.benchmark.alone import alone, device_of
-from vaelab.experiment import build_data, build_model
+from vaelab.build import build_data, build_model
 from vaelab.metrics.disentanglement import disentanglement as scores
 
 

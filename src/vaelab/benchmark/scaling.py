@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import spawn
 
 from vaelab.benchmark.alone import device_of, synchronize
 from vaelab.benchmark.training import rate_of
-from vaelab.experiment import build_model
+from vaelab.build import build_model
 
 QUIET = ("evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false", "trainer.enable_progress_bar=false")
 REPEATED = 20  # all-reduces that are timed

@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_tensor
 
 from vaelab.benchmark.alone import alone, device_of, synchronize
+from vaelab.build import build_data, build_model
+from vaelab.commands.train import train
 from vaelab.data import InMemory
-from vaelab.experiment import build_data, build_model, train
 from vaelab.models import VAE
 
 
@@ -134,7 +135,7 @@ def tutorial_loop(x: Tensor, batch_size: int, device: torch.device) -> Callable[
 
 
 def by_vaelab(plain: dict[str, Any], speed: dict[str, bool], folder: Path) -> float:
-    """Images per second of `vaelab.experiment.train`, as its own metrics.csv has them, but for the first epoch."""
+    """Images per second of `vaelab.commands.train.train`, as its own metrics.csv has them, but for the first epoch."""
     config = OmegaConf.create({**plain, "speed": speed})
     config.paths.run_dir, config.trainer.max_epochs = str(folder), config.benchmark.epochs + 1
     with redirect_stdout(io.StringIO()):

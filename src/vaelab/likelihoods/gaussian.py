@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vaelab.collectives import averaged
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.processes import averaged
 
 
 def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor, ""]:

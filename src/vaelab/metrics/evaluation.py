@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from vaelab.distributions import centre, is_discrete
 from vaelab.draw import Draw
+from vaelab.evidence import bits_per_dim, evaluating, importance_weighted
 from vaelab.metrics.bound import bound, rate
 from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent import active_units
-from vaelab.metrics.likelihood import bits_per_dim, evaluating, importance_weighted
 
 IMAGES_AT_ONCE = 100  # times an explicit chunk_size is how many decodings are in memory
 

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.evidence import decodings_at_once, evaluating, importance_weighted
 from vaelab.metrics.ais.report import in_parts, of_test_data
 from vaelab.metrics.ais.sampler import Sampler
 from vaelab.metrics.data import Data
-from vaelab.metrics.likelihood import decodings_at_once, evaluating, importance_weighted
 from vaelab.metrics.local_gaussian import LocalGaussian, fit, lower_bound
 from vaelab.metrics.target import Decoding, Target, average, joined, target
 

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.draw import Draw
-from vaelab.metrics.likelihood import Model
+from vaelab.evidence import Model
 
 
 @runtime_checkable

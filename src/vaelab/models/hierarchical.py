@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.metrics.likelihood import importance_weighted
+from vaelab.evidence import importance_weighted
 from vaelab.networks.ladder import Ladder
 
 

@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent
 
 from vaelab.distributions import OneHot, centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent
-from vaelab.metrics.likelihood import importance_weighted
+from vaelab.evidence import importance_weighted
 
 
 class SemiSupervisedVAE(nn.Module):

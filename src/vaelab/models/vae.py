@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.metrics.likelihood import importance_weighted
+from vaelab.evidence import importance_weighted
 
 
 class VAE(nn.Module):

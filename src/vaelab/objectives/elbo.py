@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.collectives import averaged
 from vaelab.divergences import kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, at_least, known_kl
-from vaelab.processes import averaged
 from vaelab.schedules import Schedule, at
 
 

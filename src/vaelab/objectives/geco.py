@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from vaelab.collectives import averaged
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, at_least, known_kl
-from vaelab.processes import averaged
 
 MAX_LOG_MULTIPLIER = 10.0  # a target that cannot be reached would otherwise raise lambda without end
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.collectives import gathered
 from vaelab.draw import Draw, refuse_other_space
 from vaelab.objectives.base import Objective
-from vaelab.processes import gathered
 
 KERNELS = ("rbf", "imq")
 

@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaelab.collectives import averaged, gathered
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
-from vaelab.processes import averaged, gathered
 
 
 class DIP(Objective):

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from vaelab.collectives import gathered
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, known_kl, refuse_unreparameterised, refuse_untrained_codes
-from vaelab.processes import gathered
 
 
 class M2(Objective):

@@ -17,11 +17,11 @@ from torch.distributions import Distribution, Independent
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from vaelab.collectives import gathered, world
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
-from vaelab.processes import gathered, world
 from vaelab.schedules import Schedule, at
 
 

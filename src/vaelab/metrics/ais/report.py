@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from vaelab.evidence import decodings_at_once, evaluating
 from vaelab.metrics.ais.sampler import Estimate, Sampler
 from vaelab.metrics.data import Data
-from vaelab.metrics.likelihood import decodings_at_once, evaluating
 from vaelab.metrics.target import Decoding, average, joined, simulate, target
 
 

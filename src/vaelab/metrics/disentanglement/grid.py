@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaelab.distributions import centre, is_euclidean, space_of
+from vaelab.evidence import Model
 from vaelab.metrics.data import Data
-from vaelab.metrics.likelihood import Model
 
 IMAGES_AT_ONCE = 250  # a batch of few images stays in the cache of a CPU: twice as fast as a thousand
 

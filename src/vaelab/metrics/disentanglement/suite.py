@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data
 from vaelab.metrics.disentanglement.bootstrap import interval, resamples
 from vaelab.metrics.disentanglement.correlation import gaussian_total_correlation, gaussian_wasserstein_correlation
@@ -18,7 +19,6 @@ from vaelab.metrics.disentanglement.information import information_gap, informat
 from vaelab.metrics.disentanglement.interventions import beta_vae_score, draw_factors, factor_vae_score
 from vaelab.metrics.disentanglement.robustness import irs
 from vaelab.metrics.disentanglement.sap import predicted, sap_of
-from vaelab.metrics.likelihood import evaluating
 
 
 @dataclass(frozen=True)

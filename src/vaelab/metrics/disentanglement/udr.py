@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.distributions import is_euclidean, space_of
+from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data
 from vaelab.metrics.disentanglement.samples import Codes, array, code_array
 from vaelab.metrics.latent.encoding import LatentVariableModel, encoded, first
-from vaelab.metrics.likelihood import evaluating
 
 
 @torch.no_grad()

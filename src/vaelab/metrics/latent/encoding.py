@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import centre, is_euclidean, rsample_and_log_prob
 from vaelab.draw import Latent
+from vaelab.evidence import Model
 from vaelab.metrics.latent.dimensions import rate_per_dimension
-from vaelab.metrics.likelihood import Model
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 

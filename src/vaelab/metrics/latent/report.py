@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from vaelab.distributions import is_euclidean
+from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data
 from vaelab.metrics.latent.aggregate import parts_of_rate
 from vaelab.metrics.latent.dimensions import unit_variances
 from vaelab.metrics.latent.discrepancy import SCALES, mmd_squared, sliced_wasserstein, standard_error
 from vaelab.metrics.latent.encoding import Codes, LatentVariableModel, centres, encoded, first, labelled, with_labels
 from vaelab.metrics.latent.probe import probe
-from vaelab.metrics.likelihood import evaluating
 
 THRESHOLDS = tuple(10 ** (exponent / 2) for exponent in range(-8, 3))  # from 0.0001 to 10, the 0.01 of active units among them
 

@@ -1,0 +1,191 @@
+"""From a config to a model, its data and its training; and from a run folder back to them."""
+
+import copy
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from vaelab.data import DataModule
+from vaelab.models import Model
+from vaelab.training.checkpoints import find_checkpoint, model_weights, read_checkpoint
+from vaelab.training.lit import LitVAE, StartsFromData
+from vaelab.training.resume import (
+    flatten,
+)
+from vaelab.training.speed import accelerate
+
+DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
+PARTS = (
+    "vaelab.data",
+    "vaelab.flows",
+    "vaelab.likelihoods",
+    "vaelab.models",
+    "vaelab.networks",
+    "vaelab.posteriors",
+    "vaelab.priors",
+    "vaelab.schedules",
+    "torch.nn",
+)
+
+
+def build_model(config: DictConfig) -> Model:
+    """The model that a config describes, with its speed dial applied."""
+    config = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored as it was written
+    model = instantiate(config.model)
+    accelerate(model, **config.speed)
+    return model
+
+
+def build_data(config: DictConfig) -> DataModule:
+    """The data module that a config describes.
+
+    config.data may also hold names for others to refer to (`root`, `size`), which the DataModule does not take itself.
+    """
+    config, known = copy.deepcopy(config), inspect.signature(DataModule).parameters
+    taken = {key: config.data[key] for key in ("_target_", *known) if key in config.data}
+    return instantiate(OmegaConf.create(taken, parent=config), _convert_="all")
+
+
+def build(config: DictConfig) -> LitVAE:
+    """The LightningModule that a config describes.
+
+    Raises:
+        ValueError: if a dial is set that the model does not use.
+    """
+    refuse_unused(config)
+    scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
+    objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
+    stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
+    return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
+
+
+def refuse_unused(config: DictConfig) -> None:
+    """A part that is set but that nothing refers to would be silently ignored.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+
+    def references(keys: set[str]) -> set[str]:
+        return set(re.findall(r"\$\{(\w+)", json.dumps([raw[key] for key in keys if key in raw])))
+
+    used = references({"model"})
+    while not references(used) <= used:  # the model refers to a posterior, which refers to an encoder
+        used |= references(used)
+    for dial in DIALS:
+        if raw.get(dial) and dial not in used:
+            raise ValueError(f"{dial}={raw[dial].get('_target_')} is not used by model={raw['model'].get('_target_')}: remove it")
+    for option in ("num_classes", "missing"):
+        if raw.get(option) and option not in used:
+            raise ValueError(f"{option}={raw[option]} is not used by model={raw['model'].get('_target_')}: remove it, or set model=vae")
+    known = inspect.signature(DataModule).parameters
+    referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
+    unknown = raw["data"].keys() - known - referred - {"_target_", "name"}
+    if unknown:
+        raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
+    if "schedule" in raw:
+        raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
+
+
+def start_from(model: Model, config: DictConfig, run: str) -> None:
+    """Gives a model the weights of a trained one; a prior of another kind stays what it is.
+
+    Raises:
+        ValueError: if another part is not the same.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(run))
+    stored = model_weights(checkpoint["state_dict"])
+    theirs, mine = kinds(OmegaConf.create(checkpoint["config"])), kinds(config)
+    if theirs != mine:  # weights of the same shapes would fit, and mean something else
+        raise ValueError(
+            f"pretrained={run} is made of {', '.join(theirs - mine)}; this model of {', '.join(mine - theirs)}: choose its dials"
+        )
+    for name, part in model.named_children():
+        own = part.state_dict(prefix=f"{name}.")
+        found = {key: value for key, value in stored.items() if key.startswith(f"{name}.")}
+        if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in found.items()}:
+            part.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
+            for started in part.modules():
+                if isinstance(started, StartsFromData):
+                    started.num_initial = 0  # it has started
+        elif name != "prior":
+            raise ValueError(f"pretrained={run}: the {name} of that run has other weights than this model's; choose the dials that it had")
+
+
+def kinds(config: DictConfig) -> set[str]:
+    """What a model is made of, besides its prior: where in the config, and which class."""
+    model: dict[str, Any] = OmegaConf.to_container(OmegaConf.create({"model": config.model}, parent=config), resolve=True)  # type: ignore[assignment]
+    model["model"].pop("prior", None)
+    return {f"{key.removesuffix('._target_')}={value}" for key, value in flatten(model) if key.endswith("_target_")}
+
+
+class Run(NamedTuple):
+    """What a run folder holds."""
+
+    model: Model
+    datamodule: DataModule
+    config: DictConfig
+    folder: Path
+    checkpoint: Path
+
+
+def refuse_unsafe(config: DictConfig) -> None:
+    """A stored config names the classes to build; one from a stranger could name anything.
+
+    Raises:
+        ValueError: if its model or data name something that is none of the parts which models and data are made of.
+    """
+    parts = OmegaConf.to_container(OmegaConf.create({key: config[key] for key in ("model", "data")}, parent=config), resolve=True)
+    for target in re.findall(r'"_target_": "([^"]*)"', json.dumps(parts)):
+        # the object, and not its name alone: a module of ours leads by its imports to anything (vaelab.x.subprocess.run)
+        if not is_part(target) or not is_part(get_object(target).__module__):
+            raise ValueError(
+                f"the stored config would run {target}, which is not part of {', '.join(PARTS)}:"
+                " if you trust where it comes from, set trust=true (or load(..., trust=True))"
+            )
+
+
+def is_part(name: str) -> bool:
+    """Whether a dotted name lies in a module that models and data are made of."""
+    return any(name == part or name.startswith(f"{part}.") for part in PARTS)
+
+
+def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> Run:
+    """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
+
+    Args:
+        run: a run folder or a checkpoint file.
+        checkpoint: "best" or "last".
+        data_dir: where the data are, if not where they were.
+        trust: whether classes from outside vaelab may be built.
+
+    Raises:
+        ValueError: if there is no readable checkpoint, its config names a class that is not trusted, or its weights are of another model.
+    """
+    path = find_checkpoint(run, checkpoint)
+    stored = read_checkpoint(path)
+    config = OmegaConf.create(stored["config"])
+    if data_dir is not None:
+        config.paths.data_dir = data_dir
+    if not trust:
+        refuse_unsafe(config)
+    config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
+    model = build_model(config)
+    try:
+        model.load_state_dict(model_weights(stored["state_dict"]))
+    except RuntimeError as error:
+        what = " ".join(str(error).split(":", 1)[-1].split())
+        raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return Run(model.eval(), build_data(config), config, folder, path)
+
+
+def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
+    """The trained model of a run folder or checkpoint file; see `open_run`."""
+    return open_run(run, checkpoint, trust=trust).model

@@ -1,0 +1,140 @@
+"""What several commands share."""
+
+import logging
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import track
+from torch import Tensor
+
+from vaelab.data import DataModule
+from vaelab.runs.report import write_report
+from vaelab.training.resume import (
+    flatten,
+)
+from vaelab.training.speed import keep_freed_memory
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UserError(ValueError, CompactHydraException):
+    """A ValueError that Hydra prints as its message alone."""
+
+
+def report_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """On the command line, a ValueError of ours is shown without its traceback, unless HYDRA_FULL_ERROR=1 asks for it."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            ours = Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
+            if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            message = str(error)
+        raise UserError(message)
+
+    return wrapper
+
+
+def refuse_missing(config: DictConfig) -> None:
+    """Values that have no default must be given.
+
+    Raises:
+        ValueError: if one is not, with its name.
+    """
+    values = flatten(OmegaConf.to_container(config, resolve=False))
+    missing = [key for key, value in values if value == "???" or (key, value) == ("run", "None")]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
+
+
+def refuse_counts(config: DictConfig, optional: Sequence[str] = (), **least: int) -> None:
+    """Counts are whole numbers; null stands for all where it may.
+
+    Raises:
+        ValueError: if one is not, or is too small.
+    """
+    for name, smallest in least.items():
+        value = config[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+        if not whole and not (value is None and name in optional):
+            raise ValueError(f"{name}={value} must be a whole number of at least {smallest}")
+
+
+def prepare() -> None:
+    """Quiet and fast: what Lightning announces is in the config or in the summary (its warnings stay), and freed memory is kept."""
+    keep_freed_memory()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # as it must when a run goes on
+    warnings.filterwarnings("ignore", message=".*`srun` command is available")  # a machine with SLURM need not be used through it
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # the data module begins where it stopped
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
+
+
+def chosen_device(config: DictConfig) -> torch.device:
+    """A GPU if there is one, unless accelerator=cpu."""
+    return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+
+
+def below(folder: Path, name: Any) -> Path:
+    """A folder of that name in another.
+
+    Raises:
+        ValueError: if the name leads elsewhere.
+    """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
+    return folder / name
+
+
+def shorter(path: Path) -> Path:
+    """As a person would type it."""
+    return Path(os.path.relpath(path)) if path.absolute().is_relative_to(Path.cwd()) else path
+
+
+class Shown:
+    """A data module whose passes over the data show how far they are."""
+
+    def __init__(self, data: DataModule, description: str) -> None:
+        self.data, self.description = data, description
+
+    @property
+    def splits(self) -> Mapping[str, Any]:
+        return self.data.splits
+
+    def setup(self, stage: str) -> None:
+        self.data.setup(stage)
+
+    def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+        self.setup("test" if split == "test" else "fit")
+        size = self.data.batch_size if split == "train" else self.data.eval_batch_size
+        total = -(-len(self.splits[split]) // size)
+        yield from track(self.data.batches(split, device), f"{self.description} on {split} data", total=total, transient=True)
+
+
+def final_metrics(found: dict[str, Any]) -> dict[str, float]:
+    """What was found out on the test data, as it is logged: without standard errors and counts, which are no metrics."""
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+
+
+def report(folder: Path, config: DictConfig, results: Path) -> Path:
+    """Writes the run's report.html."""
+    typed = folder / ".hydra" / "overrides.yaml"
+    return write_report(folder, OmegaConf.to_yaml(config), [str(word) for word in OmegaConf.load(typed)] if typed.exists() else [], results)

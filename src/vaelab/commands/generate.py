@@ -1,0 +1,25 @@
+"""Figures of a trained model."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from vaelab.build import open_run
+from vaelab.commands.common import chosen_device, prepare, refuse_counts, refuse_missing, report_errors
+from vaelab.figures.scenes import draw_figures
+
+
+@report_errors
+def generate(config: DictConfig) -> None:
+    """Pictures a run folder; writes figures/*.png.
+
+    Raises:
+        ValueError: as `open_run`.
+    """
+    prepare()
+    refuse_missing(config)
+    refuse_counts(config, num_images=1)
+    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
+    folder = Path(config.folder) if config.folder else run.folder / "figures"
+    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
+        print(path)

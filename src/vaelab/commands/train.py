@@ -1,0 +1,321 @@
+"""Training: from a config to a run folder with a trained, evaluated and pictured model."""
+
+import errno
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from vaelab import metrics, rng
+from vaelab.build import Run, build, build_data, build_model, start_from
+from vaelab.commands.common import Shown, final_metrics, prepare, refuse_missing, report, report_errors, shorter
+from vaelab.data import DataModule
+from vaelab.figures.scenes import draw_figures
+from vaelab.models import Model
+from vaelab.objectives import PriorFit
+from vaelab.runs.files import write_json
+from vaelab.runs.provenance import git, provenance
+from vaelab.training.callbacks import LastCheckpoint, show_figures
+from vaelab.training.checkpoints import AtomicCheckpointIO, find_checkpoint, model_weights, read_checkpoint
+from vaelab.training.fsdp import refuse_unshardable
+from vaelab.training.resume import (
+    changed,
+    claimed,
+    finished,
+    flatten,
+    found,
+    goes_on,
+    refuse_unresumable,
+    remove_written,
+    rewind,
+)
+from vaelab.training.signals import Preempted, Signals, exit_code, requeue
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@report_errors
+def train(config: DictConfig) -> float | None:
+    """Trains what the config describes, then evaluates and pictures it; returns val/elbo of the last epoch.
+
+    Raises:
+        ValueError: for whatever a user can put right, in words.
+    """
+    refuse_missing(config)
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    started = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # a process for each device, from outside
+    if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1") and not started:
+        raise ValueError(
+            f"trainer.devices={config.trainer.devices} within the process of a multirun: every further process would run the whole sweep"
+            " again; set launcher=local, ray or slurm"
+        )
+    stored, first = None, rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if config.resume:
+        path = find_checkpoint(config.resume, "last")
+        stored = read_checkpoint(path)
+        config = changed(OmegaConf.create(stored["config"]), [] if hydra is None else list(hydra.overrides.task))
+        config.paths.run_dir = str(path.parent.parent.absolute())
+    folder = Path(config.paths.run_dir)
+    with Signals() as signals, ExitStack() as stack:
+        try:
+            signals.unblock()
+            if first:
+                hold(folder, fresh=stored is None and not goes_on(config), stack=stack)
+            if stored is None and goes_on(config):
+                path, stored = folder / "checkpoints" / "last.ckpt", found(folder, config)
+                elbo = finished(folder, stored, config)
+                if elbo is not None:
+                    print(f"{folder} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
+                    return elbo
+                if stored is None and first:
+                    remove_written(folder)
+            return _train(config, folder, None if stored is None else path, stored, signals)
+        except Preempted as stop:
+            signals.deferred = True  # scontrol has SLURM send more of them
+            if first:
+                print(f"\nstopped by {stop}{stop.where}: {how_to_go_on(folder)}", flush=True)
+                requeue(stop.signum, signals)
+            # Lightning kills all processes of a run when one that it started ends with another code
+            raise SystemExit(exit_code(stop.signum) if first else 0) from None
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise ValueError(
+                f"cannot write to {folder}: {error.strerror}. What was written is kept; make room, or choose another place with"
+                f" hydra.run.dir=<folder>; {how_to_go_on(folder)}"
+            ) from error
+
+
+def hold(folder: Path, fresh: bool, stack: ExitStack) -> None:
+    """Makes the run folder and keeps other processes out of it.
+
+    Raises:
+        ValueError: if it has to be `fresh` and is not, or another process trains there.
+    """
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+    except FileExistsError:
+        raise ValueError(
+            f"{folder} already holds a run: go on with resume={folder}, or with existing=resume, or choose another folder"
+        ) from None
+    stack.enter_context(claimed(folder))
+
+
+def how_to_go_on(folder: Path) -> str:
+    saved = (folder / "checkpoints" / "last.ckpt").exists()
+    return f"go on with resume={folder}" if saved else "no checkpoint was written, so there is nothing to go on from"
+
+
+def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
+    started, origin = time.time(), git()  # the code that runs is that of the start
+    refuse_values(config)
+    refuse_evaluation(config.evaluation)
+    prepare()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    datamodule, lit = build_data(config), build(config)
+    if checkpoint is None and config.get("pretrained"):
+        start_from(lit.model, config, config.pretrained)
+    if isinstance(lit.objective, PriorFit):
+        if not config.get("pretrained"):
+            raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
+        lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
+    callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
+    if not config.trainer.enable_progress_bar:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.signals = signals
+    loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
+    trainer = instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        default_root_dir=str(folder),
+        plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        _convert_="all",
+    )
+    refuse_unshardable(lit, trainer)
+    if stored is not None:
+        refuse_unresumable(stored, trainer)
+        rewind(loggers, stored["global_step"])
+    try:
+        trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Preempted as stop:
+        if not stop.where and trainer.strategy.launcher is not None:  # not all processes know
+            trainer.strategy.launcher.kill(stop.signum)
+        raise
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(folder)}")
+        raise
+    weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
+    if not trainer.is_global_zero:
+        return None
+    if stored is not None and trainer.global_step == stored["global_step"] and (folder / "results.json").exists():
+        print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
+    write_json(record_of_split(datamodule), folder / "split.json")
+    return finish(config, folder, trainer, weights, datamodule, started, origin)
+
+
+def refuse_values(config: DictConfig) -> None:
+    """What Lightning and torch would refuse in words of their own.
+
+    Raises:
+        ValueError: if the seed is no whole number of at least 0, or all of training would be in another precision than float32.
+    """
+    if not isinstance(config.seed, int) or config.seed < 0:
+        raise ValueError(f"seed={config.seed} must be a whole number of at least 0")
+    if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision={config.trainer.precision}: data and probabilities are float32; networks in half precision are"
+            " trainer.precision=bf16-mixed or speed=fast"
+        )
+
+
+def refuse_evaluation(options: DictConfig) -> None:
+    """What is wrong with the options of evaluation is said before training, not after.
+
+    Raises:
+        ValueError: if something is.
+    """
+    if options.checkpoint not in ("best", "last"):
+        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
+    for name in ("num_samples", "chunk_size", "num_images"):
+        value = options[name]
+        if not ((isinstance(value, int) and value >= 1) or (name != "num_samples" and value is None)):
+            raise ValueError(f"evaluation.{name}={value} must be a whole number of at least 1")
+
+
+def record_of_split(datamodule: DataModule) -> dict[str, Any]:
+    """Which examples of the training data were validated on."""
+    return {
+        "split_seed": datamodule.split_seed,
+        "num_train": len(datamodule.splits["train"]),
+        "num_val": len(datamodule.splits["val"]),
+        "val_indices": datamodule.splits["val"].indices.tolist(),
+    }
+
+
+def finish(
+    config: DictConfig,
+    folder: Path,
+    trainer: lightning.Trainer,
+    weights: Mapping[str, Tensor],
+    datamodule: DataModule,
+    started: float,
+    origin: dict[str, Any],
+) -> float:
+    """Evaluates and pictures the chosen checkpoint, or `weights` if there is none, writes results.json, and returns its val/elbo."""
+    train_time = time.time() - started
+    device, options = trainer.strategy.root_device, config.evaluation
+    path = folder / "checkpoints" / f"{options.checkpoint}.ckpt"
+    if not path.is_file() and (path.with_name("last.ckpt")).is_file():
+        print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
+        path = path.with_name("last.ckpt")
+    # another model than the one that was trained, of which each process may have a share alone
+    model = build_model(config)
+    model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
+    model.to(device).eval()
+    with rng.set_aside(config.seed):
+        val = metrics.mean_bound(model, datamodule.batches("val", device))
+    test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None
+    if options.figures:
+        show_figures(trainer, draw_figures(model, datamodule, folder / "figures", device, config.seed))
+    results: dict[str, Any] = {
+        "test": test,
+        "val": val,
+        "checkpoint": str(path.relative_to(folder)) if path.is_file() else None,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seed": config.seed,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_time_s": round(train_time, 1),
+        "wall_time_s": round(time.time() - started, 1),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **origin,
+        **provenance(device),
+    }
+    write_json(results, folder / "results.json")
+    if options.get("metrics"):
+        from vaelab.commands.evaluate import judge  # which stands above this module
+
+        for failure in judge(Run(model, datamodule, config, folder, path), options.metrics, config.seed, False, Console(highlight=False)):
+            print(failure)
+    if options.get("report"):
+        report(folder, config, folder / "results.json")
+    log_hparams(trainer, config, final_metrics(test or {}))
+    show(test or val, folder, "test" if test else "validation", results["wall_time_s"])
+    return val["elbo"]
+
+
+def evaluate_on_test(model: Model, datamodule: DataModule, options: DictConfig, seed: int) -> dict[str, Any]:
+    """`metrics.evaluate_test_data`, with noise of its own."""
+    with rng.set_aside(seed):
+        shown = Shown(datamodule, "evaluating")
+        return metrics.evaluate_test_data(model, shown, options.num_samples, options.chunk_size, options.num_images)
+
+
+def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:
+    """The final metrics and the config, for TensorBoard's HPARAMS page.
+
+    Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
+    show the columns of one arbitrary run and leave the others empty.
+    """
+    raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    learned = {
+        key: value for key, value in raw.items() if key not in ("paths", "callbacks", "logger", "evaluation", "resume", "sweep", "existing")
+    }
+    flat = {name: value for name, value in flatten(learned) if "${" not in str(value)}  # what is referred to has a column already
+    for logger in trainer.loggers:
+        if final:
+            logger.log_metrics(final, trainer.global_step)
+        if isinstance(logger, TensorBoardLogger):
+            logger.hparams.update(flat)  # for the hparams.yaml that it leaves
+            _, start, end = hparams(flat, {})
+            with SummaryWriter(logger.log_dir) as writer:
+                writer.file_writer.add_summary(start)
+                writer.file_writer.add_summary(end)
+        logger.save()
+        logger.finalize("success")
+
+
+def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None = None) -> None:
+    """The summary at the end of a run."""
+    table = Table(
+        box=None, show_header=False, padding=(0, 2), title=f"{split} data, nats per example", title_justify="left", title_style="bold"
+    )
+    for name in ("elbo", "rate", "distortion", "log_likelihood", "bits_per_dim"):
+        if report.get(name) is not None:
+            error = report.get(f"{name}_std_error")
+            table.add_row(
+                name, f"{report[name]:.4g}" if name == "bits_per_dim" else f"{report[name]:.2f}", f"± {error:.2f}" if error else ""
+            )
+    if "active_units" in report:
+        table.add_row("active_units", f"{report['active_units']} of {report['latent_dim']}", "")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    if "num_samples" in report:
+        console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
+    shown = shorter(folder)
+    console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
+    places = [str(shown / name) for name in ("report.html", "figures") if (folder / name).exists()]
+    places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if (folder / "tensorboard").is_dir() else []
+    if places:
+        console.print("look at:      " + "\n              ".join(places))

@@ -1,0 +1,299 @@
+"""The figures that a run leaves in figures/ and shows in TensorBoard.
+
+Each is a function of a `Scene` that returns a picture, the frames of an animation, or None where it has no meaning. To add one, add it to a
+list.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from matplotlib.colors import to_rgb
+from PIL import Image
+from torch import Tensor
+
+from vaelab import rng
+from vaelab.applications import Completion, by_rate, interpolate, manifold, nearest, slerp, traverse
+from vaelab.applications.exploration import Order
+from vaelab.data import DataModule, InMemory
+from vaelab.data.datamodule import Split
+from vaelab.data.transforms import to_float
+from vaelab.distributions import VonMisesFisher, centre, is_euclidean
+from vaelab.figures.charts.colours import SKY_BLUE
+from vaelab.figures.charts.latent import latent_scatter
+from vaelab.figures.tiles import black_and_white, captioned, rendered, save, save_animation
+from vaelab.models import Model
+
+Picture = Image.Image | list[Image.Image] | None
+NUM_DIMS = 10  # that are walked along
+NUM_COMPARED = 100  # samples, and test images, whose nearest training images are looked for
+NUM_READ = 10_000  # training images to look through, if each is a file; of those in memory, all
+MAX_COLUMNS = 16  # of classes
+NUM_COMPLETIONS = 8  # that are shown of each example
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to picture: a model, and examples of one split of its data.
+
+    Args:
+        model: in evaluation mode.
+        datamodule: of the examples.
+        x, y: the examples; as many as there are speak for the dimensions of z.
+        split: that they are of.
+        num_images: to a row.
+    """
+
+    model: Model
+    datamodule: DataModule
+    x: Float[Tensor, "n ..."]
+    y: Shaped[Tensor, "n ..."]
+    split: str
+    num_images: int = 8
+
+    @cached_property
+    def levels(self) -> tuple[float, float]:
+        """Black and white."""
+        return black_and_white(self.x)
+
+    @cached_property
+    def order(self) -> Order | None:
+        """The dimensions of z by what they carry; None where z has no dimensions that could be walked along."""
+        return by_rate(self.model, self.x, self.y) if is_euclidean(self.model.encode(self.x[:1], self.y[:1])) else None
+
+    @property
+    def num_classes(self) -> int:
+        """Of a model that is conditional on them, else 0."""
+        return getattr(self.model, "num_classes", 0)
+
+    @property
+    def y_names(self) -> tuple[str, ...]:
+        """Of the classes, or of the factors."""
+        return getattr(self.datamodule.splits[self.split].dataset, "y_names", ())
+
+    def labels(self, y: Shaped[Tensor, "n ..."]) -> list[str]:
+        """The names of these labels if the model is conditional on them, else nothing."""
+        if not self.num_classes:
+            return [""] * len(y)
+        names = self.y_names
+        return [names[label] if 0 <= label < len(names) else str(label) if label >= 0 else "?" for label in y.tolist()]
+
+    def like(self, count: int) -> Shaped[Tensor, "count ..."]:
+        """Labels for so many samples: those of the examples, over and over."""
+        return self.y.repeat(-(-count // len(self.y)), *[1] * (self.y.ndim - 1))[:count]
+
+
+def reconstructions(scene: Scene) -> Picture:
+    """Examples and, below each, E[x | z] at the centre of q(z | x)."""
+    n = min(scene.num_images, len(scene.x))
+    count = n if len(scene.x) < 2 * n else 2 * n
+    x, y = scene.x[:count], scene.y[:count]
+    pairs = torch.stack([x.unflatten(0, (-1, n)), scene.model.reconstruct(x, y).unflatten(0, (-1, n))], dim=1).flatten(0, 1)
+    labels = scene.labels(y)
+    cells = [row for i in range(0, count, n) for row in (labels[i : i + n], [])]
+    return captioned(pairs, scene.levels, ["x", "E[x | z]"] * (count // n), cells)
+
+
+def samples(scene: Scene) -> Picture:
+    """E[x | z] of z ~ p(z); a column for each class of a conditional model."""
+    n, classes = scene.num_images, scene.num_classes
+    columns = classes if 1 < classes <= MAX_COLUMNS else n
+    y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
+    x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
+    labels = scene.labels(y)
+    return captioned(x, scene.levels, cells=[labels[:columns]] if columns == classes else chunks(labels, n))
+
+
+def traversals(scene: Scene) -> Picture:
+    """One example's z with one dimension at a time moved, for the dimensions that carry most, each with its number and its rate."""
+    if scene.order is None:
+        return None
+    dims, steps, extent = scene.order.dims[:NUM_DIMS], 11, 2.5
+    x = traverse(scene.model, scene.x[:1], dims, steps, extent, scene.y[:1])
+    places = [f"{z:+.2g}" if z else "0" for z in torch.linspace(-extent, extent, steps).tolist()]
+    return captioned(
+        x, scene.levels, dimensions(scene), [places], heading(scene, "the centre of q(z | x) of one image, one dimension moved")
+    )
+
+
+def moving_traversals(scene: Scene) -> Picture:
+    """The traversals side by side, in time."""
+    if scene.order is None:
+        return None
+    dims, steps, extent = scene.order.dims[:NUM_DIMS], 17, 2.5
+    walks = traverse(scene.model, scene.x[:1], dims, steps, extent, scene.y[:1])
+    columns = -(-len(dims) // (2 if len(dims) > 5 else 1))
+    walks = torch.cat([walks, walks.new_full((-len(dims) % columns, *walks.shape[1:]), sum(scene.levels) / 2)])
+    words = [words.replace("\n", "  ") for words in dimensions(scene)] + [""] * (len(walks) - len(dims))
+    frames = [
+        captioned(walks[:, i].unflatten(0, (-1, columns)), scene.levels, cells=chunks(words, columns), title=f"z = {z:+.1f}", width=900)
+        for i, z in enumerate(torch.linspace(-extent, extent, steps).tolist())
+    ]
+    return frames + frames[-2:0:-1]
+
+
+def interpolations(scene: Scene) -> Picture:
+    """Straight lines between the posterior centres of pairs of examples, of the same class if the model is conditional."""
+    return walks_between(scene, torch.lerp) if scene.order is not None else None
+
+
+def spherical_interpolations(scene: Scene) -> Picture:
+    """Great circles between the same pairs, also where z lives on a sphere."""
+    on_sphere = isinstance(scene.model.encode(scene.x[:1], scene.y[:1]), VonMisesFisher)
+    return walks_between(scene, slerp) if on_sphere or scene.order is not None else None
+
+
+def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor]) -> Picture:
+    """A row for each pair: the one, the walk from its reconstruction to the other's, and the other."""
+    n = min(scene.num_images, len(scene.x) // 2)
+    start = torch.arange(n, device=scene.x.device)
+    end = start + n
+    if scene.num_classes:  # both ends of a walk are decoded with one label
+        later = torch.arange(len(scene.y), device=start.device)
+        alike = (scene.y[:, None] == scene.y[:n]) & (later[:, None] >= n)
+        end = torch.where(alike.any(0), alike.int().argmax(0), start)
+    x_from, x_to, y = scene.x[start], scene.x[end], scene.y[start]
+    steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
+    rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
+    places = ["x", *[f"{t:.2g}" for t in torch.linspace(0, 1, 8).tolist()], "x'"]
+    return captioned(rows, scene.levels, scene.labels(y) if scene.num_classes else (), [places])
+
+
+def plane(scene: Scene) -> Picture:
+    """The manifold of a two-dimensional latent space; of one class, if the model is conditional."""
+    if scene.order is None or len(scene.order.dims) != 2:
+        return None
+    return captioned(manifold(scene.model, y=scene.y[:1]), scene.levels, title=heading(scene), gap=0)
+
+
+def latent_space(scene: Scene) -> Picture:
+    """The centres of q(z | x) in a plane."""
+    pairs = zip(scene.x.split(500), scene.y.split(500), strict=True)
+    centres = torch.cat([centre(scene.model.encode(x, y)) for x, y in pairs]).flatten(1)
+    rates = None
+    if scene.order is not None and scene.order.measure == "rate":
+        rates = torch.empty_like(scene.order.values).scatter(0, scene.order.dims, scene.order.values).tolist()
+    title = f"centres of q(z | x) for {len(centres)} {scene.split} images"
+    return rendered(latent_scatter(centres, scene.y, scene.y_names, rates, title))
+
+
+def nearest_training_images(scene: Scene) -> Picture:
+    """Samples with the training images nearest to them: whether the model has memorised its training data.
+
+    Decoded means are blurred, and so nearer to everything: samples are to be compared with the reconstructions of images of the split,
+    which are blurred too but of images that the model has not been trained on.
+    """
+    count = min(NUM_COMPARED, len(scene.x))
+    n = min(scene.num_images, count)
+    y = scene.like(count)
+    samples, own = scene.model.sample(count, y, mean=True), scene.model.reconstruct(scene.x[:count], scene.y[:count])
+    unseen = torch.cat(list(untransformed(scene, scene.split, count)))
+    scene.datamodule.setup("fit")
+    dataset = scene.datamodule.splits["train"]
+    num_train = len(dataset) if isinstance(dataset.dataset, InMemory) else min(len(dataset), NUM_READ)
+    found = nearest(torch.cat([samples, own, unseen]), untransformed(scene, "train", num_train), num_neighbours=3)
+    medians = [distances.median().item() for distances in found.distances[:, 0].split(count)]
+    title = f"median distance to the nearest of {num_train} training images: samples {medians[0]:.2f}"
+    title += f", reconstructed {scene.split} images {medians[1]:.2f}, {scene.split} images {medians[2]:.2f}"
+    shown = torch.cat([samples[:n, None], found.x[:n]], dim=1).transpose(0, 1)
+    distances = [[f"{distance:.2f}" for distance in row] for row in found.distances[:n].T.tolist()]
+    names = ["sample", "nearest", "second", "third"][: len(shown)]
+    return captioned(shown, scene.levels, names, [scene.labels(y[:n]), *distances], title)
+
+
+WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {
+    "reconstructions": reconstructions,
+    "samples": samples,
+    "traversals": traversals,
+}
+FIGURES = WHILE_TRAINING | {
+    "moving_traversals": moving_traversals,
+    "interpolations": interpolations,
+    "spherical_interpolations": spherical_interpolations,
+    "manifold": plane,
+    "latent_space": latent_space,
+    "nearest_training_images": nearest_training_images,
+}
+
+
+@torch.no_grad()
+def draw_figures(
+    model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8
+) -> list[Path]:
+    """All of FIGURES, of test data, each with noise of its own from the seed; returns the files.
+
+    Data that are no images are pictured if they are vectors, else left out. So are walks through latent variables that are no vectors of
+    real numbers, such as codes.
+    """
+    model.eval()
+    pairs = list(datamodule.batches("test", device))
+    x, y = torch.cat([x for x, _ in pairs])[:2000], torch.cat([y for _, y in pairs])[:2000]
+    if x.ndim not in (2, 4):
+        return []
+    scene, paths = Scene(model, datamodule, x, y, "test", num_images), []
+    for name, draw in FIGURES.items():
+        with rng.set_aside(seed):
+            picture = draw(scene)
+        if isinstance(picture, list):
+            paths.append(folder / f"{name}.gif")
+            save_animation(picture, paths[-1])
+        elif picture is not None:
+            paths.append(folder / f"{name}.png")
+            save(picture, paths[-1])
+    return paths
+
+
+def completions(scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "") -> Image.Image:
+    """A row for each example: x, what was observed of it, completions without the noise of single values, their mean, and their spread."""
+    n, (low, high) = scene.num_images, scene.levels
+    x, known, shown, std = scene.x[:n], observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
+    most = max(float(std.max()), 1e-6)
+    columns = [x, x.where(known, torch.nan), *shown, completion.mean[:n], low + std / most * (high - low)]
+    if x.ndim == 4:
+        columns = [colour(column) for column in columns]
+        tint = columns[1].new_tensor(to_rgb(SKY_BLUE)).reshape(3, 1, 1) * (high - low) + low
+        columns[1] = torch.where(columns[1].isnan(), tint, columns[1])
+    names = ["x", "observed", *[str(k) for k in range(1, len(shown) + 1)], "mean", f"std\n(white: {most:.2g})"]
+    rows = scene.labels(scene.y[:n]) if scene.num_classes else ()
+    return captioned(torch.stack(columns, dim=1), scene.levels, rows, [names], title, width=1600)
+
+
+# What the figures are made of.
+
+
+def dimensions(scene: Scene) -> list[str]:
+    """The number of each dimension that is walked along, and what it carries; the indices of a latent variable with several axes."""
+    assert scene.order is not None
+    shape = scene.model.encode(scene.x[:1], scene.y[:1]).event_shape
+    words = []
+    for dim, value in zip(scene.order.dims[:NUM_DIMS].cpu(), scene.order.values[:NUM_DIMS].tolist(), strict=True):
+        indices = ",".join(str(int(i)) for i in torch.unravel_index(dim, shape))
+        words.append(f"z[{indices}]\n" + (f"{value:.2f} nats" if scene.order.measure == "rate" else f"variance {value:.2g}"))
+    return words
+
+
+def colour(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
+    """With three channels."""
+    return x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def heading(scene: Scene, words: str = "") -> str:
+    """With the label of the first example, if the model is conditional."""
+    label = scene.labels(scene.y[:1])[0]
+    return ", ".join(part for part in (words, f"y = {label}" if label else "") if part)
+
+
+def chunks(words: list[str], columns: int) -> list[list[str]]:
+    """Rows of words."""
+    return [words[i : i + columns] for i in range(0, len(words), columns)]
+
+
+def untransformed(scene: Scene, name: str, count: int) -> Iterator[Float[Tensor, "b ..."]]:
+    """The first images of a split as they are stored, without the noise of a transform, whose mean is what a decoder learns."""
+    split = scene.datamodule.splits[name]
+    plain = Split(split.dataset, split.indices)
+    for batch in torch.arange(count).split(500):
+        yield to_float(plain[batch][0].to(scene.x.device))

@@ -1,0 +1,120 @@
+"""A grid that can be continued: the same command line again runs what is missing."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vaelab.sweeps.jobs import Job, differences, flat, folder_of, jobs_of, refuse_devices, with_preset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class GridConf:
+    _target_: str = "hydra_plugins.vaelab.GridSweeper"
+    params: dict[str, str] = field(default_factory=dict)  # what is swept unless the command line says otherwise
+    summarize: bool = True  # at the end, into the folder of the sweep
+
+
+class GridSweeper(Sweeper):
+    """Every combination of the values that are swept, each in a folder named by what distinguishes it.
+
+    A job whose results are there is not run again, one that was interrupted goes on from its last checkpoint, and one that failed is
+    tried again; it does not stop the others.
+    """
+
+    config: DictConfig
+    launcher: Launcher
+
+    def __init__(self, params: dict[str, str], summarize: bool) -> None:
+        self.params, self.summarize = dict(params), summarize
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        refuse_devices(self.config)
+        folder = folder_of(self.config)
+        jobs = jobs_of(OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments)), folder)
+        self.refuse_changed(jobs)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        missing = [job for job in jobs if not job.finished]
+        going_on = sum(job.started for job in missing)
+        log.info(
+            f"sweep {folder.name}: {len(jobs)} jobs, {len(jobs) - len(missing)} of them finished, {going_on} to go on,"
+            f" {len(missing) - going_on} to start"
+        )
+        returns: Sequence[JobReturn] = []
+        try:
+            if missing:
+                returns = self.launcher.launch([job.line for job in missing], initial_job_idx=0)
+        except Exception as error:  # of a launcher that one job can take down: what the others have done is in their folders
+            log.error(f"the launcher stopped: {type(error).__name__}: {error}")
+        if self.summarize and any(job.finished for job in jobs):
+            summarize(folder)
+        failed = self.report(jobs, missing, returns)
+        if failed:
+            raise CompactHydraException(f"{len(failed)} of {len(jobs)} jobs failed; the same line tries them again")
+        return [returns]
+
+    def refuse_changed(self, jobs: Sequence[Job]) -> None:
+        """A grid is one comparison: its jobs differ in what is swept alone.
+
+        Raises:
+            CompactHydraException: if a job has been started with another config.
+        """
+        changed: dict[str, list[str]] = {}
+        for job in jobs:
+            config = self.loader.load_sweep_config(self.config, list(job.overrides))  # now, so that a typo stops nothing half-way
+            with open_dict(config):
+                del config["hydra"]
+            stored = job.stored_config()
+            if stored is not None:
+                for difference in differences(stored, flat(config)):
+                    changed.setdefault(difference, []).append(job.name)
+        if changed:
+            words = "\n".join(f"  {difference}  ({len(names)} jobs)" for difference, names in changed.items())
+            raise CompactHydraException(
+                f"{jobs[0].folder.parent} holds jobs of another config:\n{words}\ngive this sweep another name (sweep=...), or remove it"
+            )
+
+    def report(self, jobs: Sequence[Job], missing: Sequence[Job], returns: Sequence[JobReturn]) -> list[Job]:
+        """Says which jobs failed, and how; warns if the others are of different versions of the code."""
+        reasons = {job.name: why(ret) for job, ret in zip(missing, returns, strict=False)}
+        failed = [job for job in missing if not job.finished]
+        for job in failed:
+            log.error(f"failed: {job.name}\n  {reasons.get(job.name, 'it did not return')}\n  {job.folder}")
+        versions = {str(job.result().get("git_commit"))[:10] for job in jobs if job.finished}
+        if len(versions) > 1:
+            log.warning(f"jobs of this sweep were run with different versions of the code: {', '.join(sorted(versions))}")
+        return failed
+
+
+def why(ret: JobReturn) -> str:
+    """What a job raised, or how its process ended."""
+    error = ret._return_value
+    if ret.status != JobStatus.FAILED or error is None:
+        return "it did not return"
+    return str(error) if isinstance(error, CompactHydraException) else f"{type(error).__name__}: {error}"
+
+
+def summarize(folder: Path, **options: Any) -> None:
+    """The table at the end of a sweep."""
+    from vaelab.runs.summary import main  # imports torch: only now
+
+    try:
+        main([str(folder)], output=str(folder / "summary"), **options)
+    except ValueError as error:
+        log.warning(f"no summary: {error}")

@@ -1,0 +1,188 @@
+"""A process for each job, some of them at a time, on this machine."""
+
+import ctypes
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+# of the ranks that a trainer or a scheduler started: a job starts its own
+RANKS = ("LOCAL_RANK", "NODE_RANK", "GLOBAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.mode", "hydra.run.dir")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+STOPPED = "stopped: what runs writes a checkpoint and ends; the same line goes on"
+PR_SET_PDEATHSIG = 1  # of Linux' prctl
+
+
+@dataclass
+class LocalConf:
+    _target_: str = "hydra_plugins.vaelab.LocalLauncher"
+    n_jobs: int = 1  # at a time; cores and GPUs are shared out among them
+
+
+class LocalLauncher(Launcher):
+    """Runs the script itself for each job, as if its command line had been typed.
+
+    So a job that dies takes no other with it, and its trainer may start further processes, which repeat that command line.
+
+    Raises:
+        CompactHydraException: if n_jobs is below 1.
+    """
+
+    def __init__(self, n_jobs: int) -> None:
+        if n_jobs < 1:
+            raise CompactHydraException(f"hydra.launcher.n_jobs={n_jobs} must be at least 1")
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        at_once = min(self.n_jobs, len(job_overrides))
+        places: queue.Queue[dict[str, str]] = queue.Queue()
+        for place in range(at_once):
+            places.put(share(place, at_once))
+        running: list[subprocess.Popen] = []
+        previous = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            with ThreadPoolExecutor(at_once) as pool:
+                jobs = [pool.submit(self.run, list(overrides), places, running) for overrides in job_overrides]
+                try:
+                    return [job.result() for job in jobs]
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for process in running:
+                        process.send_signal(signal.SIGTERM)  # each writes a checkpoint, and ends
+                    log.info(STOPPED)
+                    raise SystemExit(130) from None
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def run(self, overrides: list[str], places: "queue.Queue[dict[str, str]]", running: list[subprocess.Popen]) -> JobReturn:
+        """One job, in the next place that is free."""
+        job = self.prepared(overrides)
+        place = places.get()
+        started = time.monotonic()
+        log.info(f"{'starts':22}  {job.folder.name}")
+        try:
+            with job.console.open("a") as console:
+                process = start(job.command, console, place)
+                running.append(process)
+                status = process.wait()
+        finally:
+            places.put(place)
+        return job.returned(status, f" after {time.monotonic() - started:.0f} s")
+
+    def prepared(self, overrides: list[str]) -> "Process":
+        """A job, whose folder is there."""
+        config = self.loader.load_sweep_config(self.config, overrides)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return Process(overrides, config, folder, self.command(overrides, folder))
+
+    def command(self, overrides: list[str], folder: Path) -> list[str]:
+        """What a person would type for this job alone."""
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        script = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
+        added = [source.path for source in self.config.hydra.runtime.config_sources if source.provider == "command-line"]
+        own = [word for word in self.config.hydra.overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
+        job = [word for word in overrides if not word.startswith("hydra.sweep")]
+        place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+        return [
+            sys.executable,
+            *script,
+            *[word for path in added for word in ("--config-dir", path)],
+            "--config-name",
+            self.config.hydra.job.config_name,
+            *job,
+            *own,
+            f"hydra.run.dir='{place}'",
+            "hydra.mode=RUN",
+        ]
+
+
+@dataclass
+class Process:
+    """What runs a job."""
+
+    overrides: list[str]
+    config: DictConfig
+    folder: Path
+    command: list[str]
+
+    @property
+    def console(self) -> Path:
+        """The file of what it prints."""
+        return self.folder / "console.log"
+
+    def returned(self, status: int, when: str = "") -> JobReturn:
+        """What Hydra is told of it, and says of it."""
+        ret = JobReturn(overrides=filter_overrides(self.overrides), cfg=self.config, working_dir=os.getcwd())
+        ret.status = JobStatus.COMPLETED if status == 0 else JobStatus.FAILED
+        if status:
+            ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(self.console)}")
+        log.info(f"{('done' if status == 0 else ended(status)) + when:22}  {self.folder.name}")
+        return ret
+
+
+def start(command: list[str], console: IO[str], environment: dict[str, str]) -> subprocess.Popen:
+    """A process that is a job, and that is told to end when the one that starts it is killed."""
+    return subprocess.Popen(
+        command,
+        env={key: value for key, value in os.environ.items() if key not in RANKS} | environment,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
+    )
+
+
+def share(place: int, at_once: int) -> dict[str, str]:
+    """The cores and the GPU of one of several jobs at a time."""
+    if at_once == 1:
+        return {}
+    import torch  # only to count
+
+    threads = str(max(len(os.sched_getaffinity(0)) // at_once, 1))
+    environment = {name: os.environ.get(name, threads) for name in THREADS}
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[place % len(gpus.split(","))]
+    return environment
+
+
+def end_with_parent() -> None:
+    """A job whose sweep is killed is told to end, too: the sweep that is started again will go on with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def ended(status: int) -> str:
+    """In words, how a process ended."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit code {status}"
+
+
+def last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return lines[-1].strip() if lines else "it printed nothing"

@@ -1,0 +1,1 @@
+"""Training by Lightning: the module, its callbacks, checkpoints and how a run goes on."""

@@ -1,0 +1,9 @@
+"""What happens beside training."""
+
+from vaelab.training.callbacks.collapse import PosteriorCollapse
+from vaelab.training.callbacks.first_batch import FirstBatch
+from vaelab.training.callbacks.last import LastCheckpoint
+from vaelab.training.callbacks.pictures import Pictures, show_figures
+from vaelab.training.callbacks.throughput import Throughput
+
+__all__ = ["FirstBatch", "LastCheckpoint", "Pictures", "PosteriorCollapse", "Throughput", "show_figures"]

@@ -1,0 +1,142 @@
+"""What TensorBoard shows besides scalars."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from vaelab import rng
+from vaelab.data import DataModule
+from vaelab.distributions import centre
+from vaelab.figures.scenes import WHILE_TRAINING, Scene
+from vaelab.training.fsdp import whole
+from vaelab.training.lit import LitVAE
+
+NUM_ENCODED = 256  # examples that speak for the dimensions of z
+
+LAYOUT = {
+    "bound (nats)": {
+        "ELBO": ["Multiline", ["train/elbo", "val/elbo"]],
+        "rate": ["Multiline", ["train/rate", "val/rate"]],
+        "distortion": ["Multiline", ["train/distortion", "val/distortion"]],
+    }
+}
+
+
+def tensorboard(trainer: Trainer) -> SummaryWriter | None:
+    """The writer of the run's TensorBoard logger, if it has one."""
+    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def data(trainer: Trainer) -> DataModule:
+    """The data module of a fit."""
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+class Pictures(Callback):
+    """The figures that are quickly drawn, of validation images, as TensorBoard images, and the latent space in its projector.
+
+    All figures follow when training is over: see `show_figures`.
+
+    Args:
+        every_n_epochs: how often; and always after the last epoch.
+        num_images: to a row.
+        num_points: of the projector.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, num_images: int = 8, num_points: int = 2000) -> None:
+        self.every_n_epochs, self.num_images, self.num_points = every_n_epochs, num_images, num_points
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is not None:
+            writer.add_custom_scalars(LAYOUT)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if last or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            with whole(trainer):
+                self._draw(trainer, pl_module)
+
+    @rank_zero_only
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is None:
+            return
+        x, y = self._examples(trainer, pl_module, max(2 * self.num_images, NUM_ENCODED))
+        if x.ndim not in (2, 4):
+            return
+        assert isinstance(pl_module, LitVAE)
+        scene = Scene(pl_module.model, data(trainer), x, y, "val", self.num_images)
+        for name, draw in WHILE_TRAINING.items():
+            with rng.set_aside(seed=0), torch.no_grad():
+                picture = draw(scene)
+            if isinstance(picture, Image.Image):
+                step = trainer.global_step - 1  # that of the validation's scalars; a run that goes on from its end keeps it
+                writer.add_image(name, np.asarray(picture), step, dataformats="HW" if picture.mode == "L" else "HWC")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with whole(trainer):
+            self._show_latent_space(trainer, pl_module)
+
+    @rank_zero_only
+    def _show_latent_space(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = tensorboard(trainer)
+        if writer is None or "val" not in data(trainer).splits:
+            return
+        x, y = self._examples(trainer, pl_module, self.num_points)
+        assert isinstance(pl_module, LitVAE)
+        pl_module.eval()
+        with rng.set_aside(seed=0), torch.no_grad():
+            means = torch.cat([centre(pl_module.model.encode(a, b)) for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
+        if means.shape[1] < 3:  # the projector's axes are three
+            means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
+        names = getattr(data(trainer).splits["val"].dataset, "y_names", ())
+        writer.add_embedding(means, tag="latent_space", global_step=trainer.global_step, label_img=thumbnails(x), **metadata(y, names))
+
+    def _examples(self, trainer: Trainer, pl_module: LightningModule, count: int) -> tuple[Tensor, Tensor]:
+        pairs = []
+        for x, y in data(trainer).batches("val", pl_module.device):
+            pairs.append((x, y))
+            if sum(len(x) for x, _ in pairs) >= count:
+                break
+        xs, ys = zip(*pairs, strict=True)
+        return torch.cat(xs)[:count], torch.cat(ys)[:count]
+
+
+def show_figures(trainer: Trainer, paths: Sequence[Path]) -> None:
+    """Files of figures/ as TensorBoard images, as they are: its page plays animations."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            with SummaryWriter(logger.log_dir) as writer:
+                for path in paths:
+                    with Image.open(path) as picture:
+                        width, height = picture.size
+                    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+                    value = Summary.Value(tag=f"figures/{path.stem}", image=image)
+                    writer.file_writer.add_summary(Summary(value=[value]), trainer.global_step)
+
+
+def thumbnails(x: Tensor) -> Tensor | None:
+    """Images small enough that the projector's sprite, at most 8192 pixels wide, holds all of them."""
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        return None
+    side = min(max(x.shape[2:]), 32)  # the sprite's images are square
+    return torch.nn.functional.interpolate(x.nan_to_num(0.5).clamp(0, 1), size=(side, side))
+
+
+def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:
+    """What the projector can colour and search by: class names, or a column for each factor."""
+    if y.ndim == 1:
+        return {"metadata": [names[label] if 0 <= label < len(names) else str(label) for label in y.tolist()]}
+    header = list(names) if len(names) == y.shape[1] else [f"factor {i}" for i in range(y.shape[1])]
+    return {"metadata": y.tolist(), "metadata_header": header}

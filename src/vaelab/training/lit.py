@@ -1,0 +1,191 @@
+"""The LightningModule: draw, score, log."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vaelab import rng
+from vaelab.data import DataModule
+from vaelab.data.transforms import to_float
+from vaelab.metrics import bound
+from vaelab.models import Model
+from vaelab.objectives import Objective
+from vaelab.training.checkpoints import place, set_loops
+from vaelab.training.fsdp import whole
+
+Batch = Sequence[Tensor]  # x, y
+
+
+@runtime_checkable
+class StartsFromData(Protocol):
+    """A part that starts from `num_initial` training examples, such as the pseudo-inputs of a VampPrior."""
+
+    num_initial: int
+
+    def initialise(self, x: Tensor) -> None: ...
+
+
+def local_to_each_process(module: nn.Module) -> list[str]:
+    """In words, what each of several processes computes of its own batch alone, where one process would compute it of the whole batch."""
+    notes = [part.local for part in module.modules() if isinstance(part, Objective) and part.local]
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # and not SyncBatchNorm
+    if any(isinstance(part, norms) for part in module.modules()):
+        notes.append("batch-norm: each process takes mean and variance of its own batch (set trainer.sync_batchnorm=true on GPUs)")
+    return notes
+
+
+class LitVAE(LightningModule):
+    """Trains a model on an objective, and validates it on its ELBO at beta = 1 whatever the objective, so that runs stay comparable.
+
+    A checkpoint holds, besides what Lightning saves, the config as plain types, its place in training and the generators of every
+    process: training that is resumed from it, also in the middle of an epoch, goes on exactly as if it had not stopped.
+
+    Args:
+        model: x, y, num_samples to `Draw`.
+        objective: `Draw`, step to terms.
+        optimizer: groups of parameters to optimizer.
+        scheduler: optimizer to learning-rate scheduler, stepped after each epoch; or None.
+        config: what the run was composed of, stored in its checkpoints.
+    """
+
+    model: Model
+    objective: Objective
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer, self.scheduler, self.config = optimizer, scheduler, config
+        self.validation_is_due = False
+        self._resumed: list[dict[str, Any]] | None = None
+        self._after_step: dict[str, Any] | None = None
+        self._evaluation = ExitStack()
+
+    def on_fit_start(self) -> None:
+        """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
+        train = self.trainer.datamodule.splits["train"]  # type: ignore[attr-defined]
+        for part in self.objective.modules():
+            if isinstance(part, Objective) and part.num_examples is None:
+                part.num_examples = len(train)
+        if self.trainer.world_size > 1 and self.trainer.is_global_zero:
+            for note in local_to_each_process(self):
+                print(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
+        for part in self.model.modules() if self._resumed is None else ():
+            if isinstance(part, StartsFromData) and part.num_initial:
+                x, _ = train[torch.arange(part.num_initial) % len(train)]
+                with whole(self.trainer):
+                    part.initialise(to_float(x).to(self.device))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The objective of one batch, logged every trainer.log_every_n_steps steps.
+
+        Raises:
+            ValueError: if the loss is not a finite number, with the step and the terms.
+        """
+        x, y = batch
+        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
+        logging = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
+        if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
+            raise ValueError(self._not_finite(terms))
+        if logging:
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True, batch_size=len(x))
+        return terms["loss"]
+
+    def _not_finite(self, terms: dict[str, Tensor]) -> str:
+        values = ", ".join(f"{name}={float(value.detach()):.6g}" for name, value in terms.items())
+        return (
+            f"training stopped at step {self.global_step} of epoch {self.current_epoch} because the loss is not finite ({values})."
+            " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"
+        )
+
+    def remember_generators(self) -> None:
+        """Checkpoints hold the generators as they are now, until training goes on: the next batch's transform may draw before it does."""
+        self._after_step = rng.state()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._after_step = None
+
+    def on_validation_start(self) -> None:
+        self.remember_generators()
+        self._evaluation.enter_context(rng.set_aside(seed=self.global_rank))
+        self._sums: dict[str, Tensor] = {}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        x, y = batch
+        terms = {name: value.sum() for name, value in bound(self.model(x, y)).items()} | {"count": torch.tensor(len(x), device=x.device)}
+        self._sums = {name: self._sums.get(name, 0) + value for name, value in terms.items()}
+
+    def on_validation_epoch_end(self) -> None:
+        """The mean over all examples of all processes, whose numbers of examples may differ.
+
+        Raises:
+            ValueError: if it is not finite, before a checkpoint is written over the last good one.
+        """
+        sums = {name: self.trainer.strategy.reduce(value.clone(), reduce_op="sum") for name, value in self._sums.items()}
+        count = sums.pop("count")
+        means = {f"val/{name}": value / count for name, value in sums.items()}
+        if not bool(means["val/elbo"].isfinite()):
+            raise ValueError(self._not_finite(means))
+        for name, value in means.items():
+            self.log(name, value, prog_bar=name == "val/elbo", sync_dist=True, batch_size=1)
+
+    def on_validation_end(self) -> None:
+        self._evaluation.close()
+
+    def on_train_epoch_end(self) -> None:
+        self._after_step = None
+
+    def configure_optimizers(self) -> Any:
+        # what the objective owns, such as a discriminator, is a group with options of its own
+        optimizer = self.optimizer([{"params": list(self.model.parameters())}, *self.objective.parameter_groups()])
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "epoch"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """By the norm of the whole gradient, also where each process has a share of it, which Lightning leaves to us."""
+        model = self.trainer.model
+        if isinstance(model, FullyShardedDataParallel) and gradient_clip_val and gradient_clip_algorithm != "value":
+            model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_start(self) -> None:
+        if self._resumed is not None:
+            rng.restore(self._resumed[self.global_rank % len(self._resumed)])
+            self._resumed = None
+        elif self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)  # else every process would draw the same noise
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        mine = self._after_step or rng.state()
+        states: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            states = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(states, mine)
+        checkpoint["generators"], checkpoint["config"] = states, self.config
+        checkpoint["place"] = place(self.trainer, self.validation_is_due)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint["generators"]
+        if "place" in checkpoint:  # older ones are of the end of an epoch
+            set_loops(checkpoint, self.trainer)
+            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            if isinstance(datamodule, DataModule):
+                datamodule.resumed = checkpoint["place"]["epoch"], checkpoint["place"]["batch"]

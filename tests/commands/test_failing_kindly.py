@@ -1,0 +1,175 @@
+"""Whatever a user can put right is said in one message, and nothing that was computed is lost."""
+
+import re
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.errors import HydraException
+from PIL import Image
+from running import ROOT, SMALL, command, composed, train_small
+from standin import write_idx
+
+
+def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
+    from vaelab.commands.train import train
+
+    write_idx(tmp_path)
+    options = ["data=mnist", "likelihood=bernoulli", f"paths.data_dir={tmp_path}", "data.val_size=50", "trainer=debug"]
+    with pytest.raises(ValueError, match=r"Bernoulli expects x in \{0, 1\}.*e\.g\. 0\.498.*likelihood=gaussian"):
+        train(composed(options, tmp_path / "run"))
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.shape says \[1, 28, 28\], but the train data have shape \[1, 16, 16\]"):
+        train_small(tmp_path, "data.shape=[1,28,28]")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.betta=4", "betta"),
+        ("prior=vmap", "standard_normal"),
+        ("objective.kl=k9", "choose analytic, k1, k2, k3"),
+        ("+data.foo=1", "nothing uses data.foo"),
+        ("+schedule=linear", r"\+schedule@objective.beta=<schedule>"),
+        ("data=folder", "data.root must be given: data.root=..."),
+        ("resume=nowhere", "there is no run folder"),
+        ("+objective.gama=1", "unexpected keyword argument 'gama'"),
+        ("evaluation.checkpoint=bset", "evaluation.checkpoint=bset must be best or last"),
+        ("evaluation.num_samples=0", "evaluation.num_samples=0 must be a whole number of at least 1"),
+        ("seed=-1", "seed=-1 must be a whole number of at least 0"),
+        ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),
+        ("latent_dim=0", "sizes must be at least 1"),
+        ("encoder.channels=[]", "must name at least one layer"),
+        ("data.val_size=0", "leaves nothing to validate or to train on: there are 40000 training examples"),
+    ],
+)
+def test_a_wrong_option_is_named(override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vaelab.commands.train import train
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, HydraException), match=message):
+        train(composed([override], tmp_path / "run"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("override", ["objective.num_samples=2.5", "data.batch_size=2.5"])
+def test_half_a_number_is_refused(override: str, tmp_path: Path) -> None:
+    """On the command line: in this process the tests' type checker would say it first."""
+    done = command("train.py", override, check=False, cwd=tmp_path)
+    assert override in done.stderr
+    assert "whole number" in done.stderr
+
+
+def test_the_command_line_shows_a_message_and_no_traceback(tmp_path: Path) -> None:
+    done = command("train.py", "data=mnist", check=False, cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"MNIST is not in {tmp_path}/data/MNIST/raw: add download=true" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "generate.py"])
+def test_a_run_folder_must_be_given_and_exist(script: str, tmp_path: Path) -> None:
+    from vaelab.commands.evaluate import evaluate
+    from vaelab.commands.generate import generate
+
+    function = {"evaluate.py": evaluate, "generate.py": generate}[script]
+    with pytest.raises(ValueError, match=r"run must be given: run=\.\.\."):
+        function(composed([], tmp_path, script.removesuffix(".py")))
+    done = command(script, "run=nowhere", check=False, cwd=tmp_path)
+    assert "there is no run folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(12):
+        Image.new("RGB", (20, 20), (20 * i, 0, 0)).save(pictures / f"{i:02}.png")
+    (pictures / "07.png").write_bytes((pictures / "07.png").read_bytes()[:40])
+    options = ["data=folder", f"data.root={pictures}", "data.size=16", "trainer=debug"]
+    from vaelab.commands.train import train
+
+    with pytest.raises(ValueError, match=r"07\.png is not a readable picture"):
+        train(composed(options, tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
+    before = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    poison = "+callbacks.poison={_target_: poison.PoisonAt, step: 8}"
+    environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
+    done = command("train.py", f"resume={run}", "trainer.max_epochs=3", poison, check=False, env=environment)
+    assert done.returncode != 0
+    assert "training stopped at step 8 of epoch 1 because the loss is not finite (loss=nan" in done.stderr
+    assert "Traceback" not in done.stderr
+    after = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert after["global_step"] == before["global_step"] == 6
+    assert all(torch.equal(after["state_dict"][key], before["state_dict"][key]) for key in before["state_dict"])
+
+
+def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+    from vaelab.build import load
+
+    run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
+    path = run / "checkpoints" / "best.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"best\.ckpt cannot be read: it is truncated"):
+        load(run)
+    assert load(run, "last").encode(torch.zeros(1, 1, 16, 16)).event_shape == (2,)
+
+
+def test_a_foreign_checkpoint(tmp_path: Path) -> None:
+    from vaelab.build import load
+
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt was not written by vaelab"):
+        load(tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.ckpt cannot be read"):
+        load(tmp_path / "text.ckpt")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["pathlib.Path.touch", "vaelab.data.images.Path.touch", "vaelab.commands.train.write_json", "torch.nn.modules.module.torch.save"],
+)
+def test_a_checkpoint_cannot_run_what_it_likes(target: str, tmp_path: Path) -> None:
+    """The stored config names classes; only the parts of models and data are built unasked, and not what they import."""
+    from vaelab.build import load
+
+    run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
+    path = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["config"]["encoder"]["activation"] = {"_target_": target, "_args_": [str(tmp_path / "evil")]}
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=rf"would run {re.escape(target)}.*trust=true"):
+        load(run)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_full_disk_is_named_and_what_was_written_is_kept(tmp_path: Path) -> None:
+    """No file may grow beyond 400 kB: the first checkpoint of a larger model does not fit."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    done = command("train.py", *SMALL, "encoder.hidden=[2000]", f"hydra.run.dir={tmp_path / 'run'}", check=False, preexec_fn=limit)
+    assert done.returncode != 0
+    assert f"cannot write to {tmp_path / 'run'}: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "metrics.csv").stat().st_size > 0
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command("train.py", *SMALL, f"hydra.run.dir={tmp_path / 'file' / 'run'}", check=False)
+    assert done.returncode != 0
+    assert f"Not a directory: '{tmp_path / 'file' / 'run'}'" in done.stderr

@@ -1,0 +1,57 @@
+"""Runs composed from conf/ and trained in temporary folders, on data that need no download."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).parents[2]
+SUPPORT = Path(__file__).parent
+# a run of seconds: discs of 16 x 16 pixels and a small MLP
+SMALL = [
+    "data=circles",
+    "data.size=16",
+    "data.batch_size=32",
+    "data.val_size=64",
+    "data.dataset.num_train=256",
+    "data.dataset.num_test=96",
+    "encoder=mlp",
+    "decoder=mlp",
+    "encoder.hidden=[32]",
+    "decoder.hidden=[32]",
+    "latent_dim=2",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=3",
+    "trainer.enable_progress_bar=false",
+    "evaluation.num_samples=4",
+    "evaluation.num_images=20",
+]
+
+
+def composed(overrides: list[str], folder: Path, config_name: str = "config") -> DictConfig:
+    """The config of a command line, for a run in `folder`."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(config_name, overrides)
+    if "paths" in config:
+        config.paths.run_dir = str(folder)
+    return config
+
+
+def train_small(folder: Path, *overrides: str) -> Path:
+    """Trains a small model in `folder` and returns it."""
+    from vaelab.commands.train import train
+
+    train(composed([*SMALL, *overrides], folder))
+    return folder
+
+
+def command(script: str, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """What a user types."""
+    line = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, **options)
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done

@@ -1,0 +1,145 @@
+"""Which jobs a sweep has, and how they are called."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from vaelab.sweeps.jobs import LONGEST, differences, flat, folder_of, jobs_of, name_of
+from vaelab.sweeps.search import OptunaSweeper, SearchConf, distribution, values_of
+
+
+def parsed(*line: str):
+    return OverridesParser.create().parse_overrides(list(line))
+
+
+def test_every_combination_is_a_job_named_by_what_is_swept_alone() -> None:
+    jobs = jobs_of(parsed("data=circles", "seed=range(2)", "objective.beta=1,4", "latent_dim=2"), Path("sweep"))
+    assert [job.name for job in jobs] == [f"objective.beta={beta},seed={seed}" for seed in (0, 1) for beta in (1, 4)]
+    assert jobs[0].overrides == ("data=circles", "seed=0", "objective.beta=1", "latent_dim=2")
+    assert jobs[0].folder == Path("sweep", "objective.beta=1,seed=0")
+
+
+def test_the_name_does_not_depend_on_the_order_of_the_command_line() -> None:
+    one, other = (jobs_of(parsed(*line), Path()) for line in (("a=1,2", "b=3,4"), ("b=3,4", "a=1,2")))
+    assert {job.name for job in one} == {job.name for job in other}
+
+
+def test_a_single_job_has_a_name() -> None:
+    (job,) = jobs_of(parsed("objective.beta=4"), Path())
+    assert job.name == "run"
+
+
+@pytest.mark.parametrize("words", [["encoder.hidden=[32,32]"], ["name='a/b'"], ["x=" + "y" * 300], ["a=../../etc"]])
+def test_a_name_is_one_folder_and_not_too_long(words: list[str]) -> None:
+    name = name_of(words)
+    assert len(name) <= LONGEST + 9
+    assert "/" not in name
+    assert name not in (".", "..")
+
+
+def test_names_that_look_the_same_once_shortened_differ() -> None:
+    assert name_of(["a=[1,2]"]) != name_of(["a=(1,2)"])
+    assert name_of(["x=" + "y" * 300 + "1"]) != name_of(["x=" + "y" * 300 + "2"])
+
+
+def test_a_job_that_is_asked_for_twice_is_refused() -> None:
+    with pytest.raises(CompactHydraException, match="more than once: seed=0"):
+        jobs_of(parsed("seed=0,1,0"), Path())
+
+
+def test_an_interval_is_no_grid() -> None:
+    with pytest.raises(CompactHydraException, match=r"optimizer.lr=interval\(0.1,1\): a grid takes lists.*hparams_search=optuna"):
+        jobs_of(parsed("optimizer.lr=interval(0.1,1)"), Path())
+
+
+def test_what_changes_no_number_is_no_difference() -> None:
+    stored = flat(OmegaConf.create({"a": {"b": 1, "c": [1, 2]}, "paths": {"data_dir": "x"}, "sweep": "s"}))
+    now = flat(OmegaConf.create({"a": {"b": 2, "c": [1, 2]}, "paths": {"data_dir": "y"}, "sweep": "t"}))
+    assert differences(stored, now) == ["a.b: 1, now 2"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x=interval(0.1,2)", FloatDistribution(0.1, 2)),
+        ("x=tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("x=int(interval(1,8))", IntDistribution(1, 8)),
+        ("x=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("x=range(2,9)", IntDistribution(2, 8)),  # Hydra's range, without its end
+        ("x=range(2,9,3)", IntDistribution(2, 8, step=3)),
+        ("x=elbo,iwae", CategoricalDistribution(["elbo", "iwae"])),
+    ],
+)
+def test_what_hydra_calls_an_interval_is_optuna_s(override: str, expected: object) -> None:
+    (one,) = parsed(override)
+    assert distribution(one) == expected
+
+
+def test_a_grid_sampler_is_given_every_value() -> None:
+    space = {key: distribution(one) for key, one in zip("ab", parsed("a=range(2,9,3)", "b=u,v"), strict=True)}
+    assert values_of(space) == {"a": [2, 5, 8], "b": ["u", "v"]}
+
+
+@pytest.mark.parametrize("override", ["x=interval(1e-2,1e-4)", "x=tag(log,interval(0,1e-2))"])
+def test_an_interval_that_has_no_values_is_refused(override: str) -> None:
+    with pytest.raises(CompactHydraException, match="must hold"):
+        distribution(parsed(override)[0])
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", "/elsewhere"])
+def test_a_sweep_stays_below_the_folder_of_sweeps(name: str, tmp_path: Path) -> None:
+    config = OmegaConf.create({"sweep": name, "hydra": {"sweep": {"dir": str(tmp_path / "new")}}})
+    with pytest.raises(CompactHydraException, match=f"sweep={name} must name a folder below outputs/sweeps"):
+        folder_of(config)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CompactHydraException, match=r"cannot write to .*: Not a directory; choose another place"):
+        folder_of(OmegaConf.create({"sweep": "s", "hydra": {"sweep": {"dir": str(tmp_path / "file" / "s")}}}))
+
+
+def searching(**options: Any) -> OptunaSweeper:
+    return OptunaSweeper(**{key: value for key, value in vars(SearchConf(**options)).items() if not key.startswith("_")})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_trials": 0}, "hydra.sweeper.n_trials=0 and hydra.sweeper.n_jobs=1 must be at least 1"),
+        ({"n_jobs": 0}, "hydra.sweeper.n_jobs=0 must be at least 1"),
+        ({"directions": ["up"]}, "must be maximize or minimize"),
+        ({"metrics": ["val/elbo", "test/mig"], "directions": ["maximize", "maximize"], "pruner": "median"}, "pruned by one metric"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompactHydraException, match=message):
+        searching(**options)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["x=1,2"], "searched: .*'3'.*, now"), (["x=1,2,3", "y=interval(0,1)"], "searched"), (["x=1,2,3", "z=4"], "values")],
+)
+def test_a_study_is_of_one_search(words: list[str], message: str) -> None:
+    """Of the same values; an interval may be made wider."""
+    study = optuna.create_study()
+
+    def asked(*line: str) -> None:
+        search, overrides = searching(), parsed(*line)
+        search.study = study
+        search.space = {override.get_key_element(): distribution(override) for override in overrides if override.is_sweep_override()}
+        search.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        search.refuse_changed()
+
+    asked("x=1,2,3")
+    asked("x=1,2,3")
+    with pytest.raises(CompactHydraException, match=f"was started with other\n  {message}"):
+        asked(*words)
