@@ -34,7 +34,7 @@ MAY_IMPORT = {
     # training: Lightning
     "training": {"conditional", "data", "distributions", "draw", "figures", "metrics", "models", "objectives", "rng", "schedules"},
     # run folders: the file system
-    "runs": {"figures", "training"},
+    "runs": {"figures"},
     # from configs to objects
     "build": {"data", "models", "training"},
     # Hydra

@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab.data import DataModule
+from vaelab.runs.folder import RunFolder
 from vaelab.runs.report import write_report
 from vaelab.training.resume import (
     flatten,
@@ -136,5 +137,4 @@ def final_metrics(found: dict[str, Any]) -> dict[str, float]:
 
 def report(folder: Path, config: DictConfig, results: Path) -> Path:
     """Writes the run's report.html."""
-    typed = folder / ".hydra" / "overrides.yaml"
-    return write_report(folder, OmegaConf.to_yaml(config), [str(word) for word in OmegaConf.load(typed)] if typed.exists() else [], results)
+    return write_report(RunFolder(folder), OmegaConf.to_yaml(config), results.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from functools import cache
 from typing import Any, NamedTuple
 
 # Where classes lived when older runs stored their configs. The first row that fits counts.
@@ -24,7 +25,6 @@ class Use(Enum):
 
 
 ALL = frozenset(Use)
-ONE_RUN = frozenset({Use.RESUME, Use.SWEEP})
 
 
 class Immaterial(NamedTuple):
@@ -46,7 +46,7 @@ IMMATERIAL = (
         Immaterial(f"callbacks.{name}", "watches a run", ALL)
         for name in ("first_batch", "throughput", "collapse", "pictures", "progress", "last", "pruning")
     ),
-    Immaterial("callbacks", "watches a run, or ends it early: it is the same run", ONE_RUN | {Use.HPARAMS, Use.TEST_DATA}),
+    Immaterial("callbacks", "may end a run early, as fewer epochs do", frozenset({Use.RESUME, Use.HPARAMS, Use.TEST_DATA})),
     *(
         Immaterial(f"trainer.{name}", "shows or logs a run", ALL)
         for name in ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "num_sanity_val_steps")
@@ -65,9 +65,15 @@ IMMATERIAL = (
 )
 
 
+@cache
+def _immaterial_keys(use: Use) -> frozenset[str]:
+    return frozenset(row.key for row in IMMATERIAL if use in row.uses)
+
+
 def is_immaterial(key: str, use: Use) -> bool:
     """Whether a dotted key changes no number for this use; see `IMMATERIAL`."""
-    return any(use in row.uses and f"{key}.".startswith(f"{row.key}.") for row in IMMATERIAL)
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in _immaterial_keys(use) for length in range(1, len(parts) + 1))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -76,6 +82,15 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: node}
     parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
     return {key: value for part in parts for key, value in part.items()}
+
+
+def value_at(config: Any, key: str, default: Any = None) -> Any:
+    """The value at a dotted key of a nested config."""
+    for name in key.split("."):
+        if not isinstance(config, Mapping) or name not in config:
+            return default
+        config = config[name]
+    return config
 
 
 def material(config: Mapping[str, Any], use: Use, prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Files of a run folder: written whole or not at all, and read with one sentence where they are damaged."""
 
+import csv
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +43,45 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     Raises:
         DamagedFile: if it is no JSON, or no mapping.
     """
+    return _read_mapping(path, advice, json.loads)
+
+
+def read_yaml(path: Path, advice: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; see `read_json`.
+
+    Raises:
+        DamagedFile: if it is no YAML, or no mapping.
+    """
+    return _read_mapping(path, advice, partial(yaml.load, Loader=Loader))
+
+
+def _read_mapping(path: Path, advice: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        record = parse(path.read_text())
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise DamagedFile(path, str(error), advice) from error
     if not isinstance(record, dict):
         raise DamagedFile(path, "it is no mapping", advice)
     return record
 
 
-def read_yaml(path: Path, advice: str) -> Any:
-    """The value that a YAML file holds.
-
-    Args:
-        path: of the file.
-        advice: what to do if it is damaged.
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a metrics.csv, as (step, value).
 
     Raises:
-        DamagedFile: if it is no YAML.
+        DamagedFile: if the file is no table of numbers.
     """
+    found: dict[str, list[tuple[int, float]]] = {}
     try:
-        return yaml.load(path.read_text(), Loader=Loader)
-    except (yaml.YAMLError, ValueError, OSError) as error:
-        raise DamagedFile(path, str(error), advice) from error
+        header, *lines = csv.reader(path.read_text().splitlines())
+        for line in lines:
+            values = dict(zip(header, line, strict=True))
+            step = int(values.pop("step"))
+            for name, value in values.items():
+                if value:
+                    found.setdefault(name, []).append((step, float(value)))
+    except (ValueError, KeyError, csv.Error, OSError) as error:
+        raise DamagedFile(
+            path, f"it is no table of numbers: {error}", "remove it; the metrics of a finished run are in its results"
+        ) from error
+    return found

@@ -1,10 +1,11 @@
-"""Run folders, found below other folders."""
+"""Run folders, found below other folders, and the other seeds of one."""
 
 import os
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
+from vaelab.runs.configs import Use, material
 from vaelab.runs.folder import INSIDE, RESULTS, RunFolder
 
 
@@ -30,6 +31,22 @@ def find_runs(paths: Iterable[str], results: str = RESULTS) -> list[RunFolder]:
     return [run for run in found if run.path not in above or (run.path / results).exists()]
 
 
+def other_seeds(run: RunFolder, paths: Iterable[str]) -> dict[int, RunFolder]:
+    """The finished runs, by seed, whose configs differ from that of a run in the seed and in what changes no number.
+
+    Args:
+        run: the run.
+        paths: folders or globs at or below which other seeds are looked for.
+
+    Raises:
+        ValueError: as `find_runs`, or if a config cannot be read.
+    """
+    own, others = material(run.setting, Use.COMPARISON), find_runs(paths)
+    same = [other for other in others if other.is_finished and material(other.setting, Use.COMPARISON) == own]
+    seeds = {other.config.get("seed"): other for other in same}
+    return {seed: seeds[seed] for seed in sorted(seed for seed in seeds if isinstance(seed, int) and seed != run.config.get("seed"))}
+
+
 def _folders(path: str) -> list[Path]:
     matches = sorted(glob(path, recursive=True)) if has_magic(path) and not Path(path).exists() else [path]
     folders = [Path(match) for match in matches if Path(match).is_dir()]
@@ -40,15 +57,10 @@ def _folders(path: str) -> list[Path]:
 
 def _walk(top: Path, results: str) -> Iterator[Path]:
     for folder, below, _ in os.walk(top):
-        is_run = _is_run(Path(folder), results)
+        is_run = RunFolder(folder).is_run(results)
         below[:] = sorted(name for name in below if not name.startswith(".") and not (is_run and name in INSIDE))
         if is_run:
             yield Path(folder)
-
-
-def _is_run(folder: Path, results: str) -> bool:
-    written = (folder / ".hydra" / "config.yaml", folder / results)
-    return any(path.is_file() for path in written) or any((folder / "checkpoints").glob("*.ckpt"))
 
 
 def _name(folder: Path, top: Path) -> str:

@@ -2,21 +2,23 @@
 
 import fcntl
 import os
-import pickle
+import shlex
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vaelab.runs.configs import with_moved_targets
-from vaelab.runs.files import DamagedFile, read_json, read_yaml, write_json, write_text
+from vaelab.runs.claims import claim, is_claimed
+from vaelab.runs.configs import value_at, with_moved_targets
+from vaelab.runs.files import DamagedFile, read_curves, read_json, read_yaml, write_json, write_text
 
 RESULTS = "results.json"
+CONFIG = ".hydra/config.yaml"
 # what a run writes, besides .hydra and its log, and what is removed if it starts anew
 WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders that hold no other run
 
 
@@ -78,6 +80,10 @@ class RunFolder:
 
     # What was asked for.
 
+    def is_run(self, file: str = RESULTS) -> bool:
+        """Whether there is anything of a run: its config, results in a file of that name, or a checkpoint."""
+        return (self.path / CONFIG).is_file() or (self.path / file).is_file() or any(self.checkpoints.glob("*.ckpt"))
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The config as it was written, interpolations and all; that of the last session, if the run was resumed.
@@ -85,17 +91,38 @@ class RunFolder:
         Raises:
             ValueError: if there is none, or it cannot be read.
         """
-        written = self.path / ".hydra" / "config.yaml"
+        written = self.path / CONFIG
         if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
             found = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
             if found:
-                return dict(read_checkpoint(found[0])["config"])
+                return read_checkpoint(found[0])["config"]
             if not written.is_file():
-                raise ValueError(f"{self} holds neither .hydra/config.yaml nor a checkpoint")
-        config = read_yaml(written, "restore it, or remove the run")
-        if not isinstance(config, dict):
-            raise DamagedFile(written, "it is no mapping", "restore it, or remove the run")
-        return with_moved_targets(config)
+                raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
+        return with_moved_targets(read_yaml(written, "restore it, or remove the run"))
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The config, in which `pretrained` is the setting of the run that this one started from, if that is still there.
+
+        Raises:
+            ValueError: as `config`, of either run.
+        """
+        origin = self.origin
+        return self.config if origin is None else self.config | {"pretrained": origin.setting}
+
+    @cached_property
+    def origin(self) -> "RunFolder | None":
+        """The run whose weights this one started from; None if there was none, or it is no longer where it was.
+
+        Raises:
+            ValueError: as `config`.
+        """
+        named = self.config.get("pretrained")
+        if not isinstance(named, str):
+            return None
+        path = Path(str(value_at(self.hydra, "runtime.cwd", "")), named)
+        origin = RunFolder.of_checkpoint(path) if path.is_file() else RunFolder(path)
+        return origin if origin.is_run() else None
 
     @cached_property
     def hydra(self) -> dict[str, Any]:
@@ -104,23 +131,40 @@ class RunFolder:
         Raises:
             DamagedFile: if it cannot be read.
         """
-        path = self.path / ".hydra" / "hydra.yaml"
-        if not path.is_file():
-            return {}
-        noted = read_yaml(path, "remove it")
-        found = noted.get("hydra") if isinstance(noted, dict) else None
-        return found if isinstance(found, dict) else {}
+        path, advice = self.path / ".hydra" / "hydra.yaml", "remove it"
+        noted = read_yaml(path, advice).get("hydra") if path.is_file() else {}
+        if not isinstance(noted, dict):
+            raise DamagedFile(path, "it has no mapping called hydra", advice)
+        return noted
 
     @property
     def overrides(self) -> list[str]:
         """The words of the command line that started the run.
 
         Raises:
-            DamagedFile: if they cannot be read.
+            DamagedFile: as `hydra`.
         """
-        path = self.path / ".hydra" / "overrides.yaml"
-        words = read_yaml(path, "remove it") if path.is_file() else []
+        words = value_at(self.hydra, "overrides.task")
         return [str(word) for word in words] if isinstance(words, list) else []
+
+    @property
+    def command_line(self) -> str:
+        """The command that trains such a run.
+
+        Raises:
+            DamagedFile: as `hydra`.
+        """
+        return shlex.join(["python", "scripts/train.py", *self.overrides])
+
+    # What was logged.
+
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Every metric that was logged, as (step, value); {} if the run logged none to a file.
+
+        Raises:
+            DamagedFile: as `read_curves`.
+        """
+        return read_curves(self.metrics) if self.metrics.is_file() else {}
 
     # How it ended.
 
@@ -134,9 +178,9 @@ class RunFolder:
         if not path.is_file():
             return {}
         record = read_json(path, advice)
-        for key in ("test", "val", "evaluations"):
-            if not isinstance(record.get(key) or {}, dict):
-                raise DamagedFile(path, f"its {key} is no mapping of metrics, so it was not written by vaelab", advice)
+        parts = [record.get(key) or {} for key in ("test", "val", "evaluations")]
+        if not all(isinstance(part, dict) for part in parts) or not all(map(_is_evaluation, parts[-1].values())):
+            raise DamagedFile(path, "it was not written by vaelab: its test, val or evaluations are of another shape", advice)
         return record
 
     def results_file(self, checkpoint: Path) -> str:
@@ -160,12 +204,13 @@ class RunFolder:
         """
         directory = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
+            with suppress(OSError):  # of a file system that has no locks
+                fcntl.flock(directory, fcntl.LOCK_EX)
             file = self.results_file(checkpoint)
             record = self.results(file)
             record.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
             evaluations = record.get("evaluations") or {}
-            before = (evaluations.get(metric) or {}).get("keys", [])
+            before = evaluations.get(metric, {}).get("keys", [])
             record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | dict(found)
             record["evaluations"] = evaluations | {metric: dict(how)}
             self.write_results(record, file)
@@ -180,14 +225,11 @@ class RunFolder:
     @property
     def state(self) -> str:
         """ "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
-        if self._is_claimed():
+        if is_claimed(self.path):
             return "running"
         if self.is_finished:
             return "finished"
-        for name in ("pruned", "failed"):
-            if (self.path / f"{name}.txt").is_file():
-                return name
-        return "interrupted"
+        return next((name for name in ENDS if (self.path / f"{name}.txt").is_file()), "interrupted")
 
     @property
     def reason(self) -> str:
@@ -243,45 +285,35 @@ class RunFolder:
                 f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
             ) from None
         with self.claim():
+            for name in ENDS:
+                (self.path / f"{name}.txt").unlink(missing_ok=True)  # it goes on
             yield
 
-    @contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self) -> AbstractContextManager[None]:
         """Keep other processes out of the folder while inside; the claim of a process that is killed ends with it.
 
         Raises:
             ValueError: if another process works in it.
         """
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise ValueError(f"another process is at work in {self}: wait for it, or choose another folder") from None
-            except OSError:
-                pass  # of a file system that has no locks
-            yield
-
-    def _is_claimed(self) -> bool:
-        """Whether another process works in the folder. Not to be asked by a process that does itself: POSIX would drop its claim."""
-        if not (self.path / ".lock").is_file():
-            return False
-        try:
-            with (self.path / ".lock").open("r+") as file:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return True
-        except OSError:
-            pass
-        return False
+        return claim(self.path)
 
     def clear(self) -> None:
-        """Remove what a start that left no checkpoint had begun to write."""
+        """Remove what a start that left no checkpoint had begun to write; what Hydra has noted of a new start replaces its config."""
+        noted = sorted(self.path.glob("resumed/*/.hydra"))
+        if noted:
+            shutil.rmtree(self.path / ".hydra")
+            noted[-1].rename(self.path / ".hydra")
+            shutil.rmtree(self.path / "resumed")
         for name in WRITTEN:
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _is_evaluation(how: Any) -> bool:
+    return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
 
 
 def find_checkpoint(run: str | Path, name: str = "best") -> Path:
@@ -301,13 +333,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     import torch  # most readers of run folders do without
 
-    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
-    if not zipfile.is_zipfile(path):
-        raise ValueError(unreadable)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+    except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
+        raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
     return checkpoint | {"config": with_moved_targets(checkpoint["config"])}
