@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from running import ROOT, SMALL, SUPPORT
 
-from vaelab.sweeps.search import storage
+from vaelab.sweeps.trials import storage
 
 QUICK = [*SMALL, "trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false", "~callbacks.pictures"]
 QUICK += ["~callbacks.first_batch", "hparams_search=optuna"]

@@ -95,7 +95,7 @@ class RunFolder:
         if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
             found = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
             if found:
-                return read_checkpoint(found[0])["config"]
+                return read_checkpoint(found[0], mmap=True)["config"]
             if not written.is_file():
                 raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
         return with_moved_targets(read_yaml(written, "restore it, or remove the run"))
@@ -325,8 +325,12 @@ def find_checkpoint(run: str | Path, name: str = "best") -> Path:
     return Path(run) if Path(run).is_file() else RunFolder(run).checkpoint(name)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """A checkpoint, read without running anything that is in it; its config names classes where they live today.
+
+    Args:
+        path: of the file.
+        mmap: whether weights stay on the disk until they are used.
 
     Raises:
         ValueError: if the file is truncated, or was not written by vaelab.
@@ -334,7 +338,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     import torch  # most readers of run folders do without
 
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
         raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
