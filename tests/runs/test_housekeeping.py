@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from running import SMALL, command
 
-from vaelab.training.resume import claimed
+from vaelab.runs.folder import RunFolder
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false"]
 
@@ -95,7 +95,7 @@ def test_deletion_asks(trained: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_run_that_goes_on_is_not_deleted(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "outputs"))
     deletion = multiprocessing.get_context("fork").Process(target=runs.delete_runs, args=([str(folder / "stopped")], [], True))
-    with claimed(folder / "stopped"):
+    with RunFolder(folder / "stopped").claim():
         deletion.start()
         deletion.join()
     assert "another process is at work in" in capfd.readouterr().err

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaelab.build import Run, build_model
+from vaelab.build import OpenedRun, build_model
 from vaelab.metrics import disentanglement
 from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent.encoding import LatentVariableModel
+from vaelab.runs.folder import find_checkpoint, read_checkpoint
 from vaelab.runs.summary.runs import find_runs, read_run
-from vaelab.training.checkpoints import find_checkpoint, model_weights, read_checkpoint
+from vaelab.training.checkpoints import model_weights
 
 
 def udr(
     model: LatentVariableModel,
     data: Data,
-    run: Run,
+    run: OpenedRun,
     others: str | Sequence[str] | None = None,
     num_examples: int = 1000,
     similarity: str = "lasso",
@@ -37,8 +38,8 @@ def udr(
     Raises:
         ValueError: if there is no other seed, or as `vaelab.metrics.disentanglement.udr`.
     """
-    folders = [others] if isinstance(others, str) else list(others or [str(run.folder.absolute().parent)])
-    siblings = other_seeds(run.folder, folders)
+    folders = [others] if isinstance(others, str) else list(others or [str(run.folder.path.absolute().parent)])
+    siblings = other_seeds(run.folder.path, folders)
     if not siblings:
         raise ValueError(
             "UDR compares runs that differ in their seeds alone, and no finished run in"
@@ -67,7 +68,7 @@ def other_seeds(run: Path, folders: Sequence[str]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def with_weights_of(other: Path, run: Run) -> LatentVariableModel:
+def with_weights_of(other: Path, run: OpenedRun) -> LatentVariableModel:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
     model = build_model(run.config)
     model.load_state_dict(model_weights(read_checkpoint(find_checkpoint(other, run.checkpoint.stem))["state_dict"]))

@@ -6,7 +6,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from vaelab.runs.files import DamagedFile, read_json, read_yaml, write_json, wri
 RESULTS = "results.json"
 # what a run writes, besides .hydra and its log, and what is removed if it starts anew
 WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+ENDS = ("pruned", "failed")
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders that hold no other run
 
 
@@ -76,6 +77,11 @@ class RunFolder:
         """File of what was logged while the run trained."""
         return self.path / "metrics.csv"
 
+    @property
+    def split(self) -> Path:
+        """File of the training examples that were validated on."""
+        return self.path / "split.json"
+
     # What was asked for.
 
     @cached_property
@@ -124,13 +130,17 @@ class RunFolder:
 
     # How it ended.
 
-    def results(self, file: str = RESULTS) -> dict[str, Any]:
+    def results(self, file: str = RESULTS, advice: str = "remove it, and evaluate again") -> dict[str, Any]:
         """Metrics and how they were found; {} if nothing has been evaluated.
+
+        Args:
+            file: name of another file of results.
+            advice: what to do if it is damaged.
 
         Raises:
             DamagedFile: if the file cannot be read, or holds something else.
         """
-        path, advice = self.path / file, "remove it, and evaluate again"
+        path = self.path / file
         if not path.is_file():
             return {}
         record = read_json(path, advice)
@@ -178,16 +188,19 @@ class RunFolder:
         return (self.path / RESULTS).is_file()
 
     @property
+    def left_nothing(self) -> bool:
+        """True if a start has ended without a checkpoint or results, so that another, of any config, may take its place."""
+        has_started = (self.path / ".lock").is_file()
+        return has_started and self.last_checkpoint is None and not self.is_finished and not self._is_claimed()
+
+    @property
     def state(self) -> str:
         """ "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
         if self._is_claimed():
             return "running"
         if self.is_finished:
             return "finished"
-        for name in ("pruned", "failed"):
-            if (self.path / f"{name}.txt").is_file():
-                return name
-        return "interrupted"
+        return next((name for name in ENDS if (self.path / f"{name}.txt").is_file()), "interrupted")
 
     @property
     def reason(self) -> str:
@@ -198,6 +211,20 @@ class RunFolder:
     def end(self, state: str, reason: str) -> None:
         """Note that the run was "pruned" or has "failed", and why."""
         write_text(f"{reason}\n", self.path / f"{state}.txt")
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Forget how the run ended before; and if what is inside raises an exception, note it as the reason why the run has failed."""
+        notes = [self.path / f"{name}.txt" for name in ENDS]
+        for note in notes:
+            note.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):  # of a full disk
+                if not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
+                    self.end("failed", f"{type(error).__name__}: {error}")
+            raise
 
     # Its checkpoints.
 

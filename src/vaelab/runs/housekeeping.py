@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from vaelab.runs.configs import flatten
+from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
 from vaelab.runs.provenance import git
 from vaelab.runs.summary import find_runs
-from vaelab.training.checkpoints import find_checkpoint, read_checkpoint
-from vaelab.training.resume import claimed, flatten
 
 TRAIN = Path("scripts", "train.py")
 HEADLINE = ("elbo", "rate", "distortion", "log_likelihood")
@@ -64,7 +64,7 @@ def entry(name: str, folder: Path) -> Entry:
         record = json.loads(results.read_text()) if results.is_file() else {}
     except json.JSONDecodeError:
         record = {}
-    return Entry(name, folder, dict(flatten(config)), record)
+    return Entry(name, folder, flatten(config), record)
 
 
 def chosen(folders: Sequence[str], where: Sequence[str]) -> list[Entry]:
@@ -190,7 +190,7 @@ def delete_runs(folders: Sequence[str], where: Sequence[str] = (), yes: bool = F
         print("nothing was deleted")
         return 1
     for each in entries:
-        with claimed(each.folder):
+        with RunFolder(each.folder).claim():
             shutil.rmtree(each.folder)
     print(f"{len(entries)} folders deleted")
     return 0

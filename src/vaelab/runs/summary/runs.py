@@ -259,7 +259,7 @@ def _stored_config(folder: Path) -> Any:
     found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
     if not found:
         raise ValueError("it has results, but neither .hydra/config.yaml nor a checkpoint")
-    from vaelab.training.checkpoints import read_checkpoint  # imports Lightning, and most runs do without
+    from vaelab.runs.folder import read_checkpoint
 
     return plain(read_checkpoint(found[0])["config"])
 
