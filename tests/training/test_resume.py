@@ -13,9 +13,11 @@ from subprocess import PIPE, Popen
 import forked
 import pytest
 import torch
+from omegaconf import OmegaConf
 from running import ROOT, SMALL, command, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vaelab.runs.folder import RunFolder
 from vaelab.training.checkpoints import AtomicCheckpointIO
 
 QUIET = ["evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false"]
@@ -256,21 +258,56 @@ def test_a_process_killed_while_it_writes_leaves_the_former_checkpoint(tmp_path:
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
+def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="Invalid learning rate"):
+        train_small(run.path, *QUIET, "optimizer.lr=-1")
+    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: Invalid learning rate: -1", True)
+    train_small(run.path, *QUIET, "trainer.max_epochs=1", "latent_dim=3", GO_ON)
+    assert (run.state, run.reason, run.left_nothing) == ("finished", "", False)
+    assert not (run.path / "failed.txt").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"val": 3}'])
+def test_results_that_are_damaged_are_named_when_a_run_goes_on(text: str, tmp_path: Path) -> None:
+    from vaelab.training.resume import finished_elbo
+
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=r"results\.json cannot be read \(.*\): remove it, and evaluate again"):
+        finished_elbo(RunFolder(tmp_path), None, {})
+
+
 def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tmp_path: Path) -> None:
     """It would start to rise again."""
-    from vaelab.training.resume import changed
+    from vaelab.commands.train import changed
 
     config = composed([*SMALL, "scheduler=cosine", "trainer.max_epochs=1"], tmp_path)
     with pytest.raises(ValueError, match=r"was planned for 1 epochs, .* with pretrained=<this run>"):
         changed(config, ["trainer.max_epochs=3"])
 
 
-@pytest.mark.parametrize("override", ["objective.beta=4", "latent_dim=3", "seed=1", "data.batch_size=8", "speed=fast"])
+@pytest.mark.parametrize("override", ["objective.beta=4", "latent_dim=3", "seed=1", "data.batch_size=8", "speed=fast", "trainer=debug"])
 def test_what_is_learned_cannot_change_on_the_way(override: str, tmp_path: Path) -> None:
-    from vaelab.training.resume import changed
+    from vaelab.commands.train import changed
 
     with pytest.raises(ValueError, match="cannot be changed when a run is continued"):
         changed(composed(SMALL, tmp_path), ["resume=somewhere", override])
+
+
+def test_what_changes_no_number_can_change_on_the_way(tmp_path: Path) -> None:
+    from vaelab.commands.train import changed, plain
+
+    words = [
+        "download=true",
+        "trainer.accelerator=gpu",
+        "~callbacks.pictures",
+        "+callbacks.mine={_target_: my.Callback}",
+        "evaluation.report=false",
+    ]
+    config = changed(OmegaConf.create(plain(composed(SMALL, tmp_path))), ["existing=resume", *words])
+    assert (config.download, config.trainer.accelerator, config.callbacks.pictures, config.evaluation.report) == (True, "gpu", None, False)
+    assert config.callbacks.mine == {"_target_": "my.Callback"}
+    assert config.existing == "refuse"
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vaelab.build import Run, build_model
+from vaelab.build import OpenedRun, build_model
 from vaelab.metrics import disentanglement
 from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent.encoding import LatentVariableModel
@@ -15,7 +15,7 @@ from vaelab.training.checkpoints import model_weights
 def udr(
     model: LatentVariableModel,
     data: Data,
-    run: Run,
+    run: OpenedRun,
     others: str | Sequence[str] | None = None,
     num_examples: int = 1000,
     similarity: str = "lasso",
@@ -37,7 +37,7 @@ def udr(
     Raises:
         ValueError: if there is no other seed, or as `vaelab.metrics.disentanglement.udr`.
     """
-    own = RunFolder.of_checkpoint(run.checkpoint)
+    own = run.folder
     folders = [others] if isinstance(others, str) else list(others or [str(own.path.absolute().parent)])
     siblings = other_seeds(own, folders)
     if not siblings:
@@ -50,7 +50,7 @@ def udr(
     return disentanglement.udr(model, data, models, num_examples, similarity, threshold) | {"udr_seeds": list(siblings)}
 
 
-def with_weights_of(other: RunFolder, run: Run) -> LatentVariableModel:
+def with_weights_of(other: RunFolder, run: OpenedRun) -> LatentVariableModel:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
     model = build_model(run.config)
     model.load_state_dict(model_weights(read_checkpoint(other.checkpoint(run.checkpoint.stem))["state_dict"]))

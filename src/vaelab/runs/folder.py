@@ -78,6 +78,11 @@ class RunFolder:
         """File of what was logged while the run trained."""
         return self.path / "metrics.csv"
 
+    @property
+    def split(self) -> Path:
+        """File of the training examples that were validated on."""
+        return self.path / "split.json"
+
     # What was asked for.
 
     def is_run(self, file: str = RESULTS) -> bool:
@@ -168,13 +173,17 @@ class RunFolder:
 
     # How it ended.
 
-    def results(self, file: str = RESULTS) -> dict[str, Any]:
+    def results(self, file: str = RESULTS, advice: str = "remove it, and evaluate again") -> dict[str, Any]:
         """Metrics and how they were found; {} if nothing has been evaluated.
+
+        Args:
+            file: name of another file of results.
+            advice: what to do if it is damaged.
 
         Raises:
             DamagedFile: if the file cannot be read, or holds something else.
         """
-        path, advice = self.path / file, "remove it, and evaluate again"
+        path = self.path / file
         if not path.is_file():
             return {}
         record = read_json(path, advice)
@@ -223,8 +232,14 @@ class RunFolder:
         return (self.path / RESULTS).is_file()
 
     @property
+    def left_nothing(self) -> bool:
+        """True if a start has ended without a checkpoint or results, so that another, of any config, may take its place."""
+        has_started = (self.path / ".lock").is_file()
+        return has_started and self.last_checkpoint is None and not self.is_finished and not is_claimed(self.path)
+
+    @property
     def state(self) -> str:
-        """ "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
+        """One of "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
         if is_claimed(self.path):
             return "running"
         if self.is_finished:
@@ -240,6 +255,20 @@ class RunFolder:
     def end(self, state: str, reason: str) -> None:
         """Note that the run was "pruned" or has "failed", and why."""
         write_text(f"{reason}\n", self.path / f"{state}.txt")
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Forget how the run ended before; and if what is inside raises an exception, note it as the reason why the run has failed."""
+        notes = [self.path / f"{name}.txt" for name in ENDS]
+        for note in notes:
+            note.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):  # of a full disk
+                if not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
+                    self.end("failed", f"{type(error).__name__}: {error}")
+            raise
 
     # Its checkpoints.
 
@@ -285,8 +314,6 @@ class RunFolder:
                 f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
             ) from None
         with self.claim():
-            for name in ENDS:
-                (self.path / f"{name}.txt").unlink(missing_ok=True)  # it goes on
             yield
 
     def claim(self) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vaelab.build import Run, build_data, open_run
+from vaelab.build import OpenedRun, build_data, open_run
 from vaelab.data import InMemory
 from vaelab.data.datamodule import Split
 from vaelab.data.images import ImageFiles, pictures_below
@@ -31,7 +31,7 @@ class Part:
         return f"{len(self.split)} of {self.name}"
 
 
-def find_parts(run: Run, config: DictConfig) -> list[Part]:
+def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     """The normal test examples and the anomalies, in random orders, at most num_images of each.
 
     Normal are the test data of the classes that the run was trained on; anomalies are those of other classes, or the data of `against`.
@@ -67,7 +67,7 @@ def find_parts(run: Run, config: DictConfig) -> list[Part]:
     return [part(name, test.dataset, normal, False), anomalies]
 
 
-def other_data(against: str, run: Run, config: DictConfig) -> Examples:
+def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     """The test data of a choice of conf/data or of another run, or all pictures of a folder.
 
     Raises:
