@@ -1,18 +1,15 @@
-"""What scores say: results.json, figures, and a table on the terminal."""
+"""The outcome of a search: results.json, figures, and a table on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.applications.detection import detection
@@ -20,9 +17,8 @@ from vaelab.build import Run
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.anomalies.scoring import how
 from vaelab.commands.common import shorter
-from vaelab.data.transforms import to_float
 from vaelab.figures.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
-from vaelab.figures.tiles import black_and_white, rendered
+from vaelab.figures.files import rendered, save, show_in_tensorboard
 from vaelab.metrics.data import device_of
 from vaelab.runs.files import write_json
 from vaelab.runs.provenance import git, provenance
@@ -42,11 +38,14 @@ def finish(folder: Path, parts: Sequence[Part], scores: Sequence[Mapping[str, Fl
     title = f"anomalies: {parts[1]}; normal: {parts[0]}"
     figures = {"scores": scores_chart(known, is_anomaly, found, title)}
     strips = [strip for part, values in zip(parts, scores, strict=True) for strip in extremes(part, values[config.pictured], run, config)]
-    if strips[0].x.ndim in (2, 4):  # vectors or images: others cannot be pictured
-        levels = black_and_white(torch.cat([strip.x for strip in strips]))
-        figures["most_and_least_anomalous"] = extremes_chart(strips, levels, f"{title}\neach example, E[x | z], and its {config.pictured}")
-    paths = save(figures, folder, run)
-    show(found, title, is_anomaly.double().mean().item(), [folder / "results.json", folder / "scores.csv", *paths])
+    if run.datamodule.modality.is_pictured:
+        words = f"{title}\neach example, E[x | z], and its {config.pictured}"
+        figures["most_and_least_anomalous"] = extremes_chart(strips, run.datamodule.modality, words)
+    paths = {f"anomalies/{folder.name}/{name}": folder / f"{name}.png" for name in figures}
+    for path, figure in zip(paths.values(), figures.values(), strict=True):
+        save(rendered(figure), path)
+    show_in_tensorboard(paths, run.folder / "tensorboard")
+    show(found, title, is_anomaly.double().mean().item(), [folder / "results.json", folder / "scores.csv", *paths.values()])
 
 
 def named(name: str, scores: Float[Tensor, "n"], is_anomaly: Bool[Tensor, "n"]) -> dict[str, float]:
@@ -67,22 +66,9 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: Run, config: DictConfi
     num = min(config.num_pictured, len(order))
     strips = []
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
-        x = to_float(part.split[places][0].to(device_of(run.model)))
+        x, _ = part.split.scaled(places, device_of(run.model))
         strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places]))
     return strips
-
-
-def save(figures: Mapping[str, Figure], folder: Path, run: Run) -> list[Path]:
-    """As files, and in the run's TensorBoard."""
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        picture = rendered(figure)
-        picture.save(paths[-1])
-        if (run.folder / "tensorboard").is_dir():
-            with SummaryWriter(str(run.folder / "tensorboard")) as writer:
-                writer.add_image(f"anomalies/{folder.name}/{name}", np.asarray(picture), dataformats="HWC")
-    return paths
 
 
 def show(found: Mapping[str, Mapping[str, float]], title: str, share: float, paths: Sequence[Path]) -> None:

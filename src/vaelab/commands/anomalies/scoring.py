@@ -16,11 +16,10 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications.anomaly import Detector, fit_detector
+from vaelab.applications.anomaly import Detector, complexity, fit_detector
 from vaelab.build import Run
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.common import shorter
-from vaelab.data.transforms import to_float
 from vaelab.metrics.data import device_of
 from vaelab.metrics.latent.encoding import first
 from vaelab.models import Model
@@ -32,7 +31,7 @@ DETAILS = ("data", "index", "y", "is_anomaly", "checksum")  # of an example, bef
 
 
 def how(config: DictConfig, run: Run) -> dict[str, Any]:
-    """What the scores depend on."""
+    """The options that the scores depend on, and the checkpoints that they are of."""
     background = find_checkpoint(config.background, config.checkpoint) if config.background else None
     return {
         "checkpoint": f"{run.checkpoint.name} {fingerprint(run.checkpoint)}",
@@ -43,7 +42,7 @@ def how(config: DictConfig, run: Run) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> str:
-    """Which tells files apart."""
+    """Digits that tell files apart."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
@@ -77,7 +76,8 @@ def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | No
             examples = [x for x, _ in first(run.datamodule.batches("train", device_of(run.model)), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
-            detector = fit_detector(run.model, told, background, config.num_samples)
+            compressor = complexity if all(map(run.datamodule.modality.are_viewable, examples)) else None
+            detector = fit_detector(run.model, told, background, config.num_samples, compressor=compressor)
             refuse_unknown(config.pictured, detector(examples[0][:1]))
     for part, num in missing:
         starts = range(num, len(part.split), BATCH)
@@ -99,7 +99,7 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     """Scores a batch and writes it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
     chosen = torch.arange(start, min(start + BATCH, len(part.split)))
     x, y = part.split[chosen]
-    scores = detector(to_float(x.to(device_of(detector.model))))
+    scores = detector(part.split.modality.scale(x.to(device_of(detector.model))))
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()
@@ -113,12 +113,12 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
 
 
 def checksums(x: Shaped[Tensor, "b ..."]) -> list[int]:
-    """Of each example: files of the same names may have been replaced since they were scored."""
+    """A number for each example: files of the same names may have been replaced since they were scored."""
     return [zlib.crc32(example.numpy().tobytes()) for example in x]
 
 
 def num_known(path: Path, part: Part) -> int:
-    """How many examples of a part have scores; half a line, which a process left that was killed, is removed.
+    """The number of examples of a part that have scores; half a line, which a process left that was killed, is removed.
 
     Raises:
         ValueError: if they are the scores of other examples.
@@ -136,7 +136,7 @@ def num_known(path: Path, part: Part) -> int:
 
 
 def read_scores(path: Path, part: Part) -> dict[str, Float[Tensor, "n"]]:
-    """By name, in the order of the part."""
+    """The scores by name, in the order of the part."""
     with path.open() as file:
         rows = [row for row in csv.DictReader(file) if row["is_anomaly"] == str(int(part.is_anomaly))][: len(part.split)]
     return {name: torch.tensor([float(row[name]) for row in rows], dtype=torch.float64) for name in rows[0] if name not in DETAILS}
