@@ -22,7 +22,7 @@ from vaelab.commands.anomalies import detect_anomalies, scoring
 from vaelab.commands.anomalies.outcome import extremes
 from vaelab.commands.anomalies.parts import find_parts
 from vaelab.data import mnist
-from vaelab.data.transforms import to_float
+from vaelab.data.modality import to_float
 from vaelab.runs.folder import RunFolder
 
 SHORT = ["accelerator=cpu", "num_train=20", "num_samples=3", "num_pictured=4"]

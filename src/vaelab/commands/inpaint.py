@@ -12,20 +12,17 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from omegaconf import DictConfig
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.build import OpenedRun, open_run
 from vaelab.commands.common import below, check_counts, check_given, chosen_device, prepare_process, report_errors, shorter
 from vaelab.commands.evaluate import show
+from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
-from vaelab.figures.tiles import save
-from vaelab.metrics.latent.encoding import first
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.provenance import stamp
 
@@ -47,7 +44,7 @@ def inpaint_run(config: DictConfig) -> None:
     run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
     folder = below(run.folder.path / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
     run.model.to(device)
-    x, y = (torch.cat(parts) for parts in zip(*first(run.datamodule.batches("test", device), config.num_images), strict=True))
+    x, y = run.datamodule.examples("test", config.num_images, device)
     started = time.time()
     with rng.set_aside(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
@@ -95,12 +92,13 @@ def write_completions(
         std=completion.std.cpu().numpy(),
     )
     paths = [folder / RESULTS, folder / "completions.npz"]
-    if x.ndim in (2, 4):  # vectors or images: others cannot be pictured
+    if run.datamodule.modality.is_pictured:
         scene = Scene(run.model, run.datamodule, x, y, "test", config.num_pictured)
         errors = f"rmse {report['rmse']:.3g} of the mean, {report['rmse_of_completions']:.3g} of completions"
         title = f"mask={config.mask}, {config.method}: {errors}"
         paths.append(folder / "completions.png")
-        picture(completions(scene, observed, completion, title), paths[-1], run)
+        save(completions(scene, observed, completion, title), paths[-1])
+        show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
     show(f"{config.method}, mask={config.mask}", report, seconds, console)
     console.print("\n" + "\n".join(str(shorter(path)) for path in paths))
 
@@ -115,11 +113,3 @@ def all_completions(parts: list[Completion]) -> Completion:
         std=torch.cat([part.std for part in parts]),
         acceptance_rate=torch.cat(rates) if rates else None,
     )
-
-
-def picture(image: Image.Image, path: Path, run: OpenedRun) -> None:
-    """Save an image as a file, and in the run's TensorBoard."""
-    save(image, path)
-    if run.folder.tensorboard is not None:
-        with SummaryWriter(str(run.folder.tensorboard)) as writer:
-            writer.add_image(f"inpainting/{path.parent.name}", np.asarray(image), dataformats="HW" if image.mode == "L" else "HWC")

@@ -239,7 +239,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """One of "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
+        """One of "running", "finished", "pruned" by its search, "failed" with an error, and "interrupted", which was stopped or killed."""
         if is_claimed(self.path):
             return "running"
         if self.is_finished:

@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.applications.detection import detection
@@ -19,9 +16,8 @@ from vaelab.build import OpenedRun
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.anomalies.scoring import how
 from vaelab.commands.common import shorter
-from vaelab.data.transforms import to_float
 from vaelab.figures.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
-from vaelab.figures.tiles import black_and_white, rendered
+from vaelab.figures.files import rendered, save, show_in_tensorboard
 from vaelab.metrics.data import device_of
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.provenance import stamp
@@ -42,11 +38,14 @@ def write_outcome(
     title = f"anomalies: {parts[1]}; normal: {parts[0]}"
     figures = {"scores": scores_chart(known, is_anomaly, found, title)}
     strips = [strip for part, values in zip(parts, scores, strict=True) for strip in extremes(part, values[config.pictured], run, config)]
-    if strips[0].x.ndim in (2, 4):  # vectors or images: others cannot be pictured
-        levels = black_and_white(torch.cat([strip.x for strip in strips]))
-        figures["most_and_least_anomalous"] = extremes_chart(strips, levels, f"{title}\neach example, E[x | z], and its {config.pictured}")
-    paths = save_charts(figures, folder.path, run.folder)
-    print_detection(found, title, is_anomaly.double().mean().item(), [folder.path / RESULTS, folder.path / "scores.csv", *paths])
+    if run.datamodule.modality.is_pictured:
+        words = f"{title}\neach example, E[x | z], and its {config.pictured}"
+        figures["most_and_least_anomalous"] = extremes_chart(strips, run.datamodule.modality, words)
+    paths = {f"anomalies/{folder.path.name}/{name}": folder.path / f"{name}.png" for name in figures}
+    for path, figure in zip(paths.values(), figures.values(), strict=True):
+        save(rendered(figure), path)
+    show_in_tensorboard(paths, run.folder.tensorboard)
+    print_detection(found, title, is_anomaly.double().mean().item(), [folder.path / RESULTS, folder.path / "scores.csv", *paths.values()])
 
 
 def detection_of(name: str, scores: Float[Tensor, "n"], is_anomaly: Bool[Tensor, "n"]) -> dict[str, float]:
@@ -68,22 +67,9 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: OpenedRun, config: Dic
     num = min(config.num_pictured, len(order))
     strips = []
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
-        x = to_float(part.split[places][0].to(device_of(run.model)))
+        x, _ = part.split.scaled(places, device_of(run.model))
         strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places]))
     return strips
-
-
-def save_charts(figures: Mapping[str, Figure], folder: Path, run: RunFolder) -> list[Path]:
-    """Save charts as files, and in the run's TensorBoard."""
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        picture = rendered(figure)
-        picture.save(paths[-1])
-        if run.tensorboard is not None:
-            with SummaryWriter(str(run.tensorboard)) as writer:
-                writer.add_image(f"anomalies/{folder.name}/{name}", np.asarray(picture), dataformats="HWC")
-    return paths
 
 
 def print_detection(found: Mapping[str, Mapping[str, float]], title: str, share: float, paths: Sequence[Path]) -> None:

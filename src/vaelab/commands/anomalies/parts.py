@@ -1,4 +1,4 @@
-"""What is normal among test data, and what is not."""
+"""Normal test data, and anomalies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     test = data.splits["test"]
 
     def part(name: str, dataset: Examples, indices: Int[Tensor, "n"], is_anomaly: bool) -> Part:
-        return Part(name, Split(dataset, indices[: config.num_images], test.transform, test.seed), is_anomaly)
+        return Part(name, Split(dataset, indices[: config.num_images], test.modality, test.transform, test.seed), is_anomaly)
 
     normal, others = test.indices, test.indices[:0]
     if data.classes is not None:

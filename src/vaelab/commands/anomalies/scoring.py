@@ -15,11 +15,10 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications.anomaly import Detector, fit_detector
+from vaelab.applications.anomaly import Detector, complexity, fit_detector
 from vaelab.build import OpenedRun
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.common import shorter
-from vaelab.data.transforms import to_float
 from vaelab.metrics.data import device_of
 from vaelab.metrics.latent.encoding import first
 from vaelab.models import Model
@@ -75,7 +74,8 @@ def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Mode
             examples = [x for x, _ in first(run.datamodule.batches("train", device_of(run.model)), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
-            detector = fit_detector(run.model, told, background, config.num_samples)
+            compressor = complexity if all(map(run.datamodule.modality.are_viewable, examples)) else None
+            detector = fit_detector(run.model, told, background, config.num_samples, compressor=compressor)
             check_pictured(config.pictured, detector(examples[0][:1]))
     for part, num in missing:
         starts = range(num, len(part.split), BATCH)
@@ -98,7 +98,7 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     """Score a batch and write it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
     chosen = torch.arange(start, min(start + BATCH, len(part.split)))
     x, y = part.split[chosen]
-    scores = detector(to_float(x.to(device_of(detector.model))))
+    scores = detector(part.split.modality.scale(x.to(device_of(detector.model))))
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()
