@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from running import SMALL, command
+from small_runs import SMALL, command
 
 from vaelab.benchmark.scaling import Link, all_reduce_seconds, step_seconds
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from running import ROOT, command, train_small
+from small_runs import ROOT, command, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 

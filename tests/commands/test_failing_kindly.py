@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from dataset_files import write_idx
 from hydra.errors import HydraException
 from PIL import Image
-from running import ROOT, SMALL, command, composed, train_small
-from standin import write_idx
+from small_runs import ROOT, SMALL, command, composed, train_small
 
 
 def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
     before = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    poison = "+callbacks.poison={_target_: poison.PoisonAt, step: 8}"
+    poison = "+callbacks.poison={_target_: nan_callback.PoisonAt, step: 8}"
     environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
     done = command("train.py", f"resume={run}", "trainer.max_epochs=3", poison, check=False, env=environment)
     assert done.returncode != 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from running import ROOT, command, train_small
+from small_runs import ROOT, command, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab.applications import hidden

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import command, train_small
+from small_runs import command, train_small
 
 from vaelab.build import load, open_run
 from vaelab.commands.seeds import other_seeds

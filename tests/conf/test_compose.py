@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from running import ROOT, composed
+from small_runs import ROOT, composed
 from torch.distributions import Distribution
 
 GROUPS = {

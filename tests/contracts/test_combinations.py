@@ -16,7 +16,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from running import ROOT, composed
+from small_runs import ROOT, composed
 from torch import Tensor
 
 from vaelab import VAE

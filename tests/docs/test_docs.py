@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from running import ROOT
+from small_runs import ROOT
 
 TUTORIAL = ROOT / "docs" / "from_elbo_to_code.md"
 PAGES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "docs").glob("**/*.md"))]

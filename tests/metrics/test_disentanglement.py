@@ -13,10 +13,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from running import ROOT
 from scipy.linalg import sqrtm
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import mutual_info_score, roc_auc_score
+from small_runs import ROOT
 from torch import nn
 
 from vaelab import VAE, likelihoods, posteriors, priors

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from linear_gaussian import LinearGaussian, orthogonal
-from running import ROOT
+from small_runs import ROOT
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 

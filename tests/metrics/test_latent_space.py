@@ -10,7 +10,7 @@ import torch
 import yaml
 from hydra.utils import instantiate
 from linear_gaussian import set_affine
-from running import ROOT
+from small_runs import ROOT
 from torch import Tensor
 
 from vaelab import VAE, flows, likelihoods, posteriors, priors

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import SMALL, command
+from small_runs import SMALL, command
 
 from vaelab.training.resume import claimed
 

@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, command
+from small_runs import ROOT, SMALL, command
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "~callbacks.pictures", "~callbacks.first_batch", "logger=csv"]
 

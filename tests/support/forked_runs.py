@@ -8,10 +8,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from running import composed
+from small_runs import composed
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["vaelab.commands.train", "vaelab.training.callbacks", "running"])
+CONTEXT.set_forkserver_preload(["vaelab.commands.train", "vaelab.training.callbacks", "small_runs"])
 
 
 def run(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> tuple[int | None, str]:
