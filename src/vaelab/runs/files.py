@@ -1,13 +1,24 @@
-"""Files that are written whole or not at all."""
+"""Files of a run folder: written whole or not at all, and read with one sentence where they are damaged."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was compiled
+
+
+class DamagedFile(ValueError):
+    """A file is empty, cut, garbled or of another shape than this package writes."""
+
+    def __init__(self, path: Path, reason: str, advice: str) -> None:
+        super().__init__(f"{path} cannot be read ({' '.join(reason.split())}): {advice}")
+
 
 def write_text(text: str, path: Path) -> None:
-    """All of it or nothing, also if the process is killed meanwhile."""
+    """Write all of the text or nothing, also if the process is killed meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
@@ -15,4 +26,40 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
+    """Write a record as `write_text` does."""
     write_text(json.dumps(record, indent=2) + "\n", path)
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """The mapping that a JSON file holds.
+
+    Args:
+        path: of the file.
+        advice: what to do if it is damaged.
+
+    Raises:
+        DamagedFile: if it is no JSON, or no mapping.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise DamagedFile(path, str(error), advice) from error
+    if not isinstance(record, dict):
+        raise DamagedFile(path, "it is no mapping", advice)
+    return record
+
+
+def read_yaml(path: Path, advice: str) -> Any:
+    """The value that a YAML file holds.
+
+    Args:
+        path: of the file.
+        advice: what to do if it is damaged.
+
+    Raises:
+        DamagedFile: if it is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader=Loader)
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise DamagedFile(path, str(error), advice) from error

@@ -1,0 +1,313 @@
+"""A run folder: the one place that knows what lies in it."""
+
+import fcntl
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vaelab.runs.configs import with_moved_targets
+from vaelab.runs.files import DamagedFile, read_json, read_yaml, write_json, write_text
+
+RESULTS = "results.json"
+# what a run writes, besides .hydra and its log, and what is removed if it starts anew
+WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders that hold no other run
+
+
+class RunFolder:
+    """A folder in which one process trains a run, and others read what it has written.
+
+    | name                     | holds                                                            |
+    |--------------------------|------------------------------------------------------------------|
+    | .hydra/                  | the config as it was composed, and the command line              |
+    | checkpoints/             | best.ckpt and last.ckpt                                          |
+    | metrics.csv, tensorboard/| what was logged                                                  |
+    | results.json             | metrics on validation and test data; results_last.json: of last.ckpt, if results.json is of best.ckpt |
+    | split.json               | which training examples were validated on                        |
+    | figures/, report.html    | what one looks at                                                |
+    | pruned.txt, failed.txt   | why it ended early                                               |
+    | resumed/                 | .hydra and log of later sessions                                 |
+
+    Files are read when they are asked for. One that is damaged raises `DamagedFile`, with what to do.
+
+    Args:
+        path: of the folder, which need not exist.
+        name: what it is called in lists and tables; None: the path.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        self.path = Path(path)
+        self.name = str(path) if name is None else name
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "RunFolder":
+        """The folder of the run that wrote a checkpoint."""
+        return cls(checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # Places that others write to.
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """Folder of TensorBoard's event files; None if the run logs none."""
+        folder = self.path / "tensorboard"
+        return folder if folder.is_dir() else None
+
+    @property
+    def metrics(self) -> Path:
+        """File of what was logged while the run trained."""
+        return self.path / "metrics.csv"
+
+    # What was asked for.
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as it was written, interpolations and all; that of the last session, if the run was resumed.
+
+        Raises:
+            ValueError: if there is none, or it cannot be read.
+        """
+        written = self.path / ".hydra" / "config.yaml"
+        if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
+            found = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
+            if found:
+                return dict(read_checkpoint(found[0])["config"])
+            if not written.is_file():
+                raise ValueError(f"{self} holds neither .hydra/config.yaml nor a checkpoint")
+        config = read_yaml(written, "restore it, or remove the run")
+        if not isinstance(config, dict):
+            raise DamagedFile(written, "it is no mapping", "restore it, or remove the run")
+        return with_moved_targets(config)
+
+    @cached_property
+    def hydra(self) -> dict[str, Any]:
+        """What Hydra noted of the start: `overrides.task`, `runtime.choices` and `runtime.cwd` among others; {} if it noted nothing.
+
+        Raises:
+            DamagedFile: if it cannot be read.
+        """
+        path = self.path / ".hydra" / "hydra.yaml"
+        if not path.is_file():
+            return {}
+        noted = read_yaml(path, "remove it")
+        found = noted.get("hydra") if isinstance(noted, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words of the command line that started the run.
+
+        Raises:
+            DamagedFile: if they cannot be read.
+        """
+        path = self.path / ".hydra" / "overrides.yaml"
+        words = read_yaml(path, "remove it") if path.is_file() else []
+        return [str(word) for word in words] if isinstance(words, list) else []
+
+    # How it ended.
+
+    def results(self, file: str = RESULTS) -> dict[str, Any]:
+        """Metrics and how they were found; {} if nothing has been evaluated.
+
+        Raises:
+            DamagedFile: if the file cannot be read, or holds something else.
+        """
+        path, advice = self.path / file, "remove it, and evaluate again"
+        if not path.is_file():
+            return {}
+        record = read_json(path, advice)
+        for key in ("test", "val", "evaluations"):
+            if not isinstance(record.get(key) or {}, dict):
+                raise DamagedFile(path, f"its {key} is no mapping of metrics, so it was not written by vaelab", advice)
+        return record
+
+    def results_file(self, checkpoint: Path) -> str:
+        """Name of the file for metrics of a checkpoint: results.json is of the one that training chose; others have files of their own.
+
+        Raises:
+            DamagedFile: as `results`.
+        """
+        chosen = self.results().get("checkpoint")
+        return RESULTS if chosen in (None, f"checkpoints/{checkpoint.name}") else f"results_{checkpoint.stem}.json"
+
+    def write_results(self, record: dict[str, Any], file: str = RESULTS) -> None:
+        """Replace the results."""
+        write_json(record, self.path / file)
+
+    def add_results(self, checkpoint: Path, metric: str, found: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+        """Add what a metric found of a checkpoint, in place of what it had found before; other processes may do the same meanwhile.
+
+        Raises:
+            DamagedFile: as `results`.
+        """
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            file = self.results_file(checkpoint)
+            record = self.results(file)
+            record.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
+            evaluations = record.get("evaluations") or {}
+            before = (evaluations.get(metric) or {}).get("keys", [])
+            record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | dict(found)
+            record["evaluations"] = evaluations | {metric: dict(how)}
+            self.write_results(record, file)
+        finally:
+            os.close(directory)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end, and was evaluated."""
+        return (self.path / RESULTS).is_file()
+
+    @property
+    def state(self) -> str:
+        """ "running", "finished", "pruned" (by its search), "failed" (it raised an error) or "interrupted" (it was stopped or killed)."""
+        if self._is_claimed():
+            return "running"
+        if self.is_finished:
+            return "finished"
+        for name in ("pruned", "failed"):
+            if (self.path / f"{name}.txt").is_file():
+                return name
+        return "interrupted"
+
+    @property
+    def reason(self) -> str:
+        """Why the run was pruned or failed; "" if it was not."""
+        path = self.path / f"{self.state}.txt"
+        return path.read_text(errors="replace").strip() if path.is_file() else ""
+
+    def end(self, state: str, reason: str) -> None:
+        """Note that the run was "pruned" or has "failed", and why."""
+        write_text(f"{reason}\n", self.path / f"{state}.txt")
+
+    # Its checkpoints.
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """Path of the checkpoint "best" or "last".
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        if not self.path.is_dir():
+            raise ValueError(f"there is no run folder {self.path.absolute()}")
+        found, wanted = sorted(self.checkpoints.glob("*.ckpt")), self.checkpoints / f"{name}.ckpt"
+        if wanted in found:
+            return wanted
+        if found:
+            raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
+        raise ValueError(
+            f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder"
+        )
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """Path of the checkpoint that the run goes on from; None if it wrote none."""
+        path = self.checkpoints / "last.ckpt"
+        return path if path.is_file() else None
+
+    # One process at a time.
+
+    @contextmanager
+    def start(self, fresh: bool) -> Iterator[None]:
+        """Make the folder, and keep other processes out of it while inside.
+
+        Args:
+            fresh: whether no run may be there.
+
+        Raises:
+            ValueError: if a run is there that may not be, or another process works in it.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+        except FileExistsError:
+            raise ValueError(
+                f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
+            ) from None
+        with self.claim():
+            yield
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes out of the folder while inside; the claim of a process that is killed ends with it.
+
+        Raises:
+            ValueError: if another process works in it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise ValueError(f"another process is at work in {self}: wait for it, or choose another folder") from None
+            except OSError:
+                pass  # of a file system that has no locks
+            yield
+
+    def _is_claimed(self) -> bool:
+        """Whether another process works in the folder. Not to be asked by a process that does itself: POSIX would drop its claim."""
+        if not (self.path / ".lock").is_file():
+            return False
+        try:
+            with (self.path / ".lock").open("r+") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:
+            pass
+        return False
+
+    def clear(self) -> None:
+        """Remove what a start that left no checkpoint had begun to write."""
+        for name in WRITTEN:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def find_checkpoint(run: str | Path, name: str = "best") -> Path:
+    """Path of the checkpoint "best" or "last" of a run folder, or `run` itself if it is a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return Path(run) if Path(run).is_file() else RunFolder(run).checkpoint(name)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, read without running anything that is in it; its config names classes where they live today.
+
+    Raises:
+        ValueError: if the file is truncated, or was not written by vaelab.
+    """
+    import torch  # most readers of run folders do without
+
+    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
+    if not zipfile.is_zipfile(path):
+        raise ValueError(unreadable)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
+    return checkpoint | {"config": with_moved_targets(checkpoint["config"])}
