@@ -11,12 +11,12 @@ from math import isclose, log, sqrt
 import numpy as np
 import pytest
 import torch
+from forked_scripts import ROOT
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from scipy.linalg import sqrtm
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import mutual_info_score, roc_auc_score
-from small_runs import ROOT
 from torch import nn
 
 from vaelab import VAE, likelihoods, posteriors, priors

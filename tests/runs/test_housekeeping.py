@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_runs import SMALL, command
+from forked_scripts import command
+from small_runs import SMALL
 
 from vaelab.training.resume import claimed
 

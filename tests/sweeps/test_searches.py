@@ -11,8 +11,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from forked_scripts import ROOT
 from optuna.trial import FrozenTrial, TrialState
-from small_runs import ROOT, SMALL, SUPPORT
+from small_runs import SMALL, SUPPORT
 
 from vaelab.sweeps.search import storage
 

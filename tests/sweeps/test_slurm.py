@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, SUPPORT
+from forked_scripts import ROOT
+from small_runs import SMALL, SUPPORT
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")

@@ -14,8 +14,9 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from forked_scripts import ROOT
 from optuna.trial import TrialState
-from small_runs import ROOT, SMALL, SUPPORT
+from small_runs import SMALL, SUPPORT
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext

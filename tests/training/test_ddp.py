@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import ROOT, SMALL, command
+from forked_scripts import ROOT, command
+from small_runs import SMALL
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")]), "OMP_NUM_THREADS": "1"}
 

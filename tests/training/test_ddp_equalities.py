@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import ROOT
+from forked_scripts import ROOT
 from two_process_training import CASES, COUPLED, UNSHARDABLE, Step, train
 
 from vaelab import objectives

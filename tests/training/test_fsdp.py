@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import ROOT, SMALL, command
+from forked_scripts import ROOT, command
+from small_runs import SMALL
 
 # without a GPU, on a machine with one too
 ENVIRONMENT = os.environ | {

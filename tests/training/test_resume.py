@@ -13,7 +13,8 @@ from subprocess import PIPE, Popen
 import forked_runs
 import pytest
 import torch
-from small_runs import ROOT, SMALL, command, composed, train_small
+from forked_scripts import ROOT, command
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab.training.checkpoints import AtomicCheckpointIO
