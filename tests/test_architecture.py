@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from running import ROOT
+from forked_scripts import ROOT
 
 PACKAGE, PLUGINS = ROOT / "src" / "vaelab", ROOT / "src" / "hydra_plugins"
 # Each room may import itself and the rooms named with it. A room is a package directly below vaelab, or a module beside its __init__.

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from dataset_files import write_idx
+from forked_scripts import ROOT, command
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from running import ROOT, SMALL, command, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab import build

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import ROOT, command
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from running import ROOT, command, train_small
+from small_runs import train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 

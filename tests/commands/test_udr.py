@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import command, train_small
+from forked_scripts import command
+from small_runs import train_small
 
 from vaelab.build import load, open_run
 from vaelab.metrics.disentanglement import udr

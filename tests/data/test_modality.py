@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from running import ROOT
+from forked_scripts import ROOT
 from torch import Tensor
 
 from vaelab.data import Binarize, Chain, DataModule, Dequantize, InMemory, Missing

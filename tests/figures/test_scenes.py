@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_files import write_idx
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageSequence
-from running import SMALL, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from running import ROOT
+from forked_scripts import ROOT
 from torch import Tensor, nn
 
 from vaelab import VAE, likelihoods, posteriors, priors

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import SMALL, command
+from forked_scripts import command
+from small_runs import SMALL
 
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, show_run
