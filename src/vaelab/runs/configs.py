@@ -96,9 +96,10 @@ def value_at(config: Any, key: str, default: Any = None) -> Any:
 def material(config: Mapping[str, Any], use: Use, prefix: str = "") -> dict[str, Any]:
     """A nested config without what is immaterial for a use; of `pretrained`, if that is a config, too."""
     kept: dict[str, Any] = {}
+    immaterial = _immaterial_keys(use)
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if is_immaterial(key, use):
+        if key in immaterial:
             continue
         if isinstance(value, Mapping) and value:
             value = material(value, use, "" if key == "pretrained" else f"{key}.")
@@ -117,7 +118,7 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], use: Use) -> 
 
 def with_moved_targets(node: Any) -> Any:
     """A stored config in which every `_target_` is where its class lives today; see `MOVED`."""
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         return {key: moved(value) if key == "_target_" else with_moved_targets(value) for key, value in node.items()}
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
 

@@ -74,13 +74,12 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     try:
         header, *lines = csv.reader(path.read_text().splitlines())
+        steps = header.index("step")
         for line in lines:
-            values = dict(zip(header, line, strict=True))
-            step = int(values.pop("step"))
-            for name, value in values.items():
-                if value:
-                    found.setdefault(name, []).append((step, float(value)))
-    except (ValueError, KeyError, csv.Error, OSError) as error:
+            for name, value in zip(header, line, strict=True):
+                if value and name != "step":
+                    found.setdefault(name, []).append((int(line[steps]), float(value)))
+    except (ValueError, csv.Error, OSError) as error:
         raise DamagedFile(
             path, f"it is no table of numbers: {error}", "remove it; the metrics of a finished run are in its results"
         ) from error
