@@ -2,22 +2,26 @@
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
 
 EXAMPLES = """\
 examples:
   python scripts/runs.py list outputs --where 'elbo>-100' objective.beta=4
-  python scripts/runs.py list outputs/sweeps/betas --where state=unfinished
+  python scripts/runs.py list outputs/sweeps/betas --where state=interrupted
   python scripts/runs.py show outputs/shapes/2026-11-21_12-00-00
   python scripts/runs.py diff outputs/shapes/2026-11-21_12-00-00 outputs/shapes/2026-11-21_13-00-00
   python scripts/runs.py rerun outputs/shapes/2026-11-21_12-00-00
-  python scripts/runs.py delete outputs --where state=unfinished
+  python scripts/runs.py delete outputs --where state=interrupted
 """
 
 
 def main() -> int:
     parser = ArgumentParser(description="The runs of a folder.", epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    where = "dotted keys of the config, metrics or state, with =, !=, <, >, <= or >=; all of them must hold"
+    where = (
+        "dotted keys of the config, metrics or state (running, finished, pruned, failed, interrupted, damaged),"
+        " with =, !=, <, >, <= or >=; all of them must hold"
+    )
     for name, words in (("list", "date, state, headline numbers and name"), ("delete", "removes folders, after asking")):
         command = commands.add_parser(name, help=words)
         command.add_argument("folders", nargs="*" if name == "list" else "+", default=["outputs"])
@@ -28,16 +32,22 @@ def main() -> int:
     diff = commands.add_parser("diff", help="where two configs and their numbers differ")
     diff.add_argument("folder")
     diff.add_argument("other")
-    rerun = commands.add_parser("rerun", help="trains anew with the config of a run, seed and all")
-    rerun.add_argument("folder")
-    rerun.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
+    again = commands.add_parser("rerun", help="trains anew with the config of a run, seed and all")
+    again.add_argument("folder")
+    again.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
     arguments = vars(parser.parse_args())
 
-    from vaelab.runs import housekeeping as runs  # imports torch: only now, so that --help answers at once
+    from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, rerun, show_run  # only now, so that --help answers at once
 
-    command = arguments.pop("command")
+    functions: dict[str, Callable[..., int | None]] = {
+        "list": list_runs,
+        "show": show_run,
+        "diff": compare_runs,
+        "rerun": rerun,
+        "delete": delete_runs,
+    }
     try:
-        return int(getattr(runs, f"{command}_runs" if command in ("list", "delete") else command)(**arguments) or 0)
+        return functions[arguments.pop("command")](**arguments) or 0
     except ValueError as error:
         print(f"runs.py: {error}", file=sys.stderr)
         return 2

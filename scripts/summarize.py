@@ -3,6 +3,8 @@
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
+from vaelab.runs.folder import RESULTS
+
 EXAMPLES = """\
 examples:
   python scripts/train.py -m objective.beta=0.1,1,10 seed=0,1,2
@@ -28,10 +30,10 @@ def main() -> int:
     parser.add_argument("--baseline", metavar="NAME", help="the setting to compare with, as key=value[,key=value]; default: the best")
     parser.add_argument("--format", choices=["text", "csv", "markdown", "latex"], default="text", help="of what is printed; default: text")
     parser.add_argument("--output", metavar="DIR", help="write summary.csv, summary.md, summary.tex and figures there")
-    parser.add_argument("--results", default="results.json", metavar="FILE", help="of each run folder; default: results.json")
+    parser.add_argument("--results", default=RESULTS, metavar="FILE", help=f"of each run folder; default: {RESULTS}")
     arguments = parser.parse_args()
 
-    from vaelab.runs.summary import main as summarize  # imports torch: only now, so that --help answers at once
+    from vaelab.runs.summary import main as summarize  # imports matplotlib: only now, so that --help answers at once
 
     try:
         summarize(**vars(arguments))

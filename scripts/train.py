@@ -10,6 +10,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.runs.folder import RunFolder
+
 
 def hydra_dir(resume: str | None, new: str) -> str:
     """Where Hydra writes .hydra/ and train.log. What it writes of a continuation must not replace what it wrote of the start."""
@@ -55,7 +57,8 @@ def hydra_subdir(run_dir: str) -> str | None:
     """The place of .hydra/ in the folder, which one process writes; beside the one that is there, if it is a run's that may go on."""
     if rank():
         return None
-    return f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra" if Path(run_dir, ".hydra").exists() else ".hydra"
+    is_new = not Path(run_dir, ".hydra").exists() or RunFolder(run_dir).left_nothing
+    return ".hydra" if is_new else f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra"
 
 
 OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)

@@ -1,11 +1,14 @@
 """What the tests share. vaelab is imported inside functions: the jaxtyping hook must be there before it is."""
 
+import os
 from pathlib import Path
+
+# of this process and all that it starts, before torch is imported: one thread each, and the callbacks of tests/support
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "support"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,11 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data import DataModule
 from vaelab.models import Model
-from vaelab.training.checkpoints import find_checkpoint, model_weights, read_checkpoint
+from vaelab.runs.configs import flatten
+from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
+from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
-from vaelab.training.resume import (
-    flatten,
-)
 from vaelab.training.speed import accelerate
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
@@ -57,15 +56,15 @@ def build(config: DictConfig) -> LitVAE:
     Raises:
         ValueError: if a dial is set that the model does not use.
     """
-    refuse_unused(config)
+    check_used(config)
     scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
     objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
     stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
     return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
 
 
-def refuse_unused(config: DictConfig) -> None:
-    """A part that is set but that nothing refers to would be silently ignored.
+def check_used(config: DictConfig) -> None:
+    """Raise if a part is set that nothing refers to: it would be silently ignored.
 
     Raises:
         ValueError: if there is one.
@@ -94,7 +93,7 @@ def refuse_unused(config: DictConfig) -> None:
 
 
 def start_from(model: Model, config: DictConfig, run: str) -> None:
-    """Gives a model the weights of a trained one; a prior of another kind stays what it is.
+    """Give a model the weights of a trained one; a prior of another kind stays what it is.
 
     Raises:
         ValueError: if another part is not the same.
@@ -119,27 +118,27 @@ def start_from(model: Model, config: DictConfig, run: str) -> None:
 
 
 def kinds(config: DictConfig) -> set[str]:
-    """What a model is made of, besides its prior: where in the config, and which class."""
+    """Places in the config of a model and the classes there, without those of its prior."""
     model: dict[str, Any] = OmegaConf.to_container(OmegaConf.create({"model": config.model}, parent=config), resolve=True)  # type: ignore[assignment]
     model["model"].pop("prior", None)
-    return {f"{key.removesuffix('._target_')}={value}" for key, value in flatten(model) if key.endswith("_target_")}
+    return {f"{key.removesuffix('._target_')}={value}" for key, value in flatten(model).items() if key.endswith("_target_")}
 
 
-class Run(NamedTuple):
-    """What a run folder holds."""
+class OpenedRun(NamedTuple):
+    """A trained model with its data, and where both come from."""
 
     model: Model
     datamodule: DataModule
     config: DictConfig
-    folder: Path
+    folder: RunFolder
     checkpoint: Path
 
 
-def refuse_unsafe(config: DictConfig) -> None:
-    """A stored config names the classes to build; one from a stranger could name anything.
+def check_trusted(config: DictConfig) -> None:
+    """Raise if a stored config, which names the classes to build, names anything but parts of models and data.
 
     Raises:
-        ValueError: if its model or data name something that is none of the parts which models and data are made of.
+        ValueError: if it does.
     """
     parts = OmegaConf.to_container(OmegaConf.create({key: config[key] for key in ("model", "data")}, parent=config), resolve=True)
     for target in re.findall(r'"_target_": "([^"]*)"', json.dumps(parts)):
@@ -152,11 +151,11 @@ def refuse_unsafe(config: DictConfig) -> None:
 
 
 def is_part(name: str) -> bool:
-    """Whether a dotted name lies in a module that models and data are made of."""
+    """True if a dotted name lies in a module that models and data are made of."""
     return any(name == part or name.startswith(f"{part}.") for part in PARTS)
 
 
-def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> Run:
+def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> OpenedRun:
     """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
 
     Args:
@@ -174,7 +173,7 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     if data_dir is not None:
         config.paths.data_dir = data_dir
     if not trust:
-        refuse_unsafe(config)
+        check_trusted(config)
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     model = build_model(config)
     try:
@@ -182,8 +181,7 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     except RuntimeError as error:
         what = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Run(model.eval(), build_data(config), config, folder, path)
+    return OpenedRun(model.eval(), build_data(config), config, RunFolder.of_checkpoint(path), path)
 
 
 def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from running import SMALL, command
+from forked_scripts import command
+from small_runs import SMALL
 
 from vaelab.benchmark.scaling import Link, all_reduce_seconds, step_seconds
 

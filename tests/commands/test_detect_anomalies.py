@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from dataset_files import write_idx
+from forked_scripts import ROOT, command
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from running import ROOT, SMALL, command, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab import build
@@ -22,8 +23,8 @@ from vaelab.commands.anomalies import detect_anomalies, scoring
 from vaelab.commands.anomalies.outcome import extremes
 from vaelab.commands.anomalies.parts import find_parts
 from vaelab.data import mnist
-from vaelab.data.transforms import to_float
-from vaelab.training.resume import claimed
+from vaelab.data.modality import to_float
+from vaelab.runs.folder import RunFolder
 
 SHORT = ["accelerator=cpu", "num_train=20", "num_samples=3", "num_pictured=4"]
 SCORES = ["negative_log_likelihood", "negative_elbo", "distortion", "rate", "kl_to_aggregate", "typicality", "complexity_ratio"]
@@ -181,7 +182,7 @@ def test_scores_found_otherwise_are_not_overwritten(run: Path) -> None:
 def test_what_else_is_at_work_or_broken_is_said(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run / "anomalies" / "other_classes"
     taken = multiprocessing.get_context("fork").Process(target=detect, args=(run,))
-    with claimed(folder):
+    with RunFolder(folder).claim():
         taken.start()
         taken.join()
     assert f"another process is at work in {folder}" in capfd.readouterr().err

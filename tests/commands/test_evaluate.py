@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import ROOT, command
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from running import ROOT, command, train_small
+from small_runs import train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from vaelab.commands import evaluate as evaluation
 from vaelab.metrics.data import Data, device_of
+from vaelab.runs.folder import RunFolder
 
 SHORT = ["num_samples=3", "num_images=10"]
 
@@ -222,18 +224,18 @@ def test_the_report_opens_in_a_browser_without_complaint(run: Path, tmp_path: Pa
 
 
 def test_what_two_processes_add_at_once_is_all_there(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
+    run = RunFolder(tmp_path)
 
     def add(who: str) -> None:
         for i in range(50):
-            evaluation.add_results(path, Path("best.ckpt"), f"{who}{i}", {f"found_{who}{i}": i}, {"keys": [f"found_{who}{i}"]})
+            run.add_results(Path("best.ckpt"), f"{who}{i}", {f"found_{who}{i}": i}, {"keys": [f"found_{who}{i}"]})
 
     both = [threading.Thread(target=add, args=(who,)) for who in "ab"]
     for one in both:
         one.start()
     for one in both:
         one.join()
-    assert len(json.loads(path.read_text())["test"]) == 100
+    assert len(run.results()["test"]) == 100
 
 
 def test_weights_of_another_model_are_refused(run: Path) -> None:

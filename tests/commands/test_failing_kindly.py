@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from dataset_files import write_idx
+from forked_scripts import ROOT, command
 from hydra.errors import HydraException
 from PIL import Image
-from running import ROOT, SMALL, command, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 
 
 def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
     before = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    poison = "+callbacks.poison={_target_: poison.PoisonAt, step: 8}"
+    poison = "+callbacks.poison={_target_: nan_callback.PoisonAt, step: 8}"
     environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
     done = command("train.py", f"resume={run}", "trainer.max_epochs=3", poison, check=False, env=environment)
     assert done.returncode != 0
@@ -154,14 +155,16 @@ def test_a_checkpoint_cannot_run_what_it_likes(target: str, tmp_path: Path) -> N
     assert not (tmp_path / "evil").exists()
 
 
+def let_no_file_grow() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+
 def test_a_full_disk_is_named_and_what_was_written_is_kept(tmp_path: Path) -> None:
     """No file may grow beyond 400 kB: the first checkpoint of a larger model does not fit."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-
-    done = command("train.py", *SMALL, "encoder.hidden=[2000]", f"hydra.run.dir={tmp_path / 'run'}", check=False, preexec_fn=limit)
+    done = command(
+        "train.py", *SMALL, "encoder.hidden=[2000]", f"hydra.run.dir={tmp_path / 'run'}", check=False, preexec_fn=let_no_file_grow
+    )
     assert done.returncode != 0
     assert f"cannot write to {tmp_path / 'run'}: File too large" in done.stderr
     assert "Traceback" not in done.stderr

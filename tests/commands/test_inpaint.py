@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked_scripts import ROOT, command
 from hydra import compose, initialize_config_dir
 from PIL import Image
-from running import ROOT, command, train_small
+from small_runs import train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab.applications import hidden

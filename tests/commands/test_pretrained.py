@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import SMALL, composed, train_small
+from small_runs import SMALL, composed, train_small
 
 VAMP = ["prior=vamp", "prior.num_components=5", "objective.kl=k1"]
 QUICK = ["trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false"]

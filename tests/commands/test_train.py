@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_files import write_idx
+from forked_scripts import ROOT, command
 from omegaconf import OmegaConf
 from PIL import Image
-from running import ROOT, SMALL, command, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import command, train_small
+from forked_scripts import command
+from small_runs import train_small
 
 from vaelab.build import load, open_run
-from vaelab.commands.seeds import other_seeds
 from vaelab.metrics.disentanglement import udr
+from vaelab.runs.find import other_seeds
+from vaelab.runs.folder import RunFolder
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false", "logger=csv", "~callbacks.pictures"]
 
@@ -28,9 +30,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_seeds_of_the_same_setting_that_are_finished_are_compared(sweep: Path) -> None:
     runs = [sweep / f"objective.beta=1,seed={seed}" for seed in range(3)]
-    assert other_seeds(runs[1], [str(sweep)]) == {0: runs[0], 2: runs[2]}
-    assert other_seeds(runs[1], [str(runs[0]), str(runs[1])]) == {0: runs[0]}
-    assert other_seeds(sweep / "objective.beta=4,seed=0", [str(sweep)]) == {}
+
+    def found(run: Path, *folders: Path) -> dict[int, Path]:
+        return {seed: other.path for seed, other in other_seeds(RunFolder(run), map(str, folders)).items()}
+
+    assert found(runs[1], sweep) == {0: runs[0], 2: runs[2]}
+    assert found(runs[1], *runs[:2]) == {0: runs[0]}
+    assert found(sweep / "objective.beta=4,seed=0", sweep) == {}
 
 
 def test_the_command_gives_what_the_function_does(sweep: Path, tmp_path: Path) -> None:

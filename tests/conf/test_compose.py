@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_scripts import ROOT
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from running import ROOT, composed
+from small_runs import composed
 from torch.distributions import Distribution
 
 GROUPS = {

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import ROOT
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from running import ROOT, composed
+from small_runs import composed
 from torch import Tensor
 
 from vaelab import VAE

@@ -1,4 +1,4 @@
-"""What happens to x: to floats, to binary draws, and whose randomness that takes."""
+"""Transforms of x: binary draws and noise, and whose randomness they take."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vaelab.data import Binarize, DataModule, Dequantize, InMemory
-from vaelab.data.transforms import to_float
 
 LEVELS = torch.linspace(0, 255, 64).round().to(torch.uint8).reshape(1, 8, 8)  # 64 pixels from black to white
 
@@ -30,20 +29,6 @@ def assert_mean_is_the_pixel(x):
     p = LEVELS.float() / 255
     standard_error = (p * (1 - p) / len(x)).sqrt()
     assert ((x.mean(0) - p).abs() <= 4.5 * standard_error).all()
-
-
-def test_to_float_divides_8_bits_by_255():
-    x = torch.arange(256, dtype=torch.uint8)
-    out = to_float(x)
-    assert out.dtype == torch.float32
-    assert torch.equal(out, torch.arange(256) / 255)
-    assert (out.min(), out.max()) == (0, 1)
-    assert torch.equal(x, torch.arange(256, dtype=torch.uint8))  # not in place
-
-
-def test_to_float_keeps_numbers_in_the_default_precision():
-    for x in (torch.randn(5, 3), torch.randn(5, 3, dtype=torch.float64)):
-        assert torch.equal(to_float(x), x.float())
 
 
 def test_data_without_a_transform_are_what_they_are():

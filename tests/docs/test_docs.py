@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from forked_scripts import ROOT
 from hydra import compose, initialize_config_dir
-from running import ROOT
 
 TUTORIAL = ROOT / "docs" / "from_elbo_to_code.md"
 PAGES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "docs").glob("**/*.md"))]

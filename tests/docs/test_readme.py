@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, command, composed, train_small
+from forked_scripts import ROOT, command
+from small_runs import SMALL, composed, train_small
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\.venv/bin/python (scripts/\w+\.py)([^#\n]*)", TEXT, re.MULTILINE)

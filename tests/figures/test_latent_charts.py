@@ -6,7 +6,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 
 from vaelab.figures.charts.colours import OKABE_ITO
-from vaelab.figures.charts.latent import MAX_CLASSES, MAX_NAMED, active_units_chart, latent_scatter, rate_chart, share
+from vaelab.figures.charts.latent import MAX_CLASSES, MAX_NAMED, active_units_chart, concentration, latent_scatter, rate_chart
 
 VARIANCES = [0.5, 0.0, 0.02, 1.0, 0.01]
 RATES = [0.5, 3.0, 0.0, 1.5]
@@ -55,10 +55,10 @@ def test_every_dimension_has_a_bar_as_high_as_its_rate():
 
 def test_in_how_many_dimensions_most_of_a_rate_is():
     """Nothing is said of rates that sum up to nothing, or of estimates of which one is below 0."""
-    assert share([19.0, 1.0]) == ", 95% of it in 1 of 2 dimensions"
-    assert share([18.9, 1.1]) == ", 95% of it in 2 of 2 dimensions"
-    assert share([1.0] * 20) == ", 95% of it in 19 of 20 dimensions"
-    assert share([0.0, 0.0]) == share([1.0, -0.01]) == ""
+    assert concentration([19.0, 1.0]) == ", 95% of it in 1 of 2 dimensions"
+    assert concentration([18.9, 1.1]) == ", 95% of it in 2 of 2 dimensions"
+    assert concentration([1.0] * 20) == ", 95% of it in 19 of 20 dimensions"
+    assert concentration([0.0, 0.0]) == concentration([1.0, -0.01]) == ""
     assert rate_chart({"rate_per_dimension": [1.0, -0.5]}).axes[0].get_ylim()[0] < -0.4
 
 

@@ -6,20 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_files import write_idx
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageSequence
-from running import SMALL, composed, train_small
-from standin import write_idx
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from vaelab import VAE, figures
+from vaelab import VAE
 from vaelab.applications import Completion
 from vaelab.build import open_run
 from vaelab.commands.train import train
+from vaelab.data import DataModule, InMemory
+from vaelab.figures import scenes
+from vaelab.figures.files import save_animation
 from vaelab.figures.scenes import Scene, completions, dimensions, draw_figures, latent_space, untransformed
-from vaelab.figures.tiles import captioned, save_animation, tile
+from vaelab.figures.tiles import captioned, tile
 from vaelab.training.callbacks.pictures import show_figures
 
 QUICK = ["trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false", "logger=csv"]
@@ -84,9 +87,9 @@ def test_walks_of_a_conditional_model_are_within_a_class(plane: Scene, monkeypat
         pairs.append((x_from, x_to))
         return x_from[:, None].expand(-1, steps, *x_from.shape[1:])
 
-    monkeypatch.setattr(figures, "interpolate", walk)
+    monkeypatch.setattr(scenes, "interpolate", walk)
     y = torch.tensor([0, 1, 2, 0, 1, 0, 0, 1])
-    figures.walks_between(Scene(model, plane.datamodule, plane.x[:8], y, "test", 4), torch.lerp)
+    scenes.walks_between(Scene(model, plane.datamodule, plane.x[:8], y, "test", 4), torch.lerp)
     ((x_from, x_to),) = pairs
     assert torch.equal(x_from, plane.x[[0, 1, 2, 3]])
     assert torch.equal(x_to, plane.x[[5, 4, 2, 5]])
@@ -121,7 +124,7 @@ def test_pixels_are_clipped_and_missing_ones_grey() -> None:
 def test_completions_are_side_by_side(plane: Scene, shape: tuple[int, ...]) -> None:
     """A row for each of num_images examples: x, what was observed, completions, mean and std; what is hidden is no grey."""
     x = torch.rand(6, *shape)
-    scene = Scene(plane.model, plane.datamodule, x, torch.zeros(6), "test", num_images=2)
+    scene = Scene(plane.model, DataModule(lambda split: InMemory(x), shape), x, torch.zeros(6), "test", num_images=2)
     observed = torch.ones_like(x, dtype=torch.bool)
     completion = Completion(x=x.expand(3, *x.shape), expected=x.expand(3, *x.shape), mean=x, std=torch.zeros_like(x))
     whole = np.asarray(completions(scene, observed, completion).convert("RGB"))

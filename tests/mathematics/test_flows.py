@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from running import ROOT
+from forked_scripts import ROOT
 from standard_errors import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal

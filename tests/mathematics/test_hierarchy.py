@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from running import composed
+from small_runs import composed
 from standard_errors import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal

@@ -11,9 +11,9 @@ from math import isclose, log, sqrt
 import numpy as np
 import pytest
 import torch
+from forked_scripts import ROOT
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from running import ROOT
 from scipy.linalg import sqrtm
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import mutual_info_score, roc_auc_score

@@ -8,16 +8,16 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from running import ROOT
+from forked_scripts import ROOT
 from torch import Tensor, nn
 
 from vaelab import VAE, likelihoods, posteriors, priors
 from vaelab.data import Binarize, Chain, DataModule, InMemory, Missing, circles, shapes
+from vaelab.data.modality import to_float
 from vaelab.metrics.sample_quality import frechet_distance, sample_quality
 from vaelab.metrics.sample_quality.classifier import correct, train_classifier
 from vaelab.networks import MLP
 
-CPU = torch.device("cpu")
 SMALL = partial(MLP, hidden=(64,))
 quick = partial(sample_quality, features="pixels", num_samples=100)
 
@@ -172,17 +172,17 @@ def test_vectors_have_features_too():
     """Two clusters that a classifier tells apart."""
     y = torch.arange(200) % 2
     x = 4.0 * y[:, None] + torch.randn(200, 3)
-    classifier = train_classifier(x, y[:, None], 10, CPU)
-    assert correct(classifier, x, y[:, None], CPU).double().mean() > 0.95
+    classifier = train_classifier(x, y[:, None], 10, to_float)
+    assert correct(classifier, x, y[:, None], to_float).double().mean() > 0.95
     assert classifier.features(x).shape == (200, 64)
 
 
 def test_a_classifier_depends_on_the_data_alone():
     """Not on torch's generator, which it leaves as it was; its features are standardised over the training data."""
     data = grey("train")
-    first, state = train_classifier(data.x, data.y[:, None], 30, CPU), torch.get_rng_state()
+    first, state = train_classifier(data.x, data.y[:, None], 30, to_float), torch.get_rng_state()
     torch.manual_seed(7)
-    second = train_classifier(data.x, data.y[:, None], 30, CPU)
+    second = train_classifier(data.x, data.y[:, None], 30, to_float)
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
     torch.manual_seed(0)
     assert torch.equal(state, torch.get_rng_state())

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 import yaml
+from forked_scripts import ROOT
 from linear_gaussian import LinearGaussian, orthogonal
-from running import ROOT
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 

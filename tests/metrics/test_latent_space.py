@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import torch
 import yaml
+from forked_scripts import ROOT
 from hydra.utils import instantiate
 from linear_gaussian import set_affine
-from running import ROOT
 from torch import Tensor
 
 from vaelab import VAE, flows, likelihoods, posteriors, priors

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import SMALL, command
+from forked_scripts import command
+from small_runs import SMALL
 
-from vaelab.training.resume import claimed
+from vaelab.runs.folder import RunFolder
+from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, show_run
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false"]
 
@@ -30,7 +32,7 @@ def listed(text: str) -> list[str]:
 
 def test_runs_are_listed_by_config_metric_and_state(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def names(*where: str) -> set[str]:
-        runs.list_runs([str(trained)], where)
+        list_runs([str(trained)], where)
         return set(listed(capsys.readouterr().out))
 
     elbo = {name: json.loads((trained / name / "results.json").read_text())["test"]["elbo"] for name in ("beta1", "beta4")}
@@ -38,7 +40,7 @@ def test_runs_are_listed_by_config_metric_and_state(trained: Path, capsys: pytes
     assert names() == {"beta1", "beta4", "stopped"}
     assert names("objective.beta=4") == {"beta4"}
     assert names("objective.beta!=4") == {"beta1", "stopped"}
-    assert names("state=unfinished") == {"stopped"}
+    assert names("state=interrupted") == {"stopped"}
     assert names(f"elbo>{between}") == {max(elbo, key=elbo.__getitem__)}
     assert names(f"val/elbo>{between}", "state=finished") <= {"beta1", "beta4"}
 
@@ -46,15 +48,15 @@ def test_runs_are_listed_by_config_metric_and_state(trained: Path, capsys: pytes
 @pytest.mark.parametrize(("where", "message"), [("beta", "a condition is key=value"), ("objective.betta=4", "no run has objective.betta")])
 def test_a_condition_that_says_nothing_is_refused(where: str, message: str, trained: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        runs.list_runs([str(trained)], [where])
+        list_runs([str(trained)], [where])
 
 
 def test_two_runs_are_compared(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.diff(str(trained / "beta1"), str(trained / "beta4"))
+    compare_runs(str(trained / "beta1"), str(trained / "beta4"))
     told = capsys.readouterr().out
     assert [line.split()[-2:] for line in told.splitlines() if line.startswith("objective.beta")] == [["1", "4"]]
     assert "latent_dim" not in told
-    runs.diff(str(trained / "beta1"), str(trained / "stopped"))
+    compare_runs(str(trained / "beta1"), str(trained / "stopped"))
     assert "the configs are the same" in capsys.readouterr().out
 
 
@@ -65,12 +67,12 @@ def test_numbers_that_only_one_of_two_runs_has_are_left_out(trained: Path, tmp_p
     results["test"]["bits_per_dim"] = None
     path.write_text(json.dumps(results))
     for pair in (("beta1", "beta4"), ("beta4", "beta1")):
-        runs.diff(*(str(folder / name) for name in pair))
+        compare_runs(*(str(folder / name) for name in pair))
         assert "bits_per_dim" not in capsys.readouterr().out
 
 
 def test_a_run_is_shown_as_it_was_typed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.show(str(trained / "beta4"))
+    show_run(str(trained / "beta4"))
     told = capsys.readouterr().out
     assert "objective.beta=4" in told.splitlines()[0]
     assert "checkpoints/best.ckpt" in told
@@ -85,17 +87,17 @@ def test_the_same_again_is_the_same(trained: Path, tmp_path: Path) -> None:
 def test_deletion_asks(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "outputs"))
     monkeypatch.setattr("builtins.input", lambda question: "n")
-    assert runs.delete_runs([str(folder)], ["state=unfinished"]) == 1
+    assert delete_runs([str(folder)], ["state=interrupted"]) == 1
     assert (folder / "stopped").exists()
     monkeypatch.setattr("builtins.input", lambda question: "y")
-    assert runs.delete_runs([str(folder)], ["state=unfinished"]) == 0
+    assert delete_runs([str(folder)], ["state=interrupted"]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["beta1", "beta4"]
 
 
 def test_a_run_that_goes_on_is_not_deleted(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "outputs"))
-    deletion = multiprocessing.get_context("fork").Process(target=runs.delete_runs, args=([str(folder / "stopped")], [], True))
-    with claimed(folder / "stopped"):
+    deletion = multiprocessing.get_context("fork").Process(target=delete_runs, args=([str(folder / "stopped")], [], True))
+    with RunFolder(folder / "stopped").claim():
         deletion.start()
         deletion.join()
     assert "another process is at work in" in capfd.readouterr().err
@@ -112,5 +114,5 @@ def test_a_run_that_its_search_gave_up_is_called_pruned(tmp_path: Path, capsys: 
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     (tmp_path / "run" / "pruned.txt").write_text("pruned at step 8 with val/elbo=-184.5\n")
-    runs.list_runs([str(tmp_path)], ["state=pruned"])
+    list_runs([str(tmp_path)], ["state=pruned"])
     assert "1 runs" in capsys.readouterr().out

@@ -8,7 +8,8 @@ import statistics
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, command
+from forked_scripts import ROOT, command
+from small_runs import SMALL
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "~callbacks.pictures", "~callbacks.first_batch", "logger=csv"]
 

@@ -76,20 +76,20 @@ def columns_of(folder: Path) -> dict[str, list[str]]:
 
 def test_the_interval_of_two_values_by_hand() -> None:
     """Student's t of one degree of freedom is tan(0.95 pi / 2), and s = |a - b| / sqrt(2)."""
-    from vaelab.runs.summary import interval
+    from vaelab.runs.summary import student_interval
 
-    mean, std, half_width, num_values = interval([-90.0, -94.0])
+    mean, std, half_width, num_values = student_interval([-90.0, -94.0])
     assert (mean, num_values) == (-92.0, 2)
     assert std == pytest.approx(math.sqrt(8), rel=1e-14)
     assert half_width == pytest.approx(2 * math.tan(0.95 * math.pi / 2), rel=1e-10)
 
 
 def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
-    from vaelab.runs.summary import interval
+    from vaelab.runs.summary import student_interval
 
     generator, trials, held = random.Random(0), 4000, 0
     for _ in range(trials):
-        found = interval([generator.gauss(-90, 2) for _ in range(3)])
+        found = student_interval([generator.gauss(-90, 2) for _ in range(3)])
         held += abs(found.mean + 90) < found.half_width
     assert held / trials == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / trials))
 
@@ -107,14 +107,14 @@ def test_three_seeds_by_hand(tmp_path: Path) -> None:
 
 
 def test_one_value_has_no_interval_and_none_is_refused() -> None:
-    from vaelab.runs.summary import interval
+    from vaelab.runs.summary import student_interval
 
-    found = interval([-90.0])
+    found = student_interval([-90.0])
     assert found.mean == -90.0
     assert math.isnan(found.std)
     assert math.isnan(found.half_width)
     with pytest.raises(ValueError, match="no mean of no values"):
-        interval([])
+        student_interval([])
 
 
 def test_a_value_that_is_not_finite_is_named_and_never_the_best(tmp_path: Path) -> None:
@@ -369,13 +369,13 @@ def summary_name(folder: Path, name: str) -> Path:
 
 def test_what_scripts_leave_in_a_run_is_no_run(tmp_path: Path) -> None:
     """Unless a folder that is no run is called so."""
-    from vaelab.runs.summary import find_runs
+    from vaelab.runs.find import find_runs
 
     run = write_run(tmp_path / "inpainting" / "run")
     for name in ("anomalies/kmnist", "inpainting/half"):
         (run / name).mkdir(parents=True)
         (run / name / "results.json").write_text("{}")
-    assert list(find_runs([str(tmp_path)]).values()) == [run]
+    assert [found.path for found in find_runs([str(tmp_path)])] == [run]
 
 
 def test_a_run_that_its_search_gave_up_has_not_failed(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_run_that_its_search_gave_up_has_not_failed(tmp_path: Path) -> None:
 
 
 def test_runs_are_found_below_folders_by_globs_and_once(tmp_path: Path) -> None:
-    from vaelab.runs.summary import find_runs
+    from vaelab.runs.find import find_runs
 
     sweep = write_sweep(tmp_path / "sweeps" / "x", "objective.beta", {1.0: [-90.0], 4.0: [-80.0]})
     (sweep / "1.0_0" / "resumed" / "later" / ".hydra").mkdir(parents=True)
@@ -396,18 +396,18 @@ def test_runs_are_found_below_folders_by_globs_and_once(tmp_path: Path) -> None:
     (sweep / ".hydra").mkdir()  # of a script that started the runs below its own folder
     (sweep / ".hydra" / "config.yaml").touch()
     expected = {sweep / "1.0_0", sweep / "4.0_0"}
-    assert set(find_runs([str(tmp_path)]).values()) == expected
-    assert set(find_runs([str(tmp_path), str(sweep), str(sweep / "*_0")]).values()) == expected
-    assert set(find_runs([str(sweep / "4.0_0")])) == {"4.0_0"}
+    assert {run.path for run in find_runs([str(tmp_path)])} == expected
+    assert sorted(run.path for run in find_runs([str(tmp_path), str(sweep), str(sweep / "*_0")])) == sorted(expected)
+    assert [run.name for run in find_runs([str(sweep / "4.0_0")])] == ["4.0_0"]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ('{"test": {"elbo": -9', r"results\.json cannot be read \(.*line 1 column 21"),
-        ("[1, 2]", r"results\.json was not written by vaelab"),
-        ('{"test": 3}', r"results\.json was not written by vaelab"),
-        ('{"test": {"elbo": -90}, "evaluations": [1]}', r"results\.json was not written by vaelab"),
+        ("[1, 2]", r"results\.json cannot be read \(it is no mapping\)"),
+        ('{"test": 3}', r"results\.json cannot be read \(it was not written by vaelab"),
+        ('{"test": {"elbo": -90}, "evaluations": [1]}', r"results\.json cannot be read \(it was not written by vaelab"),
         ('{"test": {"elbo": -90}, "finished": 12}', "Invalid isoformat string: '12'"),
         ('{"test": null, "val": {"elbo": -90.0}}', "it was not evaluated on test data"),
         ('{"test": {"accuracy_of_cats": 0.5}}', "it has no elbo"),
@@ -551,10 +551,10 @@ def test_csv_holds_every_number_in_full(sweep) -> None:
 def printed(summary, width: int = 80, terminal: bool = True) -> list[str]:
     from rich.console import Console
 
-    from vaelab.runs.summary import show
+    from vaelab.runs.summary import print_summary
 
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, highlight=False)
-    show(summary, console)
+    print_summary(summary, console)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
@@ -657,12 +657,12 @@ def test_parallel_coordinates_of_means_over_seeds(tmp_path: Path) -> None:
     Where two lines meet, each is so much higher as it is better.
     """
     from vaelab.figures.charts.parallel import SPREAD
-    from vaelab.runs.summary.output import draw
+    from vaelab.runs.summary.output import draw_summary
 
     for beta, kl, elbos in ((1.0, "k1", (-95.0, -97.0)), (10.0, "analytic", (-90.0, -91.0)), (100.0, "k1", (-93.0,))):
         for seed, elbo in enumerate(elbos):
             write_run(tmp_path / f"{beta}_{seed}", seed, {"objective.beta": beta, "objective.kl": kl}, {"elbo": elbo})
-    figures = draw(summary_of(tmp_path))
+    figures = draw_summary(summary_of(tmp_path))
     (axis,) = figures["parallel_coordinates"].axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["objective.beta", "objective.kl", "elbo ↑"]
     lines = [line.get_ydata().tolist() for line in axis.lines if len(line.get_xdata()) == 3]
@@ -673,19 +673,19 @@ def test_parallel_coordinates_of_means_over_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [{"objective.beta": 4.0}, {"objective.beta": 4.0, "data.name": "shapes"}])
 def test_parallel_coordinates_need_parameters_and_runs_that_can_be_compared(values: dict[str, Any], tmp_path: Path) -> None:
-    from vaelab.runs.summary.output import draw
+    from vaelab.runs.summary.output import draw_summary
 
     write_run(tmp_path / "a", values=values)
     for i, beta in enumerate((1.0, 2.0)):
         write_run(tmp_path / f"b{i}", values={"objective.beta": beta})
-    assert "parallel_coordinates" not in draw(summary_of(tmp_path))
+    assert "parallel_coordinates" not in draw_summary(summary_of(tmp_path))
 
 
 def test_the_rate_distortion_plane_has_every_run_and_lines_of_equal_elbo(tmp_path: Path) -> None:
-    from vaelab.runs.summary.output import draw
+    from vaelab.runs.summary.output import draw_summary
 
     summary = summary_of(write_sweep(tmp_path, "objective.beta", {0.1: [-95.0, -97.0], 1.0: [-90.0, -91.0], 10.0: [-92.0, -94.0]}))
-    (axis,) = draw(summary)["rate_distortion"].axes
+    (axis,) = draw_summary(summary)["rate_distortion"].axes
     lines = [line for line in axis.lines if hasattr(line, "get_slope") and line.get_slope() is not None]
     assert len(lines) >= 3
     assert all(line.get_slope() == -1 for line in lines)
@@ -701,30 +701,30 @@ def test_the_rate_distortion_plane_has_every_run_and_lines_of_equal_elbo(tmp_pat
 
 
 def test_rates_and_distortions_of_different_data_have_a_plane_each(tmp_path: Path) -> None:
-    from vaelab.runs.summary.output import draw
+    from vaelab.runs.summary.output import draw_summary
 
     for i, data in enumerate(("circles", "shapes")):
         write_run(tmp_path / data, 0, {"data.name": data}, {"rate": 5.0 + i, "distortion": 80.0 - i}, {"data": data})
-    assert [axis.get_title() for axis in draw(summary_of(tmp_path))["rate_distortion"].axes] == ["data=circles", "data=shapes"]
+    assert [axis.get_title() for axis in draw_summary(summary_of(tmp_path))["rate_distortion"].axes] == ["data=circles", "data=shapes"]
 
 
 def test_metrics_are_drawn_along_a_sweep_and_else_one_below_the_other(tmp_path: Path) -> None:
-    from vaelab.runs.summary.output import draw
+    from vaelab.runs.summary.output import draw_summary
 
     swept = summary_of(write_sweep(tmp_path / "a", "objective.beta", {0.1: [-95.0, -97.0], 1.0: [-90.0], 10.0: [-92.0, math.nan]}))
-    along = draw(swept)["metrics"].axes[0]
+    along = draw_summary(swept)["metrics"].axes[0]
     assert (along.get_xscale(), along.get_xlabel(), along.get_title()) == ("log", "objective.beta", "elbo ↑")
     (means,) = [line for line in along.lines if line.get_marker() == "o" and len(line.get_xdata()) == 2]
     assert means.get_ydata().tolist() == [-96.0, -90.0]  # no place for what is not finite
     words = summary_of(write_sweep(tmp_path / "b", "objective.kl", {"analytic": [-95.0, -97.0], "k1": [-90.0, -91.0]}))
-    below = draw(words)["metrics"].axes[0]
+    below = draw_summary(words)["metrics"].axes[0]
     assert [label.get_text() for label in below.get_yticklabels()] == ["kl=analytic", "kl=k1"]
 
 
-def test_what_write_leaves(tmp_path: Path, sweep) -> None:
-    from vaelab.runs.summary import comma_separated, write
+def test_what_a_written_summary_is_made_of(tmp_path: Path, sweep) -> None:
+    from vaelab.runs.summary import comma_separated, write_summary
 
-    paths = write(sweep, tmp_path / "new" / "folder")
+    paths = write_summary(sweep, tmp_path / "new" / "folder")
     names = ["summary.csv", "summary.md", "summary.tex", "metrics.png", "rate_distortion.png", "summary.html"]
     assert [path.name for path in paths] == names
     assert paths[0].read_text() == comma_separated(sweep)
@@ -733,4 +733,4 @@ def test_what_write_leaves(tmp_path: Path, sweep) -> None:
     assert page.count("data:image/png") == 2
     assert page.count("<tr>") == 2 * (1 + len(sweep.settings))
     with pytest.raises(ValueError, match=r"cannot write to .*summary\.csv.*: "):
-        write(sweep, paths[0] / "below")
+        write_summary(sweep, paths[0] / "below")

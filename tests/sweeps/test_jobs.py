@@ -10,7 +10,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from vaelab.sweeps.jobs import LONGEST, differences, flat, folder_of, jobs_of, name_of
+from vaelab.runs.configs import Use, differences
+from vaelab.sweeps.jobs import LONGEST, folder_of, jobs_of, name_of
 from vaelab.sweeps.search import OptunaSweeper, SearchConf, distribution, values_of
 
 
@@ -22,7 +23,7 @@ def test_every_combination_is_a_job_named_by_what_is_swept_alone() -> None:
     jobs = jobs_of(parsed("data=circles", "seed=range(2)", "objective.beta=1,4", "latent_dim=2"), Path("sweep"))
     assert [job.name for job in jobs] == [f"objective.beta={beta},seed={seed}" for seed in (0, 1) for beta in (1, 4)]
     assert jobs[0].overrides == ("data=circles", "seed=0", "objective.beta=1", "latent_dim=2")
-    assert jobs[0].folder == Path("sweep", "objective.beta=1,seed=0")
+    assert jobs[0].run.path == Path("sweep", "objective.beta=1,seed=0")
 
 
 def test_the_name_does_not_depend_on_the_order_of_the_command_line() -> None:
@@ -59,9 +60,9 @@ def test_an_interval_is_no_grid() -> None:
 
 
 def test_what_changes_no_number_is_no_difference() -> None:
-    stored = flat(OmegaConf.create({"a": {"b": 1, "c": [1, 2]}, "paths": {"data_dir": "x"}, "sweep": "s"}))
-    now = flat(OmegaConf.create({"a": {"b": 2, "c": [1, 2]}, "paths": {"data_dir": "y"}, "sweep": "t"}))
-    assert differences(stored, now) == ["a.b: 1, now 2"]
+    stored = {"a": {"b": 1, "c": [1, 2]}, "paths": {"data_dir": "x"}, "sweep": "s"}
+    now = {"a": {"b": 2, "c": [1, 2]}, "paths": {"data_dir": "y"}, "sweep": "t"}
+    assert differences(stored, now, Use.SWEEP) == ["a.b: 1, now 2"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from forked_scripts import ROOT
 from optuna.trial import FrozenTrial, TrialState
-from running import ROOT, SMALL, SUPPORT
+from small_runs import SMALL, SUPPORT
 
-from vaelab.sweeps.search import storage
+from vaelab.sweeps.trials import storage
 
 QUICK = [*SMALL, "trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false", "~callbacks.pictures"]
 QUICK += ["~callbacks.first_batch", "hparams_search=optuna"]
@@ -132,7 +133,7 @@ def test_a_database_that_cannot_be_used_is_refused_in_words(url: str, tmp_path: 
 def test_the_first_of_two_processes_decides_whether_both_are_pruned(rank: int, state: TrialState, tmp_path: Path) -> None:
     """As other trials go on meanwhile, the two might be told different things."""
     words = ["sweep=pruned", "seed=0,1", "hydra.sweeper.n_trials=1", "trainer=ddp_cpu", "trainer.max_epochs=2"]
-    told = ended(started(tmp_path, *words, f"hydra.sweeper.pruner={{_target_: dying.GivenUpByRank, rank: {rank}}}"))
+    told = ended(started(tmp_path, *words, f"hydra.sweeper.pruner={{_target_: failing_callbacks.GivenUpByRank, rank: {rank}}}"))
     (trial,) = trials(str(tmp_path / "outputs/sweeps/pruned/study.journal"), "pruned")
     assert trial.state == state, told
     assert list(trial.intermediate_values) == [3, 6][: 1 + rank]

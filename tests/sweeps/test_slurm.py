@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, SUPPORT
+from forked_scripts import ROOT
+from small_runs import SMALL, SUPPORT
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
@@ -85,7 +86,7 @@ def until(done: Callable[[], bool]) -> None:
 
 def test_a_job_that_is_stopped_by_its_time_limit_is_queued_again_and_finishes(tmp_path: Path) -> None:
     """SLURM's shortest limit is a minute. The job is told before, writes a checkpoint within an epoch, and goes on."""
-    slow = "+callbacks.slow={_target_: slow.SlowFrom, epoch: 0, seconds: 2}"
+    slow = "+callbacks.slow={_target_: slow_callback.SlowFrom, epoch: 0, seconds: 2}"
     words = ["sweep=long", "seed=0", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35", "scheduler=cosine", slow]
     process = sweep(tmp_path, *words)
     until(lambda: process.poll() is not None)
@@ -99,7 +100,12 @@ def test_a_job_that_is_stopped_by_its_time_limit_is_queued_again_and_finishes(tm
 
 def test_a_script_for_sbatch_of_two_tasks_goes_on_when_it_is_stopped(tmp_path: Path) -> None:
     """srun starts a process for each device. They share a folder, although its name would hold a time, and are started again."""
-    words = [*SMALL, "trainer=ddp_cpu", "evaluation.figures=false", "+callbacks.slow={_target_: slow.SlowFrom, epoch: 1, seconds: 1}"]
+    words = [
+        *SMALL,
+        "trainer=ddp_cpu",
+        "evaluation.figures=false",
+        "+callbacks.slow={_target_: slow_callback.SlowFrom, epoch: 1, seconds: 1}",
+    ]
     line = shlex.join([sys.executable, str(ROOT / "scripts" / "train.py"), *words])
     options = ["--ntasks-per-node=2", "--cpus-per-task=1", "--mem=4G", "--time=5", "--signal=USR1@30", "--requeue", "--open-mode=append"]
     script = "\n".join(["#!/bin/bash", *[f"#SBATCH {option}" for option in options], f"srun {line}"])

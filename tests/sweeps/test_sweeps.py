@@ -14,8 +14,9 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from forked_scripts import ROOT
 from optuna.trial import TrialState
-from running import ROOT, SMALL, SUPPORT
+from small_runs import SMALL, SUPPORT
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
@@ -72,7 +73,7 @@ def test_a_sweep_killed_five_times_ends_as_one_that_was_not(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("launcher", [["hydra.launcher.n_jobs=2"], ["launcher=ray"]], ids=["local", "ray"])
 def test_three_jobs_that_die_do_not_stop_the_others_and_are_named(launcher: list[str], tmp_path: Path) -> None:
-    words = ["+callbacks.fate._target_=dying.Fate", "+callbacks.fate.how=lives,raises,is_killed,fills_the_disk", *launcher]
+    words = ["+callbacks.fate._target_=failing_callbacks.Fate", "+callbacks.fate.how=lives,raises,is_killed,fills_the_disk", *launcher]
     done = sweep(tmp_path, "sweep=fates", *words, check=False)
     assert done.returncode != 0
     assert list(results(tmp_path / "outputs/sweeps/fates")) == ["callbacks.fate.how=lives"]
@@ -195,7 +196,7 @@ def test_a_sweep_within_processes_that_each_start_another(launcher: str, tmp_pat
 
 
 def test_a_job_of_two_processes_that_is_told_to_end_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    words = ["trainer=ddp_cpu", "seed=0", "+callbacks.slow={_target_: slow.SlowFrom, epoch: 1, seconds: 0.5}"]
+    words = ["trainer=ddp_cpu", "seed=0", "+callbacks.slow={_target_: slow_callback.SlowFrom, epoch: 1, seconds: 0.5}"]
     job = tmp_path / "outputs/sweeps/told/run"
     with subprocess.Popen(line("sweep=told", *words), cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as process:
         while not (job / "slow").exists():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import command, train_small
+from forked_scripts import command
+from small_runs import train_small
 
 QUIET = ["evaluation.enabled=false", "evaluation.figures=false", "~callbacks.pictures", "data.dataset.num_train=256", "data.val_size=64"]
 HOPELESS = "objective.beta=10000"  # any rate costs more than all pixels

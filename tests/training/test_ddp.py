@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import ROOT, SMALL, command
+from forked_scripts import ROOT, command
+from small_runs import SMALL
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")]), "OMP_NUM_THREADS": "1"}
 
@@ -20,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One epoch over 193 examples in two processes; 101 examples are validated on. Both numbers are odd."""
     folder = tmp_path_factory.mktemp("ddp")
     size = ["data.dataset.num_train=294", "data.val_size=101", "trainer.max_epochs=1", "data.eval_batch_size=16"]
-    dump = f"+callbacks.dump={{_target_: ranks.DumpRanks, folder: {folder}}}"
+    dump = f"+callbacks.dump={{_target_: rank_records.DumpRanks, folder: {folder}}}"
     command("train.py", *SMALL, "trainer=ddp_cpu", *size, dump, f"hydra.run.dir={folder / 'run'}", env=ENVIRONMENT)
     return folder
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from halves import CASES, COUPLED, UNSHARDABLE, Step, train
-from running import ROOT
+from forked_scripts import ROOT
+from two_process_training import CASES, COUPLED, UNSHARDABLE, Step, train
 
 from vaelab import objectives
 from vaelab.likelihoods import Gaussian
@@ -28,7 +28,7 @@ every_case = pytest.mark.parametrize("name", CASES)
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes train all cases to."""
     folder = tmp_path_factory.mktemp("halves")
-    lines = [[sys.executable, str(ROOT / "tests" / "support" / "halves.py"), str(folder), str(rank), "2"] for rank in (0, 1)]
+    lines = [[sys.executable, str(ROOT / "tests" / "support" / "two_process_training.py"), str(folder), str(rank), "2"] for rank in (0, 1)]
     started = [subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for line in lines]
     try:
         errors = [process.communicate(timeout=120)[1] for process in started]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from running import ROOT, SMALL, command
+from forked_scripts import ROOT, command
+from small_runs import SMALL
 
 # without a GPU, on a machine with one too
 ENVIRONMENT = os.environ | {
@@ -16,7 +17,7 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
 }
-FSDP = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy={_target_: sharded.OnCPU}"]
+FSDP = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy={_target_: fsdp_on_cpu.OnCPU}"]
 # a prior that starts from data, and a norm of the gradient that only all processes know
 MODEL = ["prior=vamp", "prior.num_components=20", "objective.kl=k1", "trainer.gradient_clip_val=1"]
 
@@ -64,7 +65,7 @@ def test_the_folder_is_opened_by_one_process(shared: Path) -> None:
 
 
 def test_a_run_that_is_stopped_in_an_epoch_goes_on_bit_for_bit(shared: Path, tmp_path: Path) -> None:
-    stop = "+callbacks.stop={_target_: stopping.SignalAt, step: 2}"
+    stop = "+callbacks.stop={_target_: signal_callback.SignalAt, step: 2}"
     folder = run(tmp_path / "stopped", *FSDP, *MODEL, stop, code=143)
     assert last(folder)["global_step"] == 2
     command("train.py", f"resume={folder}", env=ENVIRONMENT)

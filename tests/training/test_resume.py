@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from subprocess import PIPE, Popen
 
-import forked
+import forked_runs
 import pytest
 import torch
-from running import ROOT, SMALL, command, composed, train_small
+from forked_scripts import ROOT, command
+from omegaconf import OmegaConf
+from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vaelab.runs.folder import RunFolder
 from vaelab.training.checkpoints import AtomicCheckpointIO
 
 QUIET = ["evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false"]
@@ -27,9 +30,9 @@ GO_ON = "existing=resume"
 
 
 def stop(step: int, signum: int = signal.SIGTERM, validation: bool = False, rank: int = 0) -> str:
-    """The run sends itself a signal; see tests/support/stopping.py."""
+    """The run sends itself a signal; see tests/support/signal_callback.py."""
     options = f"step: {step}, signum: {int(signum)}, validation: {str(validation).lower()}, rank: {rank}"
-    return f"+callbacks.stop={{_target_: stopping.SignalAt, {options}}}"
+    return f"+callbacks.stop={{_target_: signal_callback.SignalAt, {options}}}"
 
 
 def equal(a, b) -> bool:
@@ -75,7 +78,7 @@ def assert_same(run: Path, straight: Path) -> None:
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that was not interrupted."""
     folder = tmp_path_factory.mktemp("straight") / "run"
-    assert forked.run(folder, *OPTIONS)[0] == 0
+    assert forked_runs.run(folder, *OPTIONS)[0] == 0
     return folder
 
 
@@ -96,9 +99,9 @@ KILLED = {
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(case: str, straight: Path, tmp_path: Path) -> None:
     killer, options, place = KILLED[case]
     run = tmp_path / "run"
-    assert forked.run(run, *OPTIONS, *options, killer)[0] == -signal.SIGKILL
+    assert forked_runs.run(run, *OPTIONS, *options, killer)[0] == -signal.SIGKILL
     assert (last(run)["place"]["epoch"], last(run)["place"]["batch"]) == place
-    code, printed = forked.run(run, *OPTIONS, *options, GO_ON)
+    code, printed = forked_runs.run(run, *OPTIONS, *options, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
 
@@ -115,20 +118,20 @@ TOLD = {
 def test_told_to_stop_nothing_is_lost(case: str, straight: Path, tmp_path: Path) -> None:
     signalled, wanted, place = TOLD[case]
     run = tmp_path / "run"
-    code, printed = forked.run(run, *OPTIONS, signalled)
+    code, printed = forked_runs.run(run, *OPTIONS, signalled)
     assert code == wanted, printed
     assert f"in epoch {place[0]}, after step {last(run)['global_step']}: go on with resume={run}" in printed
     assert (last(run)["place"]["epoch"], last(run)["place"]["batch"]) == place
-    code, printed = forked.run(run, *OPTIONS, GO_ON)
+    code, printed = forked_runs.run(run, *OPTIONS, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
 
 
 def test_stopped_by_max_steps_in_an_epoch_it_can_go_on(straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert forked.run(run, *OPTIONS, "trainer.max_steps=9")[0] == 0
+    assert forked_runs.run(run, *OPTIONS, "trainer.max_steps=9")[0] == 0
     assert json.loads((run / "results.json").read_text())["steps"] == 9
-    code, printed = forked.run(run, *OPTIONS, GO_ON)
+    code, printed = forked_runs.run(run, *OPTIONS, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
 
@@ -137,18 +140,18 @@ def test_with_accumulated_gradients_validations_within_epochs_and_a_number_of_st
     """Three steps an epoch, and a validation after three of its six batches: in the middle of the second step."""
     ways = ["trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=0.5", "trainer.max_epochs=-1", "trainer.max_steps=11"]
     options = [*OPTIONS, "scheduler=none", "callbacks.pictures.every_n_epochs=5", *ways]
-    assert forked.run(tmp_path / "straight", *options)[0] == 0
-    assert forked.run(tmp_path / "run", *options, stop(5))[0] == 143
+    assert forked_runs.run(tmp_path / "straight", *options)[0] == 0
+    assert forked_runs.run(tmp_path / "run", *options, stop(5))[0] == 143
     assert (last(tmp_path / "run")["place"]["epoch"], last(tmp_path / "run")["place"]["batch"]) == (1, 4)
-    code, printed = forked.run(tmp_path / "run", *options, GO_ON)
+    code, printed = forked_runs.run(tmp_path / "run", *options, GO_ON)
     assert code == 0, printed
     assert_same(tmp_path / "run", tmp_path / "straight")
 
 
 def test_weights_that_are_not_finite_are_not_written_over_good_ones(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    poison = "+callbacks.poison={_target_: poison.PoisonAt, step: 8}"
-    assert forked.run(run, *OPTIONS, poison, "callbacks.last.every_n_steps=1")[0] == 1
+    poison = "+callbacks.poison={_target_: nan_callback.PoisonAt, step: 8}"
+    assert forked_runs.run(run, *OPTIONS, poison, "callbacks.last.every_n_steps=1")[0] == 1
     assert last(run)["global_step"] == 7
     assert all(bool(value.isfinite().all()) for value in last(run)["state_dict"].values())
 
@@ -156,12 +159,12 @@ def test_weights_that_are_not_finite_are_not_written_over_good_ones(tmp_path: Pa
 @pytest.mark.parametrize("rank", [0, 1])
 def test_of_several_processes_all_stop_at_the_same_step(rank: int, straight_of_two: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    codes, printed = forked.run_ranks(run, 2, *OPTIONS, "trainer=ddp_cpu", stop(4, rank=rank))
+    codes, printed = forked_runs.run_ranks(run, 2, *OPTIONS, "trainer=ddp_cpu", stop(4, rank=rank))
     assert codes == [143, 0], printed
     assert (last(run)["place"]["epoch"], last(run)["place"]["batch"]) == (1, 1)
     with pytest.raises(ValueError, match="whose examples 2 processes share; go on with as many of them to its end, instead of 1"):
         train_small(run, *OPTIONS, GO_ON)
-    codes, printed = forked.run_ranks(run, 2, *OPTIONS, "trainer=ddp_cpu", GO_ON)
+    codes, printed = forked_runs.run_ranks(run, 2, *OPTIONS, "trainer=ddp_cpu", GO_ON)
     assert codes == [0, 0], printed
     assert_same(run, straight_of_two)
 
@@ -169,16 +172,16 @@ def test_of_several_processes_all_stop_at_the_same_step(rank: int, straight_of_t
 @pytest.fixture(scope="module")
 def straight_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "run"
-    codes, printed = forked.run_ranks(folder, 2, *OPTIONS, "trainer=ddp_cpu")
+    codes, printed = forked_runs.run_ranks(folder, 2, *OPTIONS, "trainer=ddp_cpu")
     assert codes == [0, 0], printed
     return folder
 
 
 def test_a_start_that_left_nothing_to_go_on_from_is_forgotten(straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert forked.run(run, *OPTIONS, "trainer.log_every_n_steps=1", stop(5, signal.SIGKILL))[0] == -signal.SIGKILL
+    assert forked_runs.run(run, *OPTIONS, "trainer.log_every_n_steps=1", stop(5, signal.SIGKILL))[0] == -signal.SIGKILL
     assert (run / "metrics.csv").exists()
-    code, printed = forked.run(run, *OPTIONS, GO_ON)
+    code, printed = forked_runs.run(run, *OPTIONS, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
 
@@ -234,7 +237,7 @@ def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pyte
     environment = {"PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     for signum, code in ((signal.SIGUSR1, 138), (signal.SIGTERM, 143)):
         assert (
-            forked.run(tmp_path / "run", *OPTIONS, GO_ON, stop(9 + signum, signum), environment=environment | {"SLURM_JOB_ID": "9"})[0]
+            forked_runs.run(tmp_path / "run", *OPTIONS, GO_ON, stop(9 + signum, signum), environment=environment | {"SLURM_JOB_ID": "9"})[0]
             == code
         )
     assert (tmp_path / "called").read_text() == "requeue 7_2\n"  # scancel sends SIGTERM
@@ -251,26 +254,61 @@ def test_a_process_killed_while_it_writes_leaves_the_former_checkpoint(tmp_path:
     """By the kernel, when the file has a quarter of its size."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
-    assert forked.end(forked.start(die_while_writing, path), path)[0] == -signal.SIGXFSZ
+    assert forked_runs.end(forked_runs.start(die_while_writing, path), path)[0] == -signal.SIGXFSZ
     assert (tmp_path / "last.ckpt.part").stat().st_size == 100_000
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
+def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(ValueError, match="Invalid learning rate"):
+        train_small(run.path, *QUIET, "optimizer.lr=-1")
+    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: Invalid learning rate: -1", True)
+    train_small(run.path, *QUIET, "trainer.max_epochs=1", "latent_dim=3", GO_ON)
+    assert (run.state, run.reason, run.left_nothing) == ("finished", "", False)
+    assert not (run.path / "failed.txt").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"val": 3}'])
+def test_results_that_are_damaged_are_named_when_a_run_goes_on(text: str, tmp_path: Path) -> None:
+    from vaelab.training.resume import finished_elbo
+
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=r"results\.json cannot be read \(.*\): remove it, and evaluate again"):
+        finished_elbo(RunFolder(tmp_path), None, {})
+
+
 def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tmp_path: Path) -> None:
     """It would start to rise again."""
-    from vaelab.training.resume import changed
+    from vaelab.commands.train import changed
 
     config = composed([*SMALL, "scheduler=cosine", "trainer.max_epochs=1"], tmp_path)
     with pytest.raises(ValueError, match=r"was planned for 1 epochs, .* with pretrained=<this run>"):
         changed(config, ["trainer.max_epochs=3"])
 
 
-@pytest.mark.parametrize("override", ["objective.beta=4", "latent_dim=3", "seed=1", "data.batch_size=8", "speed=fast"])
+@pytest.mark.parametrize("override", ["objective.beta=4", "latent_dim=3", "seed=1", "data.batch_size=8", "speed=fast", "trainer=debug"])
 def test_what_is_learned_cannot_change_on_the_way(override: str, tmp_path: Path) -> None:
-    from vaelab.training.resume import changed
+    from vaelab.commands.train import changed
 
     with pytest.raises(ValueError, match="cannot be changed when a run is continued"):
         changed(composed(SMALL, tmp_path), ["resume=somewhere", override])
+
+
+def test_what_changes_no_number_can_change_on_the_way(tmp_path: Path) -> None:
+    from vaelab.commands.train import changed, plain
+
+    words = [
+        "download=true",
+        "trainer.accelerator=gpu",
+        "~callbacks.pictures",
+        "+callbacks.mine={_target_: my.Callback}",
+        "evaluation.report=false",
+    ]
+    config = changed(OmegaConf.create(plain(composed(SMALL, tmp_path))), ["existing=resume", *words])
+    assert (config.download, config.trainer.accelerator, config.callbacks.pictures, config.evaluation.report) == (True, "gpu", None, False)
+    assert config.callbacks.mine == {"_target_": "my.Callback"}
+    assert config.existing == "refuse"
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
@@ -282,10 +320,10 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
 def test_of_two_runs_that_start_at_once_in_one_folder_one_is_refused(tmp_path: Path) -> None:
     for name, options, refused in (("fresh", [], "already holds a run"), ("existing", [GO_ON], "another process is at work in")):
         folder = tmp_path / name
-        both = [forked.start(forked.train, [*OPTIONS, *options], folder, {}) for _ in range(2)]
-        codes = [forked.end(process, folder)[0] for process in both]
-        assert sorted(codes) == [0, 1], forked.output(folder)
-        assert refused in forked.output(folder)
+        both = [forked_runs.start(forked_runs.train, [*OPTIONS, *options], folder, {}) for _ in range(2)]
+        codes = [forked_runs.end(process, folder)[0] for process in both]
+        assert sorted(codes) == [0, 1], forked_runs.output(folder)
+        assert refused in forked_runs.output(folder)
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

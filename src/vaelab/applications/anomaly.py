@@ -19,7 +19,7 @@ A score is in nats, the larger the more anomalous. That -log p(x) alone can be s
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -46,19 +46,19 @@ class Detector:
         model: of x, not conditional on y.
         entropy: H, the mean of -log p(x) over training examples.
         posteriors: q(z | x_n) of training examples, in batches; None if their density is not known at every z: no kl_to_aggregate.
-        pictures: whether x are grey or colour images with values in [0, 1]; if not, no complexity_ratio.
         background: p_0; None: no likelihood_ratio.
         num_samples: importance samples of log p(x).
         num_draws: samples of z for negative_elbo, distortion, rate and kl_to_aggregate.
+        compressor: L, such as `complexity`; None: no complexity_ratio.
     """
 
     model: Model
     entropy: float
     posteriors: list[Distribution] | None
-    pictures: bool
     background: Model | None = None
     num_samples: int = 100
     num_draws: int = 10
+    compressor: Callable[[Tensor], Tensor] | None = None
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "b ..."]) -> dict[str, Float[Tensor, "b"]]:
@@ -68,8 +68,8 @@ class Detector:
         scores = {"negative_log_likelihood": surprisal(self.model, x, self.num_samples)}
         scores |= {name: torch.cat([part[name] for part in parts]).double().cpu() for name in parts[0]}
         scores["typicality"] = (scores["negative_log_likelihood"] - self.entropy).abs()
-        if self.pictures:
-            scores["complexity_ratio"] = scores["negative_log_likelihood"] - complexity(x)
+        if self.compressor is not None:
+            scores["complexity_ratio"] = scores["negative_log_likelihood"] - self.compressor(x)
         if self.background is not None:
             scores["likelihood_ratio"] = scores["negative_log_likelihood"] - surprisal(self.background, x, self.num_samples)
         return scores
@@ -84,16 +84,21 @@ class Detector:
 
 @torch.no_grad()
 def fit_detector(
-    model: Model, batches: Iterable[Float[Tensor, "_ ..."]], background: Model | None = None, num_samples: int = 100, num_draws: int = 10
+    model: Model,
+    batches: Iterable[Float[Tensor, "_ ..."]],
+    background: Model | None = None,
+    num_samples: int = 100,
+    num_draws: int = 10,
+    compressor: Callable[[Tensor], Tensor] | None = None,
 ) -> Detector:
-    """What the scores need to know of training data: their entropy under the model, their codes, and whether they are pictures.
+    """The scores of a model, with what they need to know of training data: their entropy under the model, and their codes.
 
     Args:
         model: of x, not conditional on y.
         batches: of training examples.
         background: of the likelihood ratio, or None: a model of more than these data. Ren et al. (2019) train it on the same data with a
             tenth to three tenths of the pixels replaced at random.
-        num_samples, num_draws: see `Detector`.
+        num_samples, num_draws, compressor: see `Detector`.
 
     Raises:
         ValueError: if there is no training example, a model is conditional, or the two score another kind of data.
@@ -101,19 +106,17 @@ def fit_detector(
     refuse_conditional(model)
     surprisals: list[Tensor] = []
     posteriors: list[Distribution] = []
-    pictures = True
     for x in batches:
         if background is not None and not posteriors:
             refuse_incomparable(model, background, x)
         surprisals.append(surprisal(model, x, num_samples))
         with evaluating(model):
             posteriors.append(model.encode(x))
-        pictures = pictures and are_pictures(x)
     if not posteriors:
         raise ValueError("there is no training example: the entropy of the data cannot be estimated")
     known = not isinstance(posteriors[0], NearestCode) and not hasattr(posteriors[0], "rsample_and_log_prob")
     entropy = torch.cat(surprisals).mean().item()
-    return Detector(model, entropy, posteriors if known else None, pictures, background, num_samples, num_draws)
+    return Detector(model, entropy, posteriors if known else None, background, num_samples, num_draws, compressor)
 
 
 def surprisal(model: Model, x: Float[Tensor, "b ..."], num_samples: int) -> Float[Tensor, "b"]:
@@ -134,7 +137,7 @@ def kl_to_aggregate(q: Distribution, posteriors: Sequence[Distribution], num_dra
 
 
 def complexity(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
-    """The length of each image in nats, as an 8-bit PNG file: 8 log 2 times its bytes, among them the constant number of its header."""
+    """The length of grey or colour images with values in [0, 1] as 8-bit PNG files, in nats: 8 log 2 times the bytes, header included."""
     levels = (256 * x).floor().clamp(0, 255).to(torch.uint8).cpu()  # k / 255 is k; and so is (k + u) / 256, dequantised
     return torch.tensor([8 * math.log(2) * png_bytes(image) for image in levels.movedim(1, -1)], dtype=torch.float64)
 
@@ -144,11 +147,6 @@ def png_bytes(image: UInt8[Tensor, "h w c"]) -> int:
     file = BytesIO()
     Image.fromarray(image.squeeze(-1).numpy()).save(file, "PNG", compress_level=9)
     return file.tell()
-
-
-def are_pictures(x: Float[Tensor, "b ..."]) -> bool:
-    """Whether x are grey or colour images with values in [0, 1], none of them missing."""
-    return x.ndim == 4 and x.shape[1] in (1, 3) and bool(((x >= 0) & (x <= 1)).all())
 
 
 def refuse_conditional(model: Model) -> None:

@@ -24,10 +24,11 @@ from vaelab.benchmark.alone import alone, device_of, synchronize
 from vaelab.build import build_data, build_model
 from vaelab.commands.train import train
 from vaelab.data import InMemory
+from vaelab.data.modality import Images, to_float
 from vaelab.models import VAE
 
 
-class Pictures(Dataset):
+class Items(Dataset):
     """A dataset as tutorials have it: a PIL picture for each item, made a tensor one by one."""
 
     def __init__(self, x: Tensor) -> None:
@@ -113,7 +114,7 @@ def images(config: DictConfig) -> Tensor:
     datamodule = build_data(config)
     datamodule.setup("fit")
     split = datamodule.splits["train"]
-    if not isinstance(split.dataset, InMemory) or split.dataset.x.dtype != torch.uint8 or len(datamodule.shape) != 3:
+    if not isinstance(split.dataset, InMemory) or split.dataset.x.dtype != torch.uint8 or not isinstance(datamodule.modality, Images):
         raise ValueError("the benchmark needs 8-bit images that are held in memory")
     return split.dataset.x[split.indices]
 
@@ -123,14 +124,14 @@ def tensor_loop(x: Tensor, batch_size: int) -> Callable[[], Iterator[Tensor]]:
 
     def epoch() -> Iterator[Tensor]:
         for indices in torch.randperm(len(x), device=x.device).split(batch_size):
-            yield x[indices].float().div_(255)
+            yield to_float(x[indices])
 
     return epoch
 
 
 def tutorial_loop(x: Tensor, batch_size: int, device: torch.device) -> Callable[[], Iterator[Tensor]]:
     """Epochs over a DataLoader as tutorials set it up."""
-    loader = DataLoader(Pictures(x), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(Items(x), batch_size=batch_size, shuffle=True)
     return lambda: (batch.to(device) for batch, _ in loader)
 
 

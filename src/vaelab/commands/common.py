@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Parts that several commands share."""
 
 import logging
 import os
@@ -18,10 +18,9 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab.data import DataModule
+from vaelab.runs.configs import flatten
+from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.report import write_report
-from vaelab.training.resume import (
-    flatten,
-)
 from vaelab.training.speed import keep_freed_memory
 
 P = ParamSpec("P")
@@ -33,7 +32,7 @@ class UserError(ValueError, CompactHydraException):
 
 
 def report_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """On the command line, a ValueError of ours is shown without its traceback, unless HYDRA_FULL_ERROR=1 asks for it."""
+    """A function whose ValueErrors the command line shows without a traceback, unless HYDRA_FULL_ERROR=1 asks for it."""
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,20 +49,20 @@ def report_errors(function: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
-def refuse_missing(config: DictConfig) -> None:
-    """Values that have no default must be given.
+def check_given(config: DictConfig) -> None:
+    """Raise if a value that has no default is not given.
 
     Raises:
         ValueError: if one is not, with its name.
     """
     values = flatten(OmegaConf.to_container(config, resolve=False))
-    missing = [key for key, value in values if value == "???" or (key, value) == ("run", "None")]
+    missing = [key for key, value in values.items() if value == "???" or (key, value) == ("run", None)]
     if missing:
         raise ValueError(f"{' and '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
 
 
-def refuse_counts(config: DictConfig, optional: Sequence[str] = (), **least: int) -> None:
-    """Counts are whole numbers; null stands for all where it may.
+def check_counts(config: DictConfig, optional: Sequence[str] = (), **least: int) -> None:
+    """Raise if a count is no whole number of at least so much; null stands for all where it may.
 
     Raises:
         ValueError: if one is not, or is too small.
@@ -75,8 +74,8 @@ def refuse_counts(config: DictConfig, optional: Sequence[str] = (), **least: int
             raise ValueError(f"{name}={value} must be a whole number of at least {smallest}")
 
 
-def prepare() -> None:
-    """Quiet and fast: what Lightning announces is in the config or in the summary (its warnings stay), and freed memory is kept."""
+def prepare_process() -> None:
+    """Keep freed memory, and silence what Lightning announces: it is in the config or in the summary. Its other warnings stay."""
     keep_freed_memory()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -104,7 +103,7 @@ def below(folder: Path, name: Any) -> Path:
 
 
 def shorter(path: Path) -> Path:
-    """As a person would type it."""
+    """The path relative to the working directory, if it lies below it."""
     return Path(os.path.relpath(path)) if path.absolute().is_relative_to(Path.cwd()) else path
 
 
@@ -129,12 +128,11 @@ class Shown:
 
 
 def final_metrics(found: dict[str, Any]) -> dict[str, float]:
-    """What was found out on the test data, as it is logged: without standard errors and counts, which are no metrics."""
+    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
 
 
-def report(folder: Path, config: DictConfig, results: Path) -> Path:
-    """Writes the run's report.html."""
-    typed = folder / ".hydra" / "overrides.yaml"
-    return write_report(folder, OmegaConf.to_yaml(config), [str(word) for word in OmegaConf.load(typed)] if typed.exists() else [], results)
+def report(folder: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:
+    """Write the report.html of a run."""
+    return write_report(folder, OmegaConf.to_yaml(config), results)

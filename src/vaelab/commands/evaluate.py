@@ -1,13 +1,10 @@
 """The judgement of trained runs: metrics that a command line names, from run folders alone, added to what is known of each run."""
 
-import fcntl
 import glob
 import inspect
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +16,15 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
-from vaelab.build import Run, open_run
+from vaelab.build import OpenedRun, open_run
 from vaelab.commands.common import (
     Shown,
     UserError,
+    check_counts,
+    check_given,
     chosen_device,
     final_metrics,
-    prepare,
-    refuse_counts,
-    refuse_missing,
+    prepare_process,
     report,
     report_errors,
     shorter,
@@ -36,8 +33,8 @@ from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
 from vaelab.metrics.data import device_of
-from vaelab.runs.files import write_json
-from vaelab.runs.provenance import git, provenance
+from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.provenance import stamp
 
 # what is drawn of results, and the number that it needs
 CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
@@ -58,13 +55,13 @@ def evaluate(config: DictConfig) -> None:
     Raises:
         ValueError: if a run cannot be opened, or a metric cannot be computed; the other metrics and runs come first.
     """
-    prepare()
-    refuse_missing(config)
-    refuse_counts(config, ["num_images", "chunk_size"], num_samples=1, chunk_size=1, num_images=1)
+    prepare_process()
+    check_given(config)
+    check_counts(config, ["num_images", "chunk_size"], num_samples=1, chunk_size=1, num_images=1)
     if not config.metrics:
         raise ValueError("metrics=[] finds nothing out: choose some, such as metrics=[likelihood,latent]")
     console, failures = Console(soft_wrap=True, highlight=False), []
-    runs = find_runs(str(config.run))
+    runs = matching_runs(str(config.run))
     for run in runs:
         try:
             failures += [f"{run}: {failure}" for failure in evaluate_run(run, config, console)]
@@ -76,7 +73,7 @@ def evaluate(config: DictConfig) -> None:
         raise UserError("\n".join(["some of it could not be computed (the rest is written):", *failures]))
 
 
-def find_runs(run: str) -> list[str]:
+def matching_runs(run: str) -> list[str]:
     """The run folders that a pattern such as outputs/** stands for; what is no pattern is itself.
 
     Raises:
@@ -84,32 +81,33 @@ def find_runs(run: str) -> list[str]:
     """
     if not glob.has_magic(run) or Path(run).exists():
         return [run]
-    found = [path for path in glob.glob(run, recursive=True) if any(Path(path, "checkpoints").glob("*.ckpt"))]
+    found = [path for path in glob.glob(run, recursive=True) if any(RunFolder(path).checkpoints.glob("*.ckpt"))]
     if not found:
         raise ValueError(f"run={run} matches no folder that holds checkpoints/*.ckpt")
     return sorted(os.path.normpath(path) for path in found)
 
 
-def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]:
-    """Evaluates one run; returns what could not be computed, and why."""
-    run = open_run(folder, config.checkpoint or chosen_checkpoint(folder), config.data_dir, config.trust)
+def evaluate_run(path: str, config: DictConfig, console: Console) -> list[str]:
+    """Evaluate one run; return what could not be computed, and why."""
+    evaluated = Path(RunFolder(path).results().get("checkpoint") or "best").stem  # when it had been trained
+    run = open_run(path, config.checkpoint or evaluated, config.data_dir, config.trust)
     run.model.to(chosen_device(config))
-    failures, path = judge(run, config.metrics, config.seed, config.again, console), run.folder / results_name(run.checkpoint)
-    console.print(f"\nresults:  {shorter(path)}")
-    if config.report and path.exists():
-        console.print(f"report:   {shorter(report(run.folder, run.config, path))}")
+    failures, file = judge(run, config.metrics, config.seed, config.again, console), run.folder.results_file(run.checkpoint)
+    console.print(f"\nresults:  {shorter(run.folder.path / file)}")
+    if config.report and run.folder.results(file):
+        console.print(f"report:   {shorter(report(run.folder, run.config, file))}")
     return failures
 
 
-def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Console) -> list[str]:
-    """Adds what metrics find to the results of a run, one after the other; returns what could not be computed, and why."""
-    path, device = run.folder / results_name(run.checkpoint), device_of(run.model)
+def judge(run: OpenedRun, metrics: DictConfig, seed: int, again: bool, console: Console) -> list[str]:
+    """Add what metrics find to the results of a run, one after the other; return what could not be computed, and why."""
+    file, device = run.folder.results_file(run.checkpoint), device_of(run.model)
     options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
     chosen: dict[str, Metric] = instantiate(metrics, _convert_="all")
     failures = []
     for name, metric in chosen.items():
         how: dict[str, Any] = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": seed}
-        known = read_results(path).get("evaluations", {}).get(name)
+        known = (run.folder.results(file).get("evaluations") or {}).get(name)
         if known and not again and {key: known[key] for key in how} == how:
             console.print(f"{name}: known since {known['finished']} (again=true computes it again)")
             continue
@@ -121,71 +119,25 @@ def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Consol
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue
-        how |= {"keys": sorted(found), "seconds": round(time.time() - started, 1)}
-        how |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device)}
-        add_results(path, run.checkpoint, name, found, how)
-        draw(found, run, path.name)
+        how |= {"keys": sorted(found), "seconds": round(time.time() - started, 1), **stamp(device)}
+        run.folder.add_results(run.checkpoint, name, found, how)
+        draw(found, run.folder, file)
         show(name, found, how["seconds"], console)
     return failures
 
 
-def chosen_checkpoint(folder: str) -> str:
-    """The checkpoint that results.json of a run is of: the best, unless the run was told to evaluate the last."""
-    return Path(read_results(Path(folder, "results.json")).get("checkpoint") or "best").stem
-
-
-def results_name(checkpoint: Path) -> str:
-    """results.json is of the checkpoint that training chose; others have files of their own."""
-    results = checkpoint.parent.parent / "results.json"
-    chosen = read_results(results).get("checkpoint") if results.exists() else None
-    return "results.json" if chosen in (None, f"checkpoints/{checkpoint.name}") else f"results_{checkpoint.stem}.json"
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """What is known of a run; nothing if there is no file yet.
-
-    Raises:
-        ValueError: if the file is broken.
-    """
-    if not path.exists():
-        return {}
-    try:
-        results = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove it, and evaluate again") from error
-    if not isinstance(results, dict) or not all(isinstance(results.get(key) or {}, dict) for key in ("test", "evaluations")):
-        raise ValueError(f"{path} holds no results of a run: remove it, and evaluate again")
-    return results
-
-
-def add_results(path: Path, checkpoint: Path, name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
-    """Adds what a metric found."""
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)  # another process may be adding to it
-        results = read_results(path)
-        results.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
-        before = results.setdefault("evaluations", {}).get(name, {}).get("keys", [])
-        test = {key: value for key, value in (results.get("test") or {}).items() if key not in before}
-        results["test"] = test | found
-        results["evaluations"][name] = how
-        write_json(results, path)
-    finally:
-        os.close(directory)
-
-
-def draw(found: dict[str, Any], run: Run, results: str) -> None:
-    """The charts of what a metric found, in figures/ and in TensorBoard, which has the numbers of results.json, too."""
+def draw(found: dict[str, Any], run: RunFolder, file: str) -> None:
+    """Draw the charts of what a metric found, as files and in TensorBoard, which has the numbers of results.json, too."""
     figures = {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None}
     for name, figure in figures.items():
-        (run.folder / "figures").mkdir(exist_ok=True)
-        figure.savefig(run.folder / "figures" / f"{name}.png", dpi=130)
-    if (run.folder / "tensorboard").is_dir():
-        step = read_results(run.folder / "results.json").get("steps", 0)
-        with SummaryWriter(str(run.folder / "tensorboard")) as writer:
+        run.figures.mkdir(exist_ok=True)
+        figure.savefig(run.figures / f"{name}.png", dpi=130)
+    if run.tensorboard is not None:
+        step = run.results().get("steps", 0)
+        with SummaryWriter(str(run.tensorboard)) as writer:
             for name, figure in figures.items():
                 writer.add_figure(name, figure, step)
-            for name, value in final_metrics(found).items() if results == "results.json" else ():
+            for name, value in final_metrics(found).items() if file == RESULTS else ():
                 writer.add_scalar(name, value, step)
 
 

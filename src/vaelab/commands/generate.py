@@ -5,21 +5,21 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from vaelab.build import open_run
-from vaelab.commands.common import chosen_device, prepare, refuse_counts, refuse_missing, report_errors
+from vaelab.commands.common import check_counts, check_given, chosen_device, prepare_process, report_errors
 from vaelab.figures.scenes import draw_figures
 
 
 @report_errors
 def generate(config: DictConfig) -> None:
-    """Pictures a run folder; writes figures/*.png.
+    """Draw the figures of a run.
 
     Raises:
         ValueError: as `open_run`.
     """
-    prepare()
-    refuse_missing(config)
-    refuse_counts(config, num_images=1)
+    prepare_process()
+    check_given(config)
+    check_counts(config, num_images=1)
     run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
-    folder = Path(config.folder) if config.folder else run.folder / "figures"
+    folder = Path(config.folder) if config.folder else run.folder.figures
     for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
         print(path)

@@ -5,7 +5,6 @@ completions.png shows some of them, completions.npz has all, results.json says h
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from omegaconf import DictConfig
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
-from vaelab.build import Run, open_run
-from vaelab.commands.common import below, chosen_device, prepare, refuse_counts, refuse_missing, report_errors, shorter
+from vaelab.build import OpenedRun, open_run
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, prepare_process, report_errors, shorter
 from vaelab.commands.evaluate import show
+from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
-from vaelab.figures.tiles import save
-from vaelab.metrics.latent.encoding import first
-from vaelab.runs.files import write_json
-from vaelab.runs.provenance import git, provenance
+from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
 OPTIONS = ("mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
@@ -37,29 +33,29 @@ Found = tuple[Completion, dict[str, Tensor]]  # of some examples, and how good i
 
 @report_errors
 def inpaint_run(config: DictConfig) -> None:
-    """Hides a part of each of some test examples, completes them, and says how near the completions are to what was hidden.
+    """Hide a part of each of some test examples, complete them, and say how near the completions are to what was hidden.
 
     Raises:
         ValueError: if a run cannot be opened, the mask does not fit, or the method cannot be used for this model.
     """
-    prepare()
-    refuse_missing(config)
-    refuse_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
+    prepare_process()
+    check_given(config)
+    check_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
     run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
-    folder = below(run.folder / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
+    folder = below(run.folder.path / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
     run.model.to(device)
-    x, y = (torch.cat(parts) for parts in zip(*first(run.datamodule.batches("test", device), config.num_images), strict=True))
+    x, y = run.datamodule.examples("test", config.num_images, device)
     started = time.time()
     with rng.set_aside(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
         found = list(completed(run, x, y, observed, config))
-    write(folder, run, x, y, observed, found, time.time() - started, config)
+    write_completions(folder, run, x, y, observed, found, time.time() - started, config)
 
 
 def completed(
-    run: Run, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], observed: Bool[Tensor, "n ..."], config: DictConfig
+    run: OpenedRun, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], observed: Bool[Tensor, "n ..."], config: DictConfig
 ) -> Iterator[Found]:
-    """A batch at a time."""
+    """Completions and how good they are, a batch at a time."""
     parts = list(zip(x.split(BATCH), observed.split(BATCH), y.split(BATCH), strict=True))
     for part in track(parts, f"completing {len(x)} examples", transient=True):
         completion = inpaint(
@@ -68,9 +64,9 @@ def completed(
         yield completion, assess(run.model, *part, completion, config.num_pseudo_gibbs, config.num_samples)
 
 
-def write(
+def write_completions(
     folder: Path,
-    run: Run,
+    run: OpenedRun,
     x: Float[Tensor, "n ..."],
     y: Shaped[Tensor, "n ..."],
     observed: Bool[Tensor, "n ..."],
@@ -78,15 +74,14 @@ def write(
     seconds: float,
     config: DictConfig,
 ) -> None:
-    """All files, and a table on the terminal."""
-    console, completion = Console(soft_wrap=True, highlight=False), joined([part for part, _ in found])
+    """Write all files, and print a table."""
+    console, completion = Console(soft_wrap=True, highlight=False), all_completions([part for part, _ in found])
     report: dict[str, Any] = {"num_examples": len(x), "hidden_share": (~observed).double().mean().item()}
     report |= summarized({name: torch.cat([scores[name] for _, scores in found]) for name in found[0][1]})
     if completion.acceptance_rate is not None:
         report["acceptance_rate"] = completion.acceptance_rate.mean().item()
     record = {"checkpoint": run.checkpoint.name, "options": {name: config[name] for name in OPTIONS}, "found": report}
-    record |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(x.device)}
-    write_json(record, folder / "results.json")
+    RunFolder(folder).write_results(record | stamp(x.device))
     np.savez_compressed(
         folder / "completions.npz",
         x=x.cpu().numpy(),
@@ -96,19 +91,20 @@ def write(
         mean=completion.mean.cpu().numpy(),
         std=completion.std.cpu().numpy(),
     )
-    paths = [folder / "results.json", folder / "completions.npz"]
-    if x.ndim in (2, 4):  # vectors or images: others cannot be pictured
+    paths = [folder / RESULTS, folder / "completions.npz"]
+    if run.datamodule.modality.is_pictured:
         scene = Scene(run.model, run.datamodule, x, y, "test", config.num_pictured)
         errors = f"rmse {report['rmse']:.3g} of the mean, {report['rmse_of_completions']:.3g} of completions"
         title = f"mask={config.mask}, {config.method}: {errors}"
         paths.append(folder / "completions.png")
-        picture(completions(scene, observed, completion, title), paths[-1], run)
+        save(completions(scene, observed, completion, title), paths[-1])
+        show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
     show(f"{config.method}, mask={config.mask}", report, seconds, console)
     console.print("\n" + "\n".join(str(shorter(path)) for path in paths))
 
 
-def joined(parts: list[Completion]) -> Completion:
-    """Of all examples."""
+def all_completions(parts: list[Completion]) -> Completion:
+    """The completions of all examples, from those of its parts."""
     rates = [part.acceptance_rate for part in parts if part.acceptance_rate is not None]
     return Completion(
         x=torch.cat([part.x for part in parts], dim=1),
@@ -117,11 +113,3 @@ def joined(parts: list[Completion]) -> Completion:
         std=torch.cat([part.std for part in parts]),
         acceptance_rate=torch.cat(rates) if rates else None,
     )
-
-
-def picture(image: Image.Image, path: Path, run: Run) -> None:
-    """As a file, and in the run's TensorBoard."""
-    save(image, path)
-    if (run.folder / "tensorboard").is_dir():
-        with SummaryWriter(str(run.folder / "tensorboard")) as writer:
-            writer.add_image(f"inpainting/{path.parent.name}", np.asarray(image), dataformats="HW" if image.mode == "L" else "HWC")

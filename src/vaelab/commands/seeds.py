@@ -1,27 +1,27 @@
-"""What is known of a run by comparing it with those that differ from it in the seed alone."""
+"""Metrics that compare a run with those that differ from it in the seed alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from vaelab.build import Run, build_model
+from vaelab.build import OpenedRun, build_model
 from vaelab.metrics import disentanglement
 from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent.encoding import LatentVariableModel
-from vaelab.runs.summary.runs import find_runs, read_run
-from vaelab.training.checkpoints import find_checkpoint, model_weights, read_checkpoint
+from vaelab.runs.find import other_seeds
+from vaelab.runs.folder import RunFolder, read_checkpoint
+from vaelab.training.checkpoints import model_weights
 
 
 def udr(
     model: LatentVariableModel,
     data: Data,
-    run: Run,
+    run: OpenedRun,
     others: str | Sequence[str] | None = None,
     num_examples: int = 1000,
     similarity: str = "lasso",
     threshold: float = 0.01,
 ) -> dict[str, Any]:
-    """How much the codes of a run are those of others with other seeds (Duan et al., 2020, https://arxiv.org/abs/1905.12614).
+    """The share of the codes of a run that others with other seeds have, too (Duan et al., 2020, https://arxiv.org/abs/1905.12614).
 
     `vaelab.metrics.disentanglement.udr` of it, and udr_seeds: those of the others, in the order of udr_with_each.
 
@@ -37,38 +37,21 @@ def udr(
     Raises:
         ValueError: if there is no other seed, or as `vaelab.metrics.disentanglement.udr`.
     """
-    folders = [others] if isinstance(others, str) else list(others or [str(run.folder.absolute().parent)])
-    siblings = other_seeds(run.folder, folders)
+    own = run.folder
+    folders = [others] if isinstance(others, str) else list(others or [str(own.path.absolute().parent)])
+    siblings = other_seeds(own, folders)
     if not siblings:
         raise ValueError(
             "UDR compares runs that differ in their seeds alone, and no finished run in"
             f" {', '.join(folders)} is this one with another seed: train some (-m seed=range(5)), or say where they are"
             " (metrics.udr.others=<folders>)"
         )
-    models = [with_weights_of(folder, run) for folder in siblings.values()]
+    models = [with_weights_of(sibling, run) for sibling in siblings.values()]
     return disentanglement.udr(model, data, models, num_examples, similarity, threshold) | {"udr_seeds": list(siblings)}
 
 
-def other_seeds(run: Path, folders: Sequence[str]) -> dict[int, Path]:
-    """The finished runs, by seed, whose configs differ from that of a run in what changes no number and in the seed.
-
-    Raises:
-        ValueError: if the run is not finished, or there is no such folder.
-    """
-    own, found = read_run(run, run.name), {}
-    for folder in find_runs(folders).values():
-        try:
-            other = read_run(folder, folder.name)
-        except ValueError:
-            continue  # not finished
-        same = {**other.tree, "evaluation": None} == {**own.tree, "evaluation": None}
-        if same and other.seed is not None and other.seed != own.seed:
-            found[other.seed] = folder
-    return dict(sorted(found.items()))
-
-
-def with_weights_of(other: Path, run: Run) -> LatentVariableModel:
+def with_weights_of(other: RunFolder, run: OpenedRun) -> LatentVariableModel:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
     model = build_model(run.config)
-    model.load_state_dict(model_weights(read_checkpoint(find_checkpoint(other, run.checkpoint.stem))["state_dict"]))
+    model.load_state_dict(model_weights(read_checkpoint(other.checkpoint(run.checkpoint.stem))["state_dict"]))
     return model.to(device_of(run.model)).eval()  # type: ignore[return-value]

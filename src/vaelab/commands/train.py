@@ -6,12 +6,12 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
@@ -25,28 +25,20 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import metrics, rng
-from vaelab.build import Run, build, build_data, build_model, start_from
-from vaelab.commands.common import Shown, final_metrics, prepare, refuse_missing, report, report_errors, shorter
+from vaelab.build import OpenedRun, build, build_data, build_model, start_from
+from vaelab.commands.common import Shown, check_given, final_metrics, prepare_process, report, report_errors, shorter
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.models import Model
 from vaelab.objectives import PriorFit
+from vaelab.runs.configs import Use, flatten, material
 from vaelab.runs.files import write_json
-from vaelab.runs.provenance import git, provenance
+from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
+from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
-from vaelab.training.checkpoints import AtomicCheckpointIO, find_checkpoint, model_weights, read_checkpoint
+from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import refuse_unshardable
-from vaelab.training.resume import (
-    changed,
-    claimed,
-    finished,
-    flatten,
-    found,
-    goes_on,
-    refuse_unresumable,
-    remove_written,
-    rewind,
-)
+from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, goes_on, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -54,12 +46,12 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 
 @report_errors
 def train(config: DictConfig) -> float | None:
-    """Trains what the config describes, then evaluates and pictures it; returns val/elbo of the last epoch.
+    """Train what the config describes, then evaluate and picture it; return val/elbo of the last epoch.
 
     Raises:
         ValueError: for whatever a user can put right, in words.
     """
-    refuse_missing(config)
+    check_given(config)
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     started = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # a process for each device, from outside
     if hydra is not None and hydra.mode == RunMode.MULTIRUN and config.trainer.devices not in (1, "1") and not started:
@@ -67,31 +59,37 @@ def train(config: DictConfig) -> float | None:
             f"trainer.devices={config.trainer.devices} within the process of a multirun: every further process would run the whole sweep"
             " again; set launcher=local, ray or slurm"
         )
-    stored, first = None, rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    checkpoint, stored = None, None
+    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
-        path = find_checkpoint(config.resume, "last")
-        stored = read_checkpoint(path)
+        checkpoint = find_checkpoint(config.resume, "last")
+        stored = read_checkpoint(checkpoint)
         config = changed(OmegaConf.create(stored["config"]), [] if hydra is None else list(hydra.overrides.task))
-        config.paths.run_dir = str(path.parent.parent.absolute())
-    folder = Path(config.paths.run_dir)
+        config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
+    run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:
             signals.unblock()
             if first:
-                hold(folder, fresh=stored is None and not goes_on(config), stack=stack)
+                stack.enter_context(run.start(fresh=stored is None and not goes_on(config)))
             if stored is None and goes_on(config):
-                path, stored = folder / "checkpoints" / "last.ckpt", found(folder, config)
-                elbo = finished(folder, stored, config)
+                checkpoint = run.last_checkpoint
+                if checkpoint is not None:
+                    stored = read_checkpoint(checkpoint)
+                    check_same_run(run, stored["config"], plain(config))
+                elbo = finished_elbo(run, stored, config)
                 if elbo is not None:
-                    print(f"{folder} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
+                    print(f"{run} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
                     return elbo
                 if stored is None and first:
-                    remove_written(folder)
-            return _train(config, folder, None if stored is None else path, stored, signals)
+                    run.clear()
+            if first:
+                stack.enter_context(run.noting_failure())
+            return _train(config, run, checkpoint, stored, signals)
         except Preempted as stop:
             signals.deferred = True  # scontrol has SLURM send more of them
             if first:
-                print(f"\nstopped by {stop}{stop.where}: {how_to_go_on(folder)}", flush=True)
+                print(f"\nstopped by {stop}{stop.where}: {how_to_go_on(run)}", flush=True)
                 requeue(stop.signum, signals)
             # Lightning kills all processes of a run when one that it started ends with another code
             raise SystemExit(exit_code(stop.signum) if first else 0) from None
@@ -99,39 +97,43 @@ def train(config: DictConfig) -> float | None:
             if error.errno not in NO_ROOM:
                 raise
             raise ValueError(
-                f"cannot write to {folder}: {error.strerror}. What was written is kept; make room, or choose another place with"
-                f" hydra.run.dir=<folder>; {how_to_go_on(folder)}"
+                f"cannot write to {run}: {error.strerror}. What was written is kept; make room, or choose another place with"
+                f" hydra.run.dir=<folder>; {how_to_go_on(run)}"
             ) from error
 
 
-def hold(folder: Path, fresh: bool, stack: ExitStack) -> None:
-    """Makes the run folder and keeps other processes out of it.
+def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
+    """The stored config of a run with the values given on the command line that it goes on with.
 
     Raises:
-        ValueError: if it has to be `fresh` and is not, or another process trains there.
+        ValueError: if one would change what is learned, or how long where a learning rate was planned for that.
     """
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
-    except FileExistsError:
-        raise ValueError(
-            f"{folder} already holds a run: go on with resume={folder}, or with existing=resume, or choose another folder"
-        ) from None
-    stack.enter_context(claimed(folder))
+    parsed = [each for each in OverridesParser.create().parse_overrides(overrides) if each.key_or_group not in ("resume", "existing")]
+    changes = {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
+    check_changes(plain(stored), changes)
+    for key, value in changes.items():
+        OmegaConf.update(stored, key, value)
+    return stored
 
 
-def how_to_go_on(folder: Path) -> str:
-    saved = (folder / "checkpoints" / "last.ckpt").exists()
-    return f"go on with resume={folder}" if saved else "no checkpoint was written, so there is nothing to go on from"
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config of plain types, with interpolations as they are written."""
+    return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
 
 
-def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
+def how_to_go_on(run: RunFolder) -> str:
+    """Text such as "go on with resume=<folder>"."""
+    return "no checkpoint was written, so there is nothing to go on from" if run.last_checkpoint is None else f"go on with resume={run}"
+
+
+def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
     started, origin = time.time(), git()  # the code that runs is that of the start
-    refuse_values(config)
-    refuse_evaluation(config.evaluation)
-    prepare()
+    check_values(config)
+    check_evaluation(config.evaluation)
+    prepare_process()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
-    if checkpoint is None and config.get("pretrained"):
+    if stored is None and config.get("pretrained"):
         start_from(lit.model, config, config.pretrained)
     if isinstance(lit.objective, PriorFit):
         if not config.get("pretrained"):
@@ -148,13 +150,13 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: di
         config.trainer,
         callbacks=callbacks,
         logger=loggers or False,
-        default_root_dir=str(folder),
+        default_root_dir=str(run),
         plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
         _convert_="all",
     )
     refuse_unshardable(lit, trainer)
     if stored is not None:
-        refuse_unresumable(stored, trainer)
+        check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
     try:
         trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -163,19 +165,19 @@ def _train(config: DictConfig, folder: Path, checkpoint: Path | None, stored: di
             trainer.strategy.launcher.kill(stop.signum)
         raise
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(folder)}")
+        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(run)}")
         raise
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
-    if stored is not None and trainer.global_step == stored["global_step"] and (folder / "results.json").exists():
+    if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
-    write_json(record_of_split(datamodule), folder / "split.json")
-    return finish(config, folder, trainer, weights, datamodule, started, origin)
+    write_json(record_of_split(datamodule), run.split)
+    return finish_run(config, run, trainer, weights, datamodule, started, origin)
 
 
-def refuse_values(config: DictConfig) -> None:
-    """What Lightning and torch would refuse in words of their own.
+def check_values(config: DictConfig) -> None:
+    """Raise if Lightning or torch would refuse a value in words of their own.
 
     Raises:
         ValueError: if the seed is no whole number of at least 0, or all of training would be in another precision than float32.
@@ -189,8 +191,8 @@ def refuse_values(config: DictConfig) -> None:
         )
 
 
-def refuse_evaluation(options: DictConfig) -> None:
-    """What is wrong with the options of evaluation is said before training, not after.
+def check_evaluation(options: DictConfig) -> None:
+    """Raise if something is wrong with the options of evaluation, before training and not after.
 
     Raises:
         ValueError: if something is.
@@ -204,7 +206,7 @@ def refuse_evaluation(options: DictConfig) -> None:
 
 
 def record_of_split(datamodule: DataModule) -> dict[str, Any]:
-    """Which examples of the training data were validated on."""
+    """The training examples that were validated on."""
     return {
         "split_seed": datamodule.split_seed,
         "num_train": len(datamodule.splits["train"]),
@@ -213,19 +215,19 @@ def record_of_split(datamodule: DataModule) -> dict[str, Any]:
     }
 
 
-def finish(
+def finish_run(
     config: DictConfig,
-    folder: Path,
+    run: RunFolder,
     trainer: lightning.Trainer,
     weights: Mapping[str, Tensor],
     datamodule: DataModule,
     started: float,
     origin: dict[str, Any],
 ) -> float:
-    """Evaluates and pictures the chosen checkpoint, or `weights` if there is none, writes results.json, and returns its val/elbo."""
+    """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/elbo."""
     train_time = time.time() - started
     device, options = trainer.strategy.root_device, config.evaluation
-    path = folder / "checkpoints" / f"{options.checkpoint}.ckpt"
+    path = run.checkpoints / f"{options.checkpoint}.ckpt"
     if not path.is_file() and (path.with_name("last.ckpt")).is_file():
         print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
         path = path.with_name("last.ckpt")
@@ -237,31 +239,32 @@ def finish(
         val = metrics.mean_bound(model, datamodule.batches("val", device))
     test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None
     if options.figures:
-        show_figures(trainer, draw_figures(model, datamodule, folder / "figures", device, config.seed))
+        show_figures(trainer, draw_figures(model, datamodule, run.figures, device, config.seed))
     results: dict[str, Any] = {
         "test": test,
         "val": val,
-        "checkpoint": str(path.relative_to(folder)) if path.is_file() else None,
+        "checkpoint": str(path.relative_to(run.path)) if path.is_file() else None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seed": config.seed,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_time_s": round(train_time, 1),
         "wall_time_s": round(time.time() - started, 1),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        **stamp(device),
         **origin,
-        **provenance(device),
     }
-    write_json(results, folder / "results.json")
+    run.write_results(results)
     if options.get("metrics"):
         from vaelab.commands.evaluate import judge  # which stands above this module
 
-        for failure in judge(Run(model, datamodule, config, folder, path), options.metrics, config.seed, False, Console(highlight=False)):
+        for failure in judge(
+            OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, False, Console(highlight=False)
+        ):
             print(failure)
     if options.get("report"):
-        report(folder, config, folder / "results.json")
+        report(run, config)
     log_hparams(trainer, config, final_metrics(test or {}))
-    show(test or val, folder, "test" if test else "validation", results["wall_time_s"])
+    show(test or val, run, "test" if test else "validation", results["wall_time_s"])
     return val["elbo"]
 
 
@@ -278,11 +281,12 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
     Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
     show the columns of one arbitrary run and leave the others empty.
     """
-    raw: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    learned = {
-        key: value for key, value in raw.items() if key not in ("paths", "callbacks", "logger", "evaluation", "resume", "sweep", "existing")
+    columns = flatten(material(plain(config), Use.HPARAMS)).items()
+    flat = {
+        name: value if isinstance(value, int | float | str) else str(value)
+        for name, value in columns
+        if "${" not in str(value)  # what is referred to has a column already
     }
-    flat = {name: value for name, value in flatten(learned) if "${" not in str(value)}  # what is referred to has a column already
     for logger in trainer.loggers:
         if final:
             logger.log_metrics(final, trainer.global_step)
@@ -296,7 +300,7 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None = None) -> None:
+def show(report: dict[str, Any], run: RunFolder, split: str, seconds: float | None = None) -> None:
     """The summary at the end of a run."""
     table = Table(
         box=None, show_header=False, padding=(0, 2), title=f"{split} data, nats per example", title_justify="left", title_style="bold"
@@ -313,9 +317,9 @@ def show(report: dict[str, Any], folder: Path, split: str, seconds: float | None
     console.print(table)
     if "num_samples" in report:
         console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
-    shown = shorter(folder)
+    shown = shorter(run.path)
     console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
-    places = [str(shown / name) for name in ("report.html", "figures") if (folder / name).exists()]
-    places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if (folder / "tensorboard").is_dir() else []
+    places = [str(shown / name) for name in ("report.html", "figures") if (run.path / name).exists()]
+    places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if run.tensorboard else []
     if places:
         console.print("look at:      " + "\n              ".join(places))

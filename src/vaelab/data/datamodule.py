@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vaelab.data.memory import Examples, InMemory
-from vaelab.data.transforms import to_float
+from vaelab.data.modality import Modality, modality_of
+from vaelab.data.transforms import Transform
 from vaelab.data.views import Classes, hide_labels, only_classes
 
-Transform = Callable[..., Tensor]  # transform(x, generator=None)
+Transformation = Transform | Callable[..., Tensor]  # of (x, generator=None)
 
 
 class Batches(Sampler[Tensor]):
@@ -68,8 +69,20 @@ class Split(Dataset):
     on its index alone, not on batch size, process or epoch.
     """
 
-    def __init__(self, dataset: Examples, indices: Int[Tensor, "n"], transform: Transform | None = None, seed: int = 0) -> None:
-        self.dataset, self.indices, self.transform, self.seed = dataset, indices, transform, seed
+    def __init__(
+        self, dataset: Examples, indices: Int[Tensor, "n"], modality: Modality, transform: Transformation | None = None, seed: int = 0
+    ) -> None:
+        self.dataset, self.indices, self.modality, self.transform, self.seed = dataset, indices, modality, transform, seed
+
+    @property
+    def y_names(self) -> tuple[str, ...]:
+        """Names of the classes, or of the factors; none if the dataset has none."""
+        return tuple(getattr(self.dataset, "y_names", ()))
+
+    @property
+    def num_levels(self) -> int | None:
+        """The levels that x have been dequantised of; None if they have not been."""
+        return self.transform.num_levels if isinstance(self.transform, Transform) else None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -83,10 +96,19 @@ class Split(Dataset):
             x, y = torch.stack(xs)[: len(indices)], torch.stack([torch.as_tensor(y) for y in ys])[: len(indices)]
         if self.transform is None:
             return x, y
-        drawn, generator = to_float(x).cpu(), torch.Generator()
+        drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
         for row, i in enumerate(indices.tolist()):
             drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
         return drawn.to(x.device), y
+
+    def scaled(self, batch: Int[Tensor, "b"], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """A batch as models see it."""
+        x, y = self[batch]
+        return self.modality.scale(x.to(device)), y.to(device)
+
+    def untransformed(self) -> "Split":
+        """The same examples as they are before a transform."""
+        return Split(self.dataset, self.indices, self.modality)
 
 
 class DataModule(LightningDataModule):
@@ -122,7 +144,7 @@ class DataModule(LightningDataModule):
         val_size: int | float | None = None,
         split_seed: int = 0,
         seed: int = 0,
-        transform: Transform | None = None,
+        transform: Transformation | None = None,
         static_seed: int | None = None,
         num_workers: int = 0,
         device_resident: bool = False,
@@ -130,11 +152,12 @@ class DataModule(LightningDataModule):
         classes: Classes | None = None,
     ) -> None:
         super().__init__()
-        if getattr(transform, "once", False) and static_seed is None:
+        if isinstance(transform, Transform) and transform.once and static_seed is None:
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
         if any(not isinstance(size, int) or size < 1 for size in (batch_size, eval_batch_size)):
             raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be whole numbers, at least 1")
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
+        self.modality = modality_of(self.shape)
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
         self.num_labelled, self.classes = num_labelled, classes
@@ -165,14 +188,14 @@ class DataModule(LightningDataModule):
             static = self.static_seed is not None
             if self.num_labelled is not None:
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
-            self.splits["train"] = Split(train, train_indices, self.transform if static else None, self.static_seed or 0)
-            self.splits["val"] = Split(val, val_indices, self.transform, self.split_seed)
+            self.splits["train"] = Split(train, train_indices, self.modality, self.transform if static else None, self.static_seed or 0)
+            self.splits["val"] = Split(val, val_indices, self.modality, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:
             test = self._read("test")
             # another seed than the validation data's: example i of one is not example i of the other
             # in random order: a folder is sorted by class, and the first examples of a split should stand for all
             order = torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed))
-            self.splits["test"] = Split(test, order, self.transform, self.split_seed + 1)
+            self.splits["test"] = Split(test, order, self.modality, self.transform, self.split_seed + 1)
 
     def _read(self, split: str) -> Examples:
         dataset = self.dataset(split=split)
@@ -218,18 +241,28 @@ class DataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Sequence[Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Scales x on the device, and draws a dynamic transform of a training batch."""
         x, y = batch
-        dynamic = self.transform is not None and self.static_seed is None and self.trainer is not None and self.trainer.training
-        x = to_float(x)
-        return (self.transform(x), y) if dynamic else (x, y)  # type: ignore[misc]
+        return self._shown(x, self.trainer is not None and self.trainer.training), y
+
+    def _shown(self, x: Tensor, training: bool) -> Tensor:
+        """x of a batch as the model is shown them."""
+        x = self.modality.scale(x)
+        return self.transform(x) if training and self.transform is not None and self.static_seed is None else x
 
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over "train", "val" or "test" without a trainer; training batches come shuffled and freshly transformed."""
         self.setup("test" if split == "test" else "fit")
         for x, y in self._loader(split, training=split == "train"):
-            x, y = to_float(x.to(device)), y.to(device)
-            if split == "train" and self.transform is not None and self.static_seed is None:
-                x = self.transform(x)
-            yield x, y
+            yield self._shown(x.to(device), split == "train"), y.to(device)
+
+    def examples(self, split: str, num: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """The first `num` examples of `batches`, or all if there are fewer."""
+        xs, ys = list[Tensor](), list[Tensor]()
+        for x, y in self.batches(split, device):
+            xs.append(x)
+            ys.append(y)
+            if sum(map(len, xs)) >= num:
+                break
+        return torch.cat(xs)[:num], torch.cat(ys)[:num]
 
     def state_dict(self) -> dict[str, Any]:
         """The validation split goes into the checkpoint, so that a resumed run cannot train on what it validated on."""

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 @runtime_checkable
 class Examples(Protocol):
-    """What a dataset must be able to do: any torch dataset with a length whose items are (x, y)."""
+    """Any torch dataset with a length whose items are (x, y). It may have `y_names`, names of the classes or of the factors."""
 
     def __len__(self) -> int: ...
 

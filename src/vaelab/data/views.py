@@ -39,7 +39,7 @@ def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], s
 
 
 def only_classes(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> Int[Tensor, "k"]:
-    """Which of the examples `among` are of these classes, in their order: what a one-class model is trained on.
+    """Those of the examples `among` that are of these classes, in their order: what a one-class model is trained on.
 
     Raises:
         ValueError: as `by_class`.
@@ -48,7 +48,7 @@ def only_classes(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -
 
 
 def by_class(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> tuple[Int[Tensor, "k"], Int[Tensor, "l"]]:
-    """Which of the examples `among` are of these classes, and which of others, in their order; those of unknown class, -1, are neither.
+    """Those of the examples `among` that are of these classes, and those of others, in their order; unknown ones, -1, are neither.
 
     Raises:
         ValueError: as `of_classes`, or if no example is left, or if labels are not known without reading every example.
@@ -68,7 +68,7 @@ def by_class(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> tu
 
 
 def of_classes(y: Shaped[Tensor, "n ..."], classes: Classes, names: Sequence[str] = ()) -> Bool[Tensor, "n"]:
-    """Which examples are of these classes; of factors, which have the values given of all the factors that are named.
+    """True for examples of these classes; of factors, for those that have the values given of all the factors that are named.
 
     Args:
         y: labels (N,), or factors (N, F).

@@ -1,1 +1,1 @@
-"""What one looks at: tiles of images, scenes of a model, charts of numbers."""
+"""Pictures for people: tiles of x, scenes of a model, charts of numbers, and their files."""

@@ -4,7 +4,7 @@ Each is a function of a `Scene` that returns a picture, the frames of an animati
 list.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +19,17 @@ from vaelab import rng
 from vaelab.applications import Completion, by_rate, interpolate, manifold, nearest, slerp, traverse
 from vaelab.applications.exploration import Order
 from vaelab.data import DataModule, InMemory
-from vaelab.data.datamodule import Split
-from vaelab.data.transforms import to_float
+from vaelab.data.modality import Images, Modality
 from vaelab.distributions import VonMisesFisher, centre, is_euclidean
 from vaelab.figures.charts.colours import SKY_BLUE
 from vaelab.figures.charts.latent import latent_scatter
-from vaelab.figures.tiles import black_and_white, captioned, rendered, save, save_animation
+from vaelab.figures.files import rendered, save
+from vaelab.figures.tiles import GAP, captioned
 from vaelab.models import Model
 
 Picture = Image.Image | list[Image.Image] | None
 NUM_DIMS = 10  # that are walked along
+NUM_ENCODED = 2000  # test examples that speak for the latent space
 NUM_COMPARED = 100  # samples, and test images, whose nearest training images are looked for
 NUM_READ = 10_000  # training images to look through, if each is a file; of those in memory, all
 MAX_COLUMNS = 16  # of classes
@@ -37,7 +38,7 @@ NUM_COMPLETIONS = 8  # that are shown of each example
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to picture: a model, and examples of one split of its data.
+    """A model, and examples of one split of its data.
 
     Args:
         model: in evaluation mode.
@@ -54,10 +55,15 @@ class Scene:
     split: str
     num_images: int = 8
 
+    @property
+    def modality(self) -> Modality:
+        """The kind of x."""
+        return self.datamodule.modality
+
     @cached_property
     def levels(self) -> tuple[float, float]:
         """Black and white."""
-        return black_and_white(self.x)
+        return self.modality.levels(self.x)
 
     @cached_property
     def order(self) -> Order | None:
@@ -71,8 +77,8 @@ class Scene:
 
     @property
     def y_names(self) -> tuple[str, ...]:
-        """Of the classes, or of the factors."""
-        return getattr(self.datamodule.splits[self.split].dataset, "y_names", ())
+        """Names of the classes, or of the factors."""
+        return self.datamodule.splits[self.split].y_names
 
     def labels(self, y: Shaped[Tensor, "n ..."]) -> list[str]:
         """The names of these labels if the model is conditional on them, else nothing."""
@@ -85,6 +91,18 @@ class Scene:
         """Labels for so many samples: those of the examples, over and over."""
         return self.y.repeat(-(-count // len(self.y)), *[1] * (self.y.ndim - 1))[:count]
 
+    def captioned(
+        self,
+        x: Float[Tensor, "rows columns ..."],
+        rows: Sequence[str] = (),
+        cells: Sequence[Sequence[str]] = (),
+        title: str = "",
+        width: int = 1200,
+        gap: int = GAP,
+    ) -> Image.Image:
+        """Pictures of x with words around them: see `vaelab.figures.tiles.captioned`."""
+        return captioned(self.modality.pictures(x), self.levels, rows, cells, title, width, gap)
+
 
 def reconstructions(scene: Scene) -> Picture:
     """Examples and, below each, E[x | z] at the centre of q(z | x)."""
@@ -94,7 +112,7 @@ def reconstructions(scene: Scene) -> Picture:
     pairs = torch.stack([x.unflatten(0, (-1, n)), scene.model.reconstruct(x, y).unflatten(0, (-1, n))], dim=1).flatten(0, 1)
     labels = scene.labels(y)
     cells = [row for i in range(0, count, n) for row in (labels[i : i + n], [])]
-    return captioned(pairs, scene.levels, ["x", "E[x | z]"] * (count // n), cells)
+    return scene.captioned(pairs, ["x", "E[x | z]"] * (count // n), cells)
 
 
 def samples(scene: Scene) -> Picture:
@@ -104,7 +122,7 @@ def samples(scene: Scene) -> Picture:
     y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
     x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
     labels = scene.labels(y)
-    return captioned(x, scene.levels, cells=[labels[:columns]] if columns == classes else chunks(labels, n))
+    return scene.captioned(x, cells=[labels[:columns]] if columns == classes else in_rows(labels, n))
 
 
 def traversals(scene: Scene) -> Picture:
@@ -114,9 +132,8 @@ def traversals(scene: Scene) -> Picture:
     dims, steps, extent = scene.order.dims[:NUM_DIMS], 11, 2.5
     x = traverse(scene.model, scene.x[:1], dims, steps, extent, scene.y[:1])
     places = [f"{z:+.2g}" if z else "0" for z in torch.linspace(-extent, extent, steps).tolist()]
-    return captioned(
-        x, scene.levels, dimensions(scene), [places], heading(scene, "the centre of q(z | x) of one image, one dimension moved")
-    )
+    title = with_label(scene, f"the centre of q(z | x) of one {scene.modality.noun}, one dimension moved")
+    return scene.captioned(x, dimensions(scene), [places], title)
 
 
 def moving_traversals(scene: Scene) -> Picture:
@@ -129,7 +146,7 @@ def moving_traversals(scene: Scene) -> Picture:
     walks = torch.cat([walks, walks.new_full((-len(dims) % columns, *walks.shape[1:]), sum(scene.levels) / 2)])
     words = [words.replace("\n", "  ") for words in dimensions(scene)] + [""] * (len(walks) - len(dims))
     frames = [
-        captioned(walks[:, i].unflatten(0, (-1, columns)), scene.levels, cells=chunks(words, columns), title=f"z = {z:+.1f}", width=900)
+        scene.captioned(walks[:, i].unflatten(0, (-1, columns)), cells=in_rows(words, columns), title=f"z = {z:+.1f}", width=900)
         for i, z in enumerate(torch.linspace(-extent, extent, steps).tolist())
     ]
     return frames + frames[-2:0:-1]
@@ -159,14 +176,14 @@ def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor])
     steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
     rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
     places = ["x", *[f"{t:.2g}" for t in torch.linspace(0, 1, 8).tolist()], "x'"]
-    return captioned(rows, scene.levels, scene.labels(y) if scene.num_classes else (), [places])
+    return scene.captioned(rows, scene.labels(y) if scene.num_classes else (), [places])
 
 
-def plane(scene: Scene) -> Picture:
+def learned_manifold(scene: Scene) -> Picture:
     """The manifold of a two-dimensional latent space; of one class, if the model is conditional."""
     if scene.order is None or len(scene.order.dims) != 2:
         return None
-    return captioned(manifold(scene.model, y=scene.y[:1]), scene.levels, title=heading(scene), gap=0)
+    return scene.captioned(manifold(scene.model, y=scene.y[:1]), title=with_label(scene), gap=0)
 
 
 def latent_space(scene: Scene) -> Picture:
@@ -176,7 +193,7 @@ def latent_space(scene: Scene) -> Picture:
     rates = None
     if scene.order is not None and scene.order.measure == "rate":
         rates = torch.empty_like(scene.order.values).scatter(0, scene.order.dims, scene.order.values).tolist()
-    title = f"centres of q(z | x) for {len(centres)} {scene.split} images"
+    title = f"centres of q(z | x) for {len(centres)} {scene.split} {scene.modality.noun}s"
     return rendered(latent_scatter(centres, scene.y, scene.y_names, rates, title))
 
 
@@ -189,19 +206,19 @@ def nearest_training_images(scene: Scene) -> Picture:
     count = min(NUM_COMPARED, len(scene.x))
     n = min(scene.num_images, count)
     y = scene.like(count)
-    samples, own = scene.model.sample(count, y, mean=True), scene.model.reconstruct(scene.x[:count], scene.y[:count])
+    drawn, own = scene.model.sample(count, y, mean=True), scene.model.reconstruct(scene.x[:count], scene.y[:count])
     unseen = torch.cat(list(untransformed(scene, scene.split, count)))
     scene.datamodule.setup("fit")
-    dataset = scene.datamodule.splits["train"]
-    num_train = len(dataset) if isinstance(dataset.dataset, InMemory) else min(len(dataset), NUM_READ)
-    found = nearest(torch.cat([samples, own, unseen]), untransformed(scene, "train", num_train), num_neighbours=3)
+    train, noun = scene.datamodule.splits["train"], f"{scene.modality.noun}s"
+    num_train = len(train) if isinstance(train.dataset, InMemory) else min(len(train), NUM_READ)
+    found = nearest(torch.cat([drawn, own, unseen]), untransformed(scene, "train", num_train), num_neighbours=3)
     medians = [distances.median().item() for distances in found.distances[:, 0].split(count)]
-    title = f"median distance to the nearest of {num_train} training images: samples {medians[0]:.2f}"
-    title += f", reconstructed {scene.split} images {medians[1]:.2f}, {scene.split} images {medians[2]:.2f}"
-    shown = torch.cat([samples[:n, None], found.x[:n]], dim=1).transpose(0, 1)
+    title = f"median distance to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
+    title += f", reconstructed {scene.split} {noun} {medians[1]:.2f}, {scene.split} {noun} {medians[2]:.2f}"
+    shown = torch.cat([drawn[:n, None], found.x[:n]], dim=1).transpose(0, 1)
     distances = [[f"{distance:.2f}" for distance in row] for row in found.distances[:n].T.tolist()]
     names = ["sample", "nearest", "second", "third"][: len(shown)]
-    return captioned(shown, scene.levels, names, [scene.labels(y[:n]), *distances], title)
+    return scene.captioned(shown, names, [scene.labels(y[:n]), *distances], title)
 
 
 WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {
@@ -213,7 +230,7 @@ FIGURES = WHILE_TRAINING | {
     "moving_traversals": moving_traversals,
     "interpolations": interpolations,
     "spherical_interpolations": spherical_interpolations,
-    "manifold": plane,
+    "manifold": learned_manifold,
     "latent_space": latent_space,
     "nearest_training_images": nearest_training_images,
 }
@@ -223,25 +240,19 @@ FIGURES = WHILE_TRAINING | {
 def draw_figures(
     model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8
 ) -> list[Path]:
-    """All of FIGURES, of test data, each with noise of its own from the seed; returns the files.
+    """Draws all of FIGURES, of test data, each with noise of its own from the seed; returns the files.
 
-    Data that are no images are pictured if they are vectors, else left out. So are walks through latent variables that are no vectors of
-    real numbers, such as codes.
+    There are none of data that have no pictures, and no walks through latent variables that are no vectors of real numbers, such as codes.
     """
-    model.eval()
-    pairs = list(datamodule.batches("test", device))
-    x, y = torch.cat([x for x, _ in pairs])[:2000], torch.cat([y for _, y in pairs])[:2000]
-    if x.ndim not in (2, 4):
+    if not datamodule.modality.is_pictured:
         return []
-    scene, paths = Scene(model, datamodule, x, y, "test", num_images), []
+    model.eval()
+    scene, paths = Scene(model, datamodule, *datamodule.examples("test", NUM_ENCODED, device), "test", num_images), []
     for name, draw in FIGURES.items():
         with rng.set_aside(seed):
             picture = draw(scene)
-        if isinstance(picture, list):
-            paths.append(folder / f"{name}.gif")
-            save_animation(picture, paths[-1])
-        elif picture is not None:
-            paths.append(folder / f"{name}.png")
+        if picture is not None:
+            paths.append(folder / f"{name}.{'gif' if isinstance(picture, list) else 'png'}")
             save(picture, paths[-1])
     return paths
 
@@ -252,7 +263,8 @@ def completions(scene: Scene, observed: Bool[Tensor, "n ..."], completion: Compl
     x, known, shown, std = scene.x[:n], observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
     most = max(float(std.max()), 1e-6)
     columns = [x, x.where(known, torch.nan), *shown, completion.mean[:n], low + std / most * (high - low)]
-    if x.ndim == 4:
+    columns = [scene.modality.pictures(column) for column in columns]
+    if isinstance(scene.modality, Images):
         columns = [colour(column) for column in columns]
         tint = columns[1].new_tensor(to_rgb(SKY_BLUE)).reshape(3, 1, 1) * (high - low) + low
         columns[1] = torch.where(columns[1].isnan(), tint, columns[1])
@@ -276,24 +288,23 @@ def dimensions(scene: Scene) -> list[str]:
 
 
 def colour(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-    """With three channels."""
+    """The images with three channels."""
     return x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
-def heading(scene: Scene, words: str = "") -> str:
-    """With the label of the first example, if the model is conditional."""
+def with_label(scene: Scene, words: str = "") -> str:
+    """The words, and the label of the first example if the model is conditional."""
     label = scene.labels(scene.y[:1])[0]
     return ", ".join(part for part in (words, f"y = {label}" if label else "") if part)
 
 
-def chunks(words: list[str], columns: int) -> list[list[str]]:
-    """Rows of words."""
+def in_rows(words: list[str], columns: int) -> list[list[str]]:
+    """The words in rows of so many."""
     return [words[i : i + columns] for i in range(0, len(words), columns)]
 
 
 def untransformed(scene: Scene, name: str, count: int) -> Iterator[Float[Tensor, "b ..."]]:
-    """The first images of a split as they are stored, without the noise of a transform, whose mean is what a decoder learns."""
-    split = scene.datamodule.splits[name]
-    plain = Split(split.dataset, split.indices)
+    """The first examples of a split without the noise of a transform, whose mean is what a decoder learns."""
+    plain = scene.datamodule.splits[name].untransformed()
     for batch in torch.arange(count).split(500):
-        yield to_float(plain[batch][0].to(scene.x.device))
+        yield plain.scaled(batch, scene.x.device)[0]

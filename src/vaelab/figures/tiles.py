@@ -1,14 +1,12 @@
-"""From tensors to pictures that a person can look at."""
+"""Pictures of x side by side, with words around them."""
 
 from collections.abc import Sequence
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 
 import matplotlib
 import torch
 from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -17,26 +15,15 @@ SIZE, SMALLEST, MARGIN = 20, 9, 6  # of letters and of the space around them, in
 GAP = 2  # pixels of data between images
 
 
-def black_and_white(x: Float[Tensor, "b ..."]) -> tuple[float, float]:
-    """The values to show as black and as white: 0 and 1 for images, the extremes for data that leave [0, 1]."""
-    seen = x[~x.isnan()]
-    low, high = float(seen.min()), float(seen.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-
-
 def tile(
-    images: Float[Tensor, "rows columns ..."], levels: tuple[float, float] = (0.0, 1.0), background: float = 0.5, gap: int = GAP
-) -> UInt8[Tensor, "c h w"]:
+    images: Float[Tensor, "rows columns c h w"], levels: tuple[float, float] = (0.0, 1.0), background: float = 0.5, gap: int = GAP
+) -> UInt8[Tensor, "channels height width"]:
     """A grid of images as one 8-bit image, clipped to its black and white levels first, so that 1.02 is white and not black.
 
-    Channels that are neither grey nor colour are averaged; vectors become strips.
+    Channels that are neither grey nor colour are averaged.
     """
     images = images.nan_to_num(sum(levels) / 2)  # what is missing is grey
     images = (images - levels[0]) / (levels[1] - levels[0])
-    if images.ndim == 3:
-        images = images[:, :, None, None].expand(-1, -1, 1, max(images.shape[2] // 8, 1), -1)
-    if images.ndim != 5:
-        raise ValueError(f"only images and vectors can be pictured, but x has shape {tuple(images.shape[2:])}")
     if images.shape[2] not in (1, 3):
         images = images.mean(2, keepdim=True)
     rows, columns, channels, height, width = images.shape
@@ -49,14 +36,14 @@ def tile(
 
 
 def enlarge(image: UInt8[Tensor, "c h w"], width: int = 1200) -> Image.Image:
-    """By a whole number until it is about `width` pixels wide, without blurring the pixels."""
+    """The image larger by a whole number, about `width` pixels wide, without blurring the pixels."""
     factor = max(round(width / image.shape[-1]), 1)
     array = image.repeat_interleave(factor, 1).repeat_interleave(factor, 2).permute(1, 2, 0).numpy()
     return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
 
 
 def captioned(
-    images: Float[Tensor, "rows columns ..."],
+    images: Float[Tensor, "rows columns c h w"],
     levels: tuple[float, float] = (0.0, 1.0),
     rows: Sequence[str] = (),
     cells: Sequence[Sequence[str]] = (),
@@ -79,72 +66,47 @@ def captioned(
     factor, (num_rows, num_columns) = grid.width // small.shape[-1], images.shape[:2]
     gap = gap * factor
     pitch, step = (grid.width - gap) // num_columns, (grid.height - gap) // num_rows
-    letters = fitting([word for row in cells for word in row], pitch - MARGIN)
+    letters = letter_size([word for row in cells for word in row], pitch - MARGIN)
     above = [height_of(row, letters) for row in [*cells, *[()] * num_rows][:num_rows]]
     left = max((width_of(row, SIZE) + 2 * MARGIN for row in rows), default=0)
-    heading = fitting([title], left + grid.width - 2 * MARGIN)
+    heading = letter_size([title], left + grid.width - 2 * MARGIN)
     top = height_of([title], heading)
     canvas = Image.new(grid.mode, (left + grid.width, top + sum(above) + grid.height), "white")
-    write(canvas, title, (canvas.width // 2, top // 2), heading)
+    write_words(canvas, title, (canvas.width // 2, top // 2), heading)
     for r in range(num_rows):
         for c, word in enumerate(cells[r] if above[r] else ()):
-            write(canvas, word, (left + gap // 2 + c * pitch + pitch // 2, top + above[r] // 2), letters)
+            write_words(canvas, word, (left + gap // 2 + c * pitch + pitch // 2, top + above[r] // 2), letters)
         top += above[r]
         canvas.paste(grid.crop((0, r * step, grid.width, (r + 1) * step + gap)), (left, top))
-        write(canvas, rows[r] if r < len(rows) else "", (left - MARGIN, top + (step + gap) // 2), SIZE, "r")
+        write_words(canvas, rows[r] if r < len(rows) else "", (left - MARGIN, top + (step + gap) // 2), SIZE, "r")
         top += step
     return canvas
 
 
-def write(canvas: Image.Image, words: str, place: tuple[int, int], size: int, align: str = "m") -> None:
-    """Words around a place, or to the left of it."""
+def write_words(canvas: Image.Image, words: str, place: tuple[int, int], size: int, align: str = "m") -> None:
+    """Writes words around a place, or to the left of it."""
     draw = ImageDraw.Draw(canvas)
     draw.multiline_text(place, words, "black", font(size), anchor=f"{align}m", align="right" if align == "r" else "center", spacing=2)
 
 
-def fitting(words: Sequence[str], width: int) -> int:
+def letter_size(words: Sequence[str], width: int) -> int:
     """The largest size of letters, up to SIZE, in which all of these are at most that wide."""
     sizes = range(SIZE, SMALLEST, -1)
     return next((size for size in sizes if max((width_of(word, size) for word in words), default=0) <= width), SMALLEST)
 
 
 def width_of(words: str, size: int) -> int:
+    """Width of the longest line in pixels."""
     return max(round(font(size).getlength(line)) for line in words.split("\n"))
 
 
 def height_of(row: Sequence[str], size: int) -> int:
-    """Of the space that a row of words needs; none for no words."""
+    """Height of the space that a row of words needs, in pixels; 0 for no words."""
     lines = max((word.count("\n") + 1 for word in row if word), default=0)
     return round(1.25 * size * lines) + MARGIN if lines else 0
 
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans in this size."""
     return ImageFont.truetype(str(FONT), size)
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-
-
-def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int = 80) -> None:
-    """A GIF that goes on for ever.
-
-    A GIF has 256 colours. Grey levels are all kept; other frames share the colours that suit all of them best, so that nothing flickers.
-    """
-    if frames[0].mode != "L":
-        strip = Image.new("RGB", (frames[0].width, frames[0].height * len(frames)))
-        for i, frame in enumerate(frames):
-            strip.paste(frame, (0, i * frame.height))
-        colours = strip.quantize(256)
-        frames = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
-
-
-def rendered(figure: Figure) -> Image.Image:
-    """A chart of matplotlib as a picture."""
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=150)
-    return Image.open(buffer).convert("RGB")

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Data(Protocol):
-    """Batches (x, y) of the splits "train", "val" and "test"; a split has its dataset once it has been set up."""
+    """Batches (x, y) of the splits "train", "val" and "test".
+
+    A split, once it has been set up, has a dataset, a transform, and a modality that scales stored x and says whether they are viewable.
+    """
 
     @property
     def splits(self) -> Mapping[str, Any]: ...

@@ -131,9 +131,7 @@ def evaluate_test_data(
 ) -> dict[str, Any]:
     """`evaluate` on the test data of a run."""
     data.setup("test")
-    transform = getattr(data.splits["test"], "transform", None)
-    num_levels = getattr(transform, "num_levels", None)
-    return evaluate(model, data.batches("test", device_of(model)), num_samples, chunk_size, num_images, num_levels)
+    return evaluate(model, data.batches("test", device_of(model)), num_samples, chunk_size, num_images, data.splits["test"].num_levels)
 
 
 @torch.no_grad()

@@ -4,15 +4,24 @@ import platform
 import resource
 import subprocess
 import sys
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def stamp(device: "torch.device") -> dict[str, Any]:
+    """What is noted beside numbers that are ready now: the time, the code, versions, the device and memory."""
+    return {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device)}
+
+
+def provenance(device: "torch.device") -> dict[str, Any]:
     """Versions, the device, and the peak memory of this process in MiB."""
+    import torch  # run folders are read without it
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     record: dict[str, Any] = {
         "versions": {

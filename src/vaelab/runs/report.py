@@ -1,15 +1,14 @@
 """report.html: a run on one page that can be sent to a colleague, with everything in it and nothing fetched."""
 
 import base64
-import csv
 import html
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaelab.figures.charts.training import bound_chart
+from vaelab.runs.folder import RESULTS, RunFolder
 
 HEADLINE = ("elbo", "rate", "distortion", "log_likelihood", "bits_per_dim", "active_units")
 PAGE = """<!doctype html>
@@ -32,30 +31,32 @@ pre {{ background: #f4f6f8; padding: .8rem; overflow-x: auto; font-size: .85rem;
 """
 
 
-def write_report(folder: Path, config: str, overrides: Sequence[str], results: Path) -> Path:
+def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
     """Writes report.html beside the results: numbers, curves, pictures, the config and where it all came from.
 
     Args:
-        folder: of the run.
+        run: the run.
         config: as yaml.
-        overrides: what was typed to train it.
-        results: results.json, or that of another checkpoint.
+        file: name of its results, of which there may be those of another checkpoint.
+
+    Raises:
+        DamagedFile: if the results or what was logged cannot be read.
     """
-    known = json.loads(results.read_text())
-    title = folder.resolve().name if folder.resolve().parent.name == "" else f"{folder.resolve().parent.name} / {folder.resolve().name}"
+    known, folder = run.results(file), run.path.resolve()
+    title = folder.name if folder.parent.name == "" else f"{folder.parent.name} / {folder.name}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="muted">checkpoint {html.escape(str(known.get("checkpoint")))}, {known.get("epochs", "?")} epochs,'
         f" {known.get('steps', '?')} steps, seed {known.get('seed', '?')}, test data, nats per example</p>",
         headline(known.get("test") or {}),
-        section("Training", curves(folder / "metrics.csv")),
-        section("Pictures", pictures(folder / "figures")),
+        section("Training", curves(run.curves())),
+        section("Pictures", figures_of(sorted([*run.figures.glob("*.png"), *run.figures.glob("*.gif")]))),
         section("All numbers", tables(known)),
-        section("How to repeat it", f"<pre>{html.escape(command(overrides))}</pre>"),
+        section("How to repeat it", f"<pre>{html.escape(run.command_line)}</pre>"),
         section("Config", f"<details><summary>as it was composed</summary><pre>{html.escape(config)}</pre></details>"),
-        section("Where the numbers came from", provenance(known)),
+        section("Where the numbers came from", origins(known)),
     ]
-    path = results.with_name(results.name.replace("results", "report")).with_suffix(".html")
+    path = (run.path / file.replace("results", "report")).with_suffix(".html")
     path.write_text(PAGE.format(title=html.escape(title), body="\n".join(part for part in parts if part)), encoding="utf-8")
     return path
 
@@ -64,15 +65,19 @@ def section(title: str, body: str) -> str:
     return f"<h2>{title}</h2>\n{body}" if body else ""
 
 
-def number(value: Any) -> str:
-    """Four digits after what matters; lists are said by their length."""
+def rounded(value: Any) -> str:
+    """A number with four digits, or one after the point if it is large; a long list is said by its length."""
     if value is None:
         return "–"
     if isinstance(value, list):
         flat = all(isinstance(item, int | float) for item in value)
-        return ", ".join(number(item) for item in value) if flat and len(value) <= 4 else f"{len(value)} values, in results.json"
+        return ", ".join(rounded(item) for item in value) if flat and len(value) <= 4 else f"{len(value)} values, in the results"
     return (
-        f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.1f}" if isinstance(value, float) else str(value)
+        f"{value:,.4g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:,.1f}"
+        if isinstance(value, float)
+        else html.escape(str(value))
     )
 
 
@@ -81,28 +86,26 @@ def headline(test: dict[str, Any]) -> str:
     cells = []
     for name in HEADLINE:
         if test.get(name) is not None:
-            error, of = test.get(f"{name}_std_error"), f" of {test['latent_dim']}" if name == "active_units" else ""
+            error, of = test.get(f"{name}_std_error"), f" of {test.get('latent_dim')}" if name == "active_units" else ""
             spread = f" ± {error:.2g}" if error else ""
-            cells.append(f"<div>{name.replace('_', ' ')}<b>{number(test[name])}{of}</b><span class='muted'>{spread}&nbsp;</span></div>")
+            cells.append(f"<div>{name.replace('_', ' ')}<b>{rounded(test[name])}{of}</b><span class='muted'>{spread}&nbsp;</span></div>")
     return f'<div class="numbers">{"".join(cells)}</div>' if cells else ""
 
 
 def tables(known: dict[str, Any]) -> str:
     """Every number, by the metric that found it."""
-    test, evaluations = known.get("test") or {}, known.get("evaluations", {})
-    found = {key for how in evaluations.values() for key in how["keys"]}
-    groups = {"at the end of training": [key for key in test if key not in found]} | {
-        name: how["keys"] for name, how in evaluations.items()
-    }
+    test, evaluations = known.get("test") or {}, known.get("evaluations") or {}
+    groups = {name: how.get("keys") or [] for name, how in evaluations.items()}
+    groups = {"at the end of training": [key for key in test if not any(key in keys for keys in groups.values())]} | groups
     parts = []
     for name, keys in groups.items():
         rows = "".join(
-            f"<tr><td>{html.escape(key)}</td><td>{number(test[key])}</td><td class='muted'>{spread(test, key)}</td></tr>"
+            f"<tr><td>{html.escape(key)}</td><td>{rounded(test[key])}</td><td class='muted'>{spread(test, key)}</td></tr>"
             for key in keys
             if key in test and not key.endswith(("_std_error", "_ci"))
         )
         how = evaluations.get(name)
-        note = f"seed {how['seed']}, {how['seconds']} s, {how['finished']}" if how else ""
+        note = f"seed {how.get('seed')}, {how.get('seconds')} s, {how.get('finished')}" if how else ""
         if rows:
             parts.append(f"<h3>{html.escape(name)} <span class='muted'>{html.escape(note)}</span></h3><table>{rows}</table>")
     return "".join(parts)
@@ -110,10 +113,10 @@ def tables(known: dict[str, Any]) -> str:
 
 def spread(test: dict[str, Any], key: str) -> str:
     error, interval = test.get(f"{key}_std_error"), test.get(f"{key}_ci")
-    return f"± {number(error)}" if error else f"95 % interval {number(interval[0])} to {number(interval[1])}" if interval else ""
+    return f"± {rounded(error)}" if error else f"95 % interval {rounded(interval[0])} to {rounded(interval[1])}" if interval else ""
 
 
-def provenance(known: dict[str, Any]) -> str:
+def origins(known: dict[str, Any]) -> str:
     rows = {
         key: known[key]
         for key in ("git_commit", "git_dirty", "device", "threads", "train_time_s", "finished", "num_parameters")
@@ -123,37 +126,14 @@ def provenance(known: dict[str, Any]) -> str:
     return f"<table>{''.join(f'<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>' for k, v in rows.items())}</table>"
 
 
-def command(overrides: Sequence[str]) -> str:
-    return " ".join(["python scripts/train.py", *overrides])
-
-
-def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of everything that was logged."""
-    if not path.exists():
-        return {}
-    found: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for key, value in row.items():
-                if key != "step" and value:
-                    found.setdefault(key, []).append((int(row["step"]), float(value)))
-    return found
-
-
-def curves(path: Path) -> str:
+def curves(logged: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """The chart of what was logged, as a drawing in the page."""
-    logged = read_curves(path)
     if not logged.keys() & {"train/elbo", "val/elbo"}:
         return ""
     buffer = io.StringIO()
     bound_chart(logged).savefig(buffer, format="svg")
     svg = buffer.getvalue()
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
-
-
-def pictures(folder: Path) -> str:
-    """Every picture in figures/."""
-    return figures_of(sorted([*folder.glob("*.png"), *folder.glob("*.gif")]))
 
 
 def figures_of(paths: Sequence[Path], side_by_side: bool = True) -> str:

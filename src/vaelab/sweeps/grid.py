@@ -13,9 +13,9 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from vaelab.sweeps.jobs import Job, differences, flat, folder_of, jobs_of, refuse_devices, with_preset
+from vaelab.sweeps.jobs import Job, folder_of, jobs_of, refuse_devices, with_preset
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class GridSweeper(Sweeper):
         jobs = jobs_of(OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments)), folder)
         self.refuse_changed(jobs)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        missing = [job for job in jobs if not job.finished]
-        going_on = sum(job.started for job in missing)
+        missing = [job for job in jobs if not job.run.is_finished]
+        going_on = sum(job.run.last_checkpoint is not None for job in missing)
         log.info(
             f"sweep {folder.name}: {len(jobs)} jobs, {len(jobs) - len(missing)} of them finished, {going_on} to go on,"
             f" {len(missing) - going_on} to start"
@@ -62,8 +62,8 @@ class GridSweeper(Sweeper):
                 returns = self.launcher.launch([job.line for job in missing], initial_job_idx=0)
         except Exception as error:  # of a launcher that one job can take down: what the others have done is in their folders
             log.error(f"the launcher stopped: {type(error).__name__}: {error}")
-        if self.summarize and any(job.finished for job in jobs):
-            summarize(folder)
+        if self.summarize and any(job.run.is_finished for job in jobs):
+            write_table(folder)
         failed = self.report(jobs, missing, returns)
         if failed:
             raise CompactHydraException(f"{len(failed)} of {len(jobs)} jobs failed; the same line tries them again")
@@ -73,46 +73,45 @@ class GridSweeper(Sweeper):
         """A grid is one comparison: its jobs differ in what is swept alone.
 
         Raises:
-            CompactHydraException: if a job has been started with another config.
+            CompactHydraException: if a job has been started with another config, or its results cannot be read.
         """
         changed: dict[str, list[str]] = {}
         for job in jobs:
             config = self.loader.load_sweep_config(self.config, list(job.overrides))  # now, so that a typo stops nothing half-way
-            with open_dict(config):
-                del config["hydra"]
-            stored = job.stored_config()
-            if stored is not None:
-                for difference in differences(stored, flat(config)):
-                    changed.setdefault(difference, []).append(job.name)
+            values: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+            del values["hydra"]
+            job.results()
+            for change in job.changes(values):
+                changed.setdefault(change, []).append(job.name)
         if changed:
-            words = "\n".join(f"  {difference}  ({len(names)} jobs)" for difference, names in changed.items())
+            words = "\n".join(f"  {change}  ({len(names)} jobs)" for change, names in changed.items())
             raise CompactHydraException(
-                f"{jobs[0].folder.parent} holds jobs of another config:\n{words}\ngive this sweep another name (sweep=...), or remove it"
+                f"{jobs[0].run.path.parent} holds jobs of another config:\n{words}\ngive this sweep another name (sweep=...), or remove it"
             )
 
     def report(self, jobs: Sequence[Job], missing: Sequence[Job], returns: Sequence[JobReturn]) -> list[Job]:
         """Says which jobs failed, and how; warns if the others are of different versions of the code."""
         reasons = {job.name: why(ret) for job, ret in zip(missing, returns, strict=False)}
-        failed = [job for job in missing if not job.finished]
+        failed = [job for job in missing if not job.run.is_finished]
         for job in failed:
-            log.error(f"failed: {job.name}\n  {reasons.get(job.name, 'it did not return')}\n  {job.folder}")
-        versions = {str(job.result().get("git_commit"))[:10] for job in jobs if job.finished}
+            log.error(f"failed: {job.name}\n  {job.run.reason or reasons.get(job.name, 'it did not return')}\n  {job.run}")
+        versions = {str(job.results().get("git_commit"))[:10] for job in jobs if job.run.is_finished}
         if len(versions) > 1:
             log.warning(f"jobs of this sweep were run with different versions of the code: {', '.join(sorted(versions))}")
         return failed
 
 
 def why(ret: JobReturn) -> str:
-    """What a job raised, or how its process ended."""
+    """The error of a job, or the end of its process."""
     error = ret._return_value
     if ret.status != JobStatus.FAILED or error is None:
         return "it did not return"
     return str(error) if isinstance(error, CompactHydraException) else f"{type(error).__name__}: {error}"
 
 
-def summarize(folder: Path, **options: Any) -> None:
-    """The table at the end of a sweep."""
-    from vaelab.runs.summary import main  # imports torch: only now
+def write_table(folder: Path, **options: Any) -> None:
+    """Prints and writes the table at the end of a sweep."""
+    from vaelab.runs.summary import main  # imports matplotlib: only now
 
     try:
         main([str(folder)], output=str(folder / "summary"), **options)

@@ -1,20 +1,24 @@
-"""The jobs of a sweep, and what their folders say of them."""
+"""The jobs of a sweep, and their run folders."""
 
 import hashlib
 import itertools
-import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from vaelab.runs.configs import Use, differences
+from vaelab.runs.folder import RunFolder
 
 LONGEST = 120  # characters of a folder's name; file systems allow 255
-UNCHANGED = ("paths", "logger", "existing", "sweep", "launcher")  # parts of a config that change no number
 
 
 @dataclass(frozen=True)
@@ -23,28 +27,42 @@ class Job:
 
     name: str  # of its folder: what distinguishes it from the others
     overrides: tuple[str, ...]
-    folder: Path
+    run: RunFolder
 
     @property
     def line(self) -> list[str]:
-        """What a launcher is told."""
+        """The command line that a launcher is told."""
         return [*self.overrides, f"hydra.sweep.subdir='{self.name}'", "existing=resume"]
 
-    @property
-    def finished(self) -> bool:
-        return (self.folder / "results.json").is_file()
+    def results(self) -> dict[str, Any]:
+        """Metrics of the run; {} if it is not finished.
 
-    @property
-    def started(self) -> bool:
-        return (self.folder / "checkpoints" / "last.ckpt").is_file()
+        Raises:
+            CompactHydraException: if they cannot be read.
+        """
+        with _said_alone():
+            return self.run.results()
 
-    def result(self) -> dict[str, Any]:
-        return json.loads((self.folder / "results.json").read_text())
+    def changes(self, config: Mapping[str, Any]) -> list[str]:
+        """Differences between the config of the run in the folder and that of the job, such as "trainer.max_epochs: 20, now 30".
 
-    def stored_config(self) -> dict[str, Any] | None:
-        """The config that it was started with; None if it never was."""
-        path = self.folder / ".hydra" / "config.yaml"
-        return flat(OmegaConf.load(path)) if path.is_file() else None
+        There are none if the run left nothing to go on from: it will be started anew.
+
+        Raises:
+            CompactHydraException: if the config cannot be read.
+        """
+        with _said_alone():
+            begun = self.run.is_finished or self.run.last_checkpoint is not None
+            return differences(self.run.config, config, Use.SWEEP) if begun else []
+
+
+@contextmanager
+def _said_alone() -> Iterator[None]:
+    """Inside, whatever cannot be read is said without a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise CompactHydraException(str(error)) from None
 
 
 def jobs_of(overrides: Sequence[Override], folder: Path) -> list[Job]:
@@ -61,11 +79,14 @@ def jobs_of(overrides: Sequence[Override], folder: Path) -> list[Job]:
         swept = override.is_sweep_override()
         values = [str(value) for value in (override.sweep_string_iterator() if swept else [override.get_value_element_as_str()])]
         choices.append([(f"{key}={value}", swept) for value in values])
+    known = {plain_numbers(path.name): path.name for path in folder.glob("*/")}  # of jobs that were typed otherwise
     jobs = []
     for combination in itertools.product(*choices):
-        name = name_of([word for word, swept in combination if swept])
-        jobs.append(Job(name, tuple(word for word, _ in combination), folder / name))
-    twice = {job.name for job in jobs if [other.name for other in jobs].count(job.name) > 1}
+        typed = name_of([word for word, swept in combination if swept])
+        name = typed if (folder / typed).is_dir() else known.get(plain_numbers(typed), typed)
+        jobs.append(Job(name, tuple(word for word, _ in combination), RunFolder(folder / name)))
+    counts = Counter(plain_numbers(job.name) for job in jobs)
+    twice = {job.name for job in jobs if counts[plain_numbers(job.name)] > 1}
     if twice:
         raise CompactHydraException(f"these jobs are asked for more than once: {', '.join(sorted(twice))}")
     return jobs
@@ -86,19 +107,16 @@ def name_of(swept: Sequence[str]) -> str:
     return f"{plain[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def flat(config: DictConfig | Any, prefix: str = "") -> dict[str, Any]:
-    """{"optimizer.lr": 0.001, ...}, interpolations as they are written."""
-    node = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    parts = [flat(value, f"{prefix}.{key!s}" if prefix else str(key)) for key, value in node.items()]
-    return {key: value for part in parts for key, value in part.items()}
+def plain_numbers(name: str) -> str:
+    """A name in which every number is written in the same way: objective.beta=1.0 and objective.beta=1 are one job."""
 
+    def plain(found: re.Match[str]) -> str:
+        try:
+            return str(Decimal(found[0]).normalize())
+        except InvalidOperation:
+            return found[0]
 
-def differences(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Where two configs would give other numbers, as "trainer.max_epochs: 20, now 30"."""
-    keys = [key for key in stored.keys() | now.keys() if key.split(".")[0] not in UNCHANGED and stored.get(key) != now.get(key)]
-    return [f"{key}: {stored.get(key)}, now {now.get(key)}" for key in sorted(keys)]
+    return re.sub(r"(?<==)[^,=]+(?=,|$)", plain, name)
 
 
 def folder_of(config: DictConfig) -> Path:

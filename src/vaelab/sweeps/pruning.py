@@ -1,10 +1,12 @@
-"""Ends what a search has given up."""
+"""The end of a run that its search has given up."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+
+from vaelab.runs.folder import RunFolder
+from vaelab.sweeps.trials import storage
 
 
 class Pruned(ValueError):
@@ -14,8 +16,7 @@ class Pruned(ValueError):
 class Pruning(Callback):
     """Reports a metric of every validation to a trial of Optuna, and ends the run if the trial's pruner says so.
 
-    A search adds it to its jobs (hydra.sweeper.pruner); a value that is not finite is pruned at once. A run that is given up says so in
-    pruned.txt of its folder.
+    A search adds it to its jobs (hydra.sweeper.pruner); a value that is not finite is pruned at once. The run folder says why.
 
     Args:
         monitor: the metric that is logged.
@@ -36,8 +37,6 @@ class Pruning(Callback):
             return
         import optuna
 
-        from vaelab.sweeps.search import storage
-
         study = optuna.load_study(study_name=self.study, storage=storage(self.storage), pruner=self.pruner)
         self.trial = optuna.trial.Trial(study, study.trials[self.number]._trial_id)
 
@@ -49,7 +48,7 @@ class Pruning(Callback):
         # other trials go on meanwhile: if each process asked, they might be told different things
         if trainer.strategy.broadcast(trainer.is_global_zero and self._is_given_up(value, step)):
             if trainer.is_global_zero:
-                Path(trainer.default_root_dir, "pruned.txt").write_text(f"{why}\n")
+                RunFolder(trainer.default_root_dir).end("pruned", why)
             raise Pruned(why)
 
     def _is_given_up(self, value: float, step: int) -> bool:

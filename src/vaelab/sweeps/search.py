@@ -1,18 +1,11 @@
 """A search by Optuna (Akiba et al., 2019, https://arxiv.org/abs/1907.10902) that can be continued."""
 
 import inspect
-import itertools
 import json
 import logging
-import os
-import re
-import socket
-import time
-import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +19,14 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.sweeps.grid import summarize, why
-from vaelab.sweeps.jobs import UNCHANGED, Job, folder_of, name_of, refuse_devices, with_preset
+from vaelab.runs.configs import Use, is_immaterial
+from vaelab.runs.folder import RunFolder
+from vaelab.sweeps.grid import why, write_table
+from vaelab.sweeps.jobs import Job, folder_of, name_of, plain_numbers, refuse_devices, with_preset
+from vaelab.sweeps.trials import Trials, storage
 
 log = logging.getLogger(__name__)
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "nsga2": "NSGAIISampler", "grid": "RandomSampler"}  # a grid is queued
-COUNTED = ("COMPLETE", "PRUNED", "RUNNING")
-NAMELESS = timedelta(minutes=1)  # after which a trial without an owner was left by a search that was killed while it asked
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "halving": "SuccessiveHalvingPruner"}
 
 
@@ -42,7 +36,7 @@ class SearchConf:
     _recursive_: bool = False
     n_trials: int = 20  # in all, those of earlier sessions too
     n_jobs: int = 1  # trials that are proposed, and launched, at a time
-    metrics: list[str] = field(default_factory=lambda: ["val/elbo"])  # of results.json; several: the Pareto front is looked for
+    metrics: list[str] = field(default_factory=lambda: ["val/elbo"])  # of the results; several: the Pareto front is looked for
     directions: list[str] = field(default_factory=lambda: ["maximize"])
     sampler: Any = "tpe"  # tpe, random, grid, nsga2, or {_target_: ...}
     pruner: Any = None  # median, hyperband, halving, or {_target_: ...}
@@ -90,9 +84,9 @@ class OptunaSweeper(Sweeper):
         if pruner is not None and len(self.metrics) > 1:
             raise CompactHydraException("a trial is pruned by one metric: with several, leave hydra.sweeper.pruner out")
         self.n_trials, self.n_jobs, self.seed, self.url, self.summarize = n_trials, n_jobs, seed, storage, summarize
-        self.grid, self.asked = sampler == "grid", set[int]()
-        self.sampler = named(sampler, SAMPLERS, "optuna.samplers", "hydra.sweeper.sampler")
-        self.pruner = None if pruner is None else named(pruner, PRUNERS, "optuna.pruners", "hydra.sweeper.pruner")
+        self.grid = sampler == "grid"
+        self.sampler = target_of(sampler, SAMPLERS, "optuna.samplers", "hydra.sweeper.sampler")
+        self.pruner = None if pruner is None else target_of(pruner, PRUNERS, "optuna.pruners", "hydra.sweeper.pruner")
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.loader = config, hydra_context.config_loader
@@ -117,15 +111,16 @@ class OptunaSweeper(Sweeper):
             load_if_exists=True,
         )
         self.refuse_changed()
-        self.requeue()
+        self.trials = Trials(self.study, self.n_trials, self.grid)
+        self.trials.requeue()
         if self.grid:
-            self.queue_grid()
+            self.trials.queue_grid(values_of(self.space))
         failures = 0
-        while self.left() > 0:
-            failures += self.launch(self.ask())
-            if failures > self.n_trials:
+        while self.trials.left() > 0:
+            failures += self.launch(self.trials.ask(self.space, self.sampler_after, self.n_jobs, lambda trial: self.job(trial).run.path))
+            if failures > self.trials.total:
                 raise CompactHydraException(
-                    f"{failures} trials failed, more than the {self.n_trials} that were to be complete: see the logs"
+                    f"{failures} trials failed, more than the {self.trials.total} that were to be complete: see the logs"
                 )
         self.report()
         if failures and self.grid:
@@ -137,110 +132,24 @@ class OptunaSweeper(Sweeper):
         Raises:
             CompactHydraException: if it was started with other values.
         """
-        fixed = [word for word in self.fixed if re.split(r"[.=]", word.lstrip("+~"))[0] not in UNCHANGED]
         searched = {key: list(getattr(choices, "choices", ["an interval"])) for key, choices in self.space.items()}
-        asked = {"values": sorted(fixed), "metrics": self.metrics, "searched": searched}
+        asked = {"values": material_words(self.fixed), "metrics": self.metrics, "searched": searched}
         known = self.study.user_attrs.get("asked")
         if known is None:
             self.study.set_user_attr("asked", asked)
             return
+        known = {**known, "values": material_words(known["values"])}  # of an earlier version, perhaps, which kept more of them
         changed = [f"{name}: {known.get(name)}, now {value}" for name, value in asked.items() if known.get(name) != value]
         if changed:
             words = "\n  ".join(changed)
             raise CompactHydraException(f"this search was started with other\n  {words}\ngive it another name (sweep=...)")
 
-    def trials(self, states: Sequence[str]) -> list[Any]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
-
-    def earlier(self, trial: Any) -> list[Any]:
-        """The trials that came before one, when the parameters of all of them have been chosen."""
-        while True:
-            earlier = [other for other in self.trials(COUNTED) if other.number < trial.number]
-            if all("owner" in other.user_attrs or other.state.is_finished() for other in earlier):
-                return earlier
-            time.sleep(0.1)
-            self.requeue()
-
-    def left(self) -> int:
-        """How many trials are to be started; of a grid, one for each point that waits."""
-        left = self.n_trials - len(self.trials(COUNTED))
-        return min(left, len(self.trials(["WAITING"]))) if self.grid else left
-
-    def requeue(self) -> None:
-        """Trials whose search is no more are queued again: its process is gone from this machine, or it no longer tells the database."""
-        import optuna
-        from optuna.trial import TrialState
-
-        optuna.storages.fail_stale_trials(self.study)
-        for trial in self.trials(["RUNNING"]):
-            host, _, process = trial.user_attrs.get("owner", "").partition(":")
-            gone = not Path("/proc", process).exists() or (process == str(os.getpid()) and trial.number not in self.asked)
-            if (host == socket.gethostname() and gone) or (not host and datetime.now() - trial.datetime_start > NAMELESS):
-                try:
-                    self.study.tell(trial.number, state=TrialState.FAIL)
-                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    continue  # another search was first
-                again(self.study, trial)
-
-    def queue_grid(self) -> None:
-        """Every combination that has not been tried, or has failed, in its order; n_trials of them at most.
-
-        Raises:
-            CompactHydraException: if there is an interval of real numbers among what is searched.
-        """
-        values = values_of(self.space)
-        points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-        known = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.trials([*COUNTED, "WAITING"])]
-        for point in points[: self.n_trials]:
-            if point not in known:
-                self.study.enqueue_trial(point)
-        self.n_trials = min(self.n_trials, len(points))
-
-    def ask(self) -> list[Any]:
-        """Trials for this search to launch, at most n_jobs."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        self.requeue()
-        trials: list[Any] = []
-        for _ in range(2 * self.n_jobs):  # no more often: of a few values, all may be running
-            if len(trials) == self.n_jobs or self.left() <= 0:
-                break
-            known = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = built(self.sampler, seed=self.seed + 1009 * known)  # what is proposed depends on no session
-            trial = self.study.ask(self.space)
-            self.asked.add(trial.number)
-            try:
-                trial.set_user_attr("folder", f"{socket.gethostname()}:{self.job(trial).folder}")
-                trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
-                if self.keeps(trial, known):
-                    trials.append(trial)
-            except UpdateFinishedTrialError:
-                continue  # SQLite can give a trial that was queued to two searches
-        if not trials:
-            time.sleep(1)
-        return trials
-
-    def keeps(self, trial: Any, known: int) -> bool:
-        """Whether a trial is to be launched that was proposed when so many others were known.
-
-        Searches that ask at the same moment may be given the same point, or one more than n_trials: the later trial is withdrawn. A point
-        that is proposed again, of a few values, is told what it gave.
-        """
-        from optuna.trial import TrialState
-
-        earlier = self.earlier(trial)
-        twin = next((other for other in earlier if other.params == trial.params), None)
-        if len(earlier) >= self.n_trials or (
-            twin is not None and (twin.number >= known or twin.state == TrialState.RUNNING or self.grid or "again" in trial.user_attrs)
-        ):
-            self.tell(trial, state=TrialState.FAIL)
-            return False
-        if twin is not None:
-            trial.set_user_attr("folder", twin.user_attrs["folder"])
-            self.tell(trial, twin.values if twin.state == TrialState.COMPLETE else None, twin.state)
-            log.info(f"trial {trial.number}: the point of trial {twin.number}")
-            return False
-        return True
+    def sampler_after(self, known: int) -> Any:
+        """The sampler of a trial before which so many others were known; most samplers take a seed."""
+        options = {key: value for key, value in self.sampler.items() if key != "_target_"}
+        target = get_class(self.sampler["_target_"])
+        seed = {"seed": self.seed + 1009 * known} if "seed" in inspect.signature(target).parameters else {}
+        return target(**seed | options)
 
     def launch(self, trials: Sequence[Any]) -> int:
         """Runs trials, and tells the study how they ended; returns how many failed."""
@@ -248,7 +157,7 @@ class OptunaSweeper(Sweeper):
         from optuna.trial import TrialState
 
         jobs = {trial.number: self.job(trial) for trial in trials}
-        missing = [trial for trial in trials if not jobs[trial.number].finished]
+        missing = [trial for trial in trials if not jobs[trial.number].run.is_finished]
         first = min((trial.number for trial in missing), default=0)
         lines = [[*jobs[trial.number].line, *self.pruning(trial)] for trial in missing]
         try:
@@ -263,34 +172,29 @@ class OptunaSweeper(Sweeper):
         failures = 0
         for trial in trials:
             job = jobs[trial.number]
-            if job.finished:
+            if job.run.is_finished:
                 values = [value_of(job, metric) for metric in self.metrics]
-                self.tell(trial, values)
+                self.trials.tell(trial, values)
                 log.info(f"trial {trial.number}: {self.in_words(values)}   {job.name}")
             elif "pruned" in self.study.trials[trial.number].user_attrs:
-                self.tell(trial, state=TrialState.PRUNED)
+                self.trials.tell(trial, state=TrialState.PRUNED)
                 log.info(f"trial {trial.number}: pruned   {job.name}")
             else:
-                self.tell(trial, state=TrialState.FAIL)
-                log.error(f"trial {trial.number}: failed   {job.name}\n  {reasons.get(trial.number, 'it did not return')}")
+                self.trials.tell(trial, state=TrialState.FAIL)
+                log.error(
+                    f"trial {trial.number}: failed   {job.name}\n  {job.run.reason or reasons.get(trial.number, 'it did not return')}"
+                )
                 failures += 1
         return failures
 
-    def tell(self, trial: Any, values: Sequence[float] | None = None, state: Any = None) -> None:
-        """How a trial ended; nothing if another search, which took this one for dead, has told that first."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        with suppress(UpdateFinishedTrialError):
-            self.study.tell(trial, values, state, skip_if_finished=True)
-
     def job(self, trial: Any) -> Job:
-        # of a number, six digits: a folder that can be read
+        """The job of a trial; of a number, six digits: a folder that can be read."""
         words = [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()]
         name = name_of(words)
-        return Job(name, (*self.fixed, *words), self.folder / name)
+        return Job(name, (*self.fixed, *words), RunFolder(self.folder / name))
 
     def pruning(self, trial: Any) -> list[str]:
-        """What makes a job report to its trial, and stop if it is told to."""
+        """The words that make a job report to its trial, and stop if it is told to."""
         if self.pruner is None:
             return []
         sweeper = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False)
@@ -306,17 +210,17 @@ class OptunaSweeper(Sweeper):
 
     def report(self) -> None:
         """The best trials, in words, in best.json and in figures."""
-        for trial in self.trials(["RUNNING"]):
+        for trial in self.trials.in_state("RUNNING"):
             owner = trial.user_attrs.get("owner", "which did not say who it is")
             log.info(f"trial {trial.number} is still running in another search, {owner}: the one that ends last reports all")
         best = [(trial, self.place(trial)) for trial in self.study.best_trials]
         record = [{"number": trial.number, "values": trial.values, "params": trial.params, "folder": place} for trial, place in best]
         (self.folder / "best.json").write_text(json.dumps(record, indent=2) + "\n")
         if self.summarize:
-            from vaelab.figures.charts.search import search_charts  # imports torch: only now
+            from vaelab.figures.charts.search import search_charts  # imports matplotlib: only now
 
             searched = [metric.removeprefix("test/") for metric in self.metrics]
-            summarize(self.folder, leading=searched, more=search_charts(self.study, self.metrics))
+            write_table(self.folder, leading=searched, more=search_charts(self.study, self.metrics))
         for trial, place in best:
             where = "best" if len(self.metrics) == 1 else "on the Pareto front"
             log.info(f"{where}: trial {trial.number}, {self.in_words(trial.values)}\n  {place}")
@@ -332,7 +236,7 @@ def distribution(override: Override) -> Any:
     """The values that a parameter may have: an interval, on a logarithmic scale if it is tagged so, whole numbers, or a list.
 
     Raises:
-        CompactHydraException: if an interval is empty, or is logarithmic and not positive.
+        CompactHydraException: if an interval is empty, or is logarithmic and not positive, or a list has a value twice.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -349,7 +253,10 @@ def distribution(override: Override) -> Any:
         values = list(range(value.start, value.stop, value.step))  # type: ignore[arg-type]
         if values and value.step > 0 and not value.shuffle:
             return IntDistribution(values[0], values[-1], step=int(value.step))
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
+    words = [str(word) for word in override.sweep_string_iterator()]
+    if len({plain_numbers(f"={word}") for word in words}) < len(words):
+        raise CompactHydraException(f"{override.input_line}: a value is asked for more than once")
+    return CategoricalDistribution(words)
 
 
 def values_of(space: dict[str, Any]) -> dict[str, list[Any]]:
@@ -369,8 +276,8 @@ def values_of(space: dict[str, Any]) -> dict[str, list[Any]]:
     return values
 
 
-def named(choice: str | DictConfig, known: dict[str, str], module: str, option: str) -> dict[str, Any]:
-    """What is built, by its short name or its own.
+def target_of(choice: str | DictConfig, known: dict[str, str], module: str, option: str) -> dict[str, Any]:
+    """The config of a sampler or pruner, from its short name or as it is.
 
     Raises:
         CompactHydraException: if there is nothing of that name.
@@ -382,51 +289,22 @@ def named(choice: str | DictConfig, known: dict[str, str], module: str, option: 
     return {"_target_": f"{module}.{known[choice]}"}
 
 
-def built(config: dict[str, Any], seed: int) -> Any:
-    """A sampler of Optuna's; most take a seed."""
-    options = {key: value for key, value in config.items() if key != "_target_"}
-    target = get_class(config["_target_"])
-    return target(**({"seed": seed} if "seed" in inspect.signature(target).parameters else {}) | options)
-
-
-def storage(where: str) -> Any:
-    """A database by its URL, or a journal by its path.
-
-    Raises:
-        CompactHydraException: if the database cannot be used.
-    """
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-    from sqlalchemy.exc import SQLAlchemyError
-
-    for message in (".*heartbeat_interval.* is an experimental", ".*fail_stale_trials is experimental", "Heartbeat of storage is supposed"):
-        warnings.filterwarnings("ignore", message=message)
-    if "://" not in where:
-        return JournalStorage(JournalFileBackend(where, lock_obj=JournalFileOpenLock(where)))
-    for pause in (1, 4, 0):  # of several searches that open an empty database, one makes its tables
-        try:
-            return RDBStorage(where, heartbeat_interval=60, heartbeat_stale_trial_callback=again)
-        except (SQLAlchemyError, ImportError) as error:
-            reason = str(error).splitlines()[0]
-            time.sleep(pause)
-    raise CompactHydraException(f"hydra.sweeper.storage cannot be used: {reason}")
-
-
-def again(study: Any, trial: Any) -> None:
-    """Queues the parameters of a trial that was lost."""
-    study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+def material_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line that change numbers, sorted, and each number in them written in one way."""
+    keys = {word: word.lstrip("+~").split("=")[0].split("@")[-1] for word in words}
+    return sorted(plain_numbers(word) for word, key in keys.items() if not is_immaterial(key, Use.SWEEP))
 
 
 def value_of(job: Job, metric: str) -> float:
-    """val/elbo or test/mig of results.json.
+    """The value of a metric such as val/elbo or test/mig.
 
     Raises:
-        CompactHydraException: if it is not there.
+        CompactHydraException: if it is not among the results of the job.
     """
     split, _, name = metric.partition("/")
-    value = (job.result().get(split) or {}).get(name)
+    value = (job.results().get(split) or {}).get(name)
     if not isinstance(value, int | float):
-        raise CompactHydraException(f"{job.folder}/results.json has no number {metric} (hydra.sweeper.metrics)")
+        raise CompactHydraException(f"the results in {job.run} have no number {metric} (hydra.sweeper.metrics)")
     return float(value)
 
 

@@ -1,9 +1,7 @@
-"""Where the checkpoints of a run are, how they are written and read, and the place in training that they hold."""
+"""Checkpoints: how they are written, and the place in training that they hold."""
 
 import io
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,46 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 
-def find_checkpoint(run: str | Path, name: str = "best") -> Path:
-    """The checkpoint of a run folder ("best" or "last"), or `run` itself if it is a file.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    path = Path(run)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise ValueError(f"there is no run folder {path.absolute()}")
-    found = sorted((path / "checkpoints").glob("*.ckpt"))
-    wanted = path / "checkpoints" / f"{name}.ckpt"
-    if wanted in found:
-        return wanted
-    if found:
-        raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
-    raise ValueError(f"{path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, without running anything that is in it.
-
-    Raises:
-        ValueError: if the file is truncated, or was not written by vaelab.
-    """
-    unreadable = f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint"
-    if not zipfile.is_zipfile(path):
-        raise ValueError(unreadable)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
-    return checkpoint
-
-
 def model_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `vaelab.models` are loaded from, of the state of a LightningModule."""
+    """The weights of the model, by the names that it knows, in the state of a LightningModule."""
     prefix = "model."
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
@@ -79,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:
-    """Where training is: `batch` batches of epoch `epoch` are done, both counted from 0.
+    """The place of training: `batch` batches of epoch `epoch` are done, both counted from 0.
 
     Args:
         trainer: asked in any hook of a callback between on_train_batch_end and on_train_epoch_end.
@@ -96,7 +56,7 @@ def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:
 
 
 def set_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Makes the counters of Lightning's loops in a checkpoint those from which they go on at its place.
+    """Make the counters of Lightning's loops in a checkpoint those from which they go on at its place.
 
     The loops tell from small differences of their counters at which point of their code they were left. A checkpoint can be written
     at points that they cannot tell apart, or go on from with a validation left out, a step counted twice or, with trainer.max_steps,
@@ -127,4 +87,5 @@ def set_loops(checkpoint: dict[str, Any], trainer: Trainer) -> None:
 
 
 def counters(ready: int, started: int, processed: int, completed: int) -> dict[str, int]:
+    """The record that Lightning keeps of a loop."""
     return {"ready": ready, "started": started, "processed": processed, "completed": completed}

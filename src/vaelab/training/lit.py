@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vaelab import rng
 from vaelab.data import DataModule
-from vaelab.data.transforms import to_float
 from vaelab.metrics import bound
 from vaelab.models import Model
 from vaelab.objectives import Objective
@@ -85,9 +84,9 @@ class LitVAE(LightningModule):
                 print(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
-                x, _ = train[torch.arange(part.num_initial) % len(train)]
+                x, _ = train.scaled(torch.arange(part.num_initial) % len(train), self.device)
                 with whole(self.trainer):
-                    part.initialise(to_float(x).to(self.device))
+                    part.initialise(x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective of one batch, logged every trainer.log_every_n_steps steps.

@@ -2,11 +2,12 @@
 
 import csv
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from vaelab.runs.folder import RunFolder
 
 
 class MetricsCSV(Logger):
@@ -20,7 +21,7 @@ class MetricsCSV(Logger):
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
+        self.path = RunFolder(save_dir).metrics
         self.columns: list[str] = []
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
@@ -38,7 +39,7 @@ class MetricsCSV(Logger):
         return ""
 
     def rewind(self, step: int) -> None:
-        """Forgets what was logged at `step` or later."""
+        """Forget what was logged at `step` or later."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
         self._rewrite()
 
@@ -56,7 +57,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The config has a file of its own."""
+        """Do nothing: the config has a file of its own."""
 
     @rank_zero_only
     def _rewrite(self) -> None:

@@ -1,4 +1,4 @@
-"""What is normal among test data, and what is not."""
+"""Normal test data, and anomalies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Int
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vaelab.build import Run, build_data, open_run
+from vaelab.build import OpenedRun, build_data, open_run
 from vaelab.data import InMemory
 from vaelab.data.datamodule import Split
 from vaelab.data.images import ImageFiles, pictures_below
@@ -31,7 +31,7 @@ class Part:
         return f"{len(self.split)} of {self.name}"
 
 
-def find_parts(run: Run, config: DictConfig) -> list[Part]:
+def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     """The normal test examples and the anomalies, in random orders, at most num_images of each.
 
     Normal are the test data of the classes that the run was trained on; anomalies are those of other classes, or the data of `against`.
@@ -49,7 +49,7 @@ def find_parts(run: Run, config: DictConfig) -> list[Part]:
     test = data.splits["test"]
 
     def part(name: str, dataset: Examples, indices: Int[Tensor, "n"], is_anomaly: bool) -> Part:
-        return Part(name, Split(dataset, indices[: config.num_images], test.transform, test.seed), is_anomaly)
+        return Part(name, Split(dataset, indices[: config.num_images], test.modality, test.transform, test.seed), is_anomaly)
 
     normal, others = test.indices, test.indices[:0]
     if data.classes is not None:
@@ -67,7 +67,7 @@ def find_parts(run: Run, config: DictConfig) -> list[Part]:
     return [part(name, test.dataset, normal, False), anomalies]
 
 
-def other_data(against: str, run: Run, config: DictConfig) -> Examples:
+def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     """The test data of a choice of conf/data or of another run, or all pictures of a folder.
 
     Raises:

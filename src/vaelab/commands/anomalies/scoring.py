@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,23 +15,22 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications.anomaly import Detector, fit_detector
-from vaelab.build import Run
+from vaelab.applications.anomaly import Detector, complexity, fit_detector
+from vaelab.build import OpenedRun
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.common import shorter
-from vaelab.data.transforms import to_float
 from vaelab.metrics.data import device_of
 from vaelab.metrics.latent.encoding import first
 from vaelab.models import Model
-from vaelab.runs.files import write_json
-from vaelab.training.checkpoints import find_checkpoint
+from vaelab.runs.files import DamagedFile
+from vaelab.runs.folder import RESULTS, RunFolder, find_checkpoint
 
 BATCH = 500  # examples that are scored before they are written
 DETAILS = ("data", "index", "y", "is_anomaly", "checksum")  # of an example, before its scores
 
 
-def how(config: DictConfig, run: Run) -> dict[str, Any]:
-    """What the scores depend on."""
+def how(config: DictConfig, run: OpenedRun) -> dict[str, Any]:
+    """Options on which scores depend."""
     background = find_checkpoint(config.background, config.checkpoint) if config.background else None
     return {
         "checkpoint": f"{run.checkpoint.name} {fingerprint(run.checkpoint)}",
@@ -43,30 +41,29 @@ def how(config: DictConfig, run: Run) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> str:
-    """Which tells files apart."""
+    """Text that tells files apart."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def claim(folder: Path, options: Mapping[str, Any]) -> None:
-    """Makes the folder one of scores with these options.
+def keep_options(folder: RunFolder, options: Mapping[str, Any]) -> None:
+    """Make the folder one of scores with these options.
 
     Raises:
         ValueError: if it holds others, or cannot be read.
     """
-    path = folder / "results.json"
-    try:
-        known = json.loads(path.read_text())["options"] if path.exists() else options
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove its folder, or choose name=<another>") from error
-    other = [f"{name}={value}" for name, value in known.items() if options[name] != value]
+    advice = "remove its folder, or choose name=<another>"
+    known = folder.results(advice=advice)
+    if not known:
+        folder.write_results({"options": dict(options)})
+    elif not isinstance(known.get("options"), dict):
+        raise DamagedFile(folder.path / RESULTS, "it has no options", advice)
+    other = [f"{name}={value}" for name, value in known.get("options", {}).items() if options.get(name) != value]
     if other:
-        raise ValueError(f"{shorter(folder)} holds scores found with {', '.join(other)}: choose name=<another>, or remove that folder")
-    if not path.exists():
-        write_json({"options": options}, path)
+        raise ValueError(f"{shorter(folder.path)} holds scores found with {', '.join(other)}: choose name=<another>, or remove that folder")
 
 
-def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | None, config: DictConfig) -> None:
-    """Adds to a csv file the scores that it does not have.
+def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Model | None, config: DictConfig) -> None:
+    """Add to a csv file the scores that it does not have.
 
     Raises:
         ValueError: as `fit_detector`, or if there is no score named config.pictured.
@@ -77,8 +74,9 @@ def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | No
             examples = [x for x, _ in first(run.datamodule.batches("train", device_of(run.model)), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
-            detector = fit_detector(run.model, told, background, config.num_samples)
-            refuse_unknown(config.pictured, detector(examples[0][:1]))
+            compressor = complexity if all(map(run.datamodule.modality.are_viewable, examples)) else None
+            detector = fit_detector(run.model, told, background, config.num_samples, compressor=compressor)
+            check_pictured(config.pictured, detector(examples[0][:1]))
     for part, num in missing:
         starts = range(num, len(part.split), BATCH)
         for start in track(starts, f"scoring {part}", transient=True):
@@ -86,20 +84,21 @@ def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | No
                 append(path, part, start, detector)
 
 
-def refuse_unknown(pictured: str, scores: Mapping[str, Any]) -> None:
-    """
+def check_pictured(pictured: str, scores: Mapping[str, Any]) -> None:
+    """Raise if no score has the name that is to be pictured.
+
     Raises:
-        ValueError: if there is no score of this name.
+        ValueError: if there is none.
     """
     if pictured not in scores:
         raise ValueError(f"pictured={pictured} is none of the scores of this model: {', '.join(scores)}")
 
 
 def append(path: Path, part: Part, start: int, detector: Detector) -> None:
-    """Scores a batch and writes it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
+    """Score a batch and write it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
     chosen = torch.arange(start, min(start + BATCH, len(part.split)))
     x, y = part.split[chosen]
-    scores = detector(to_float(x.to(device_of(detector.model))))
+    scores = detector(part.split.modality.scale(x.to(device_of(detector.model))))
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()
@@ -113,12 +112,12 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
 
 
 def checksums(x: Shaped[Tensor, "b ..."]) -> list[int]:
-    """Of each example: files of the same names may have been replaced since they were scored."""
+    """A number for each example: files of the same names may have been replaced since they were scored."""
     return [zlib.crc32(example.numpy().tobytes()) for example in x]
 
 
 def num_known(path: Path, part: Part) -> int:
-    """How many examples of a part have scores; half a line, which a process left that was killed, is removed.
+    """Number of examples of a part that have scores; half a line, which a process left that was killed, is removed.
 
     Raises:
         ValueError: if they are the scores of other examples.
@@ -136,7 +135,7 @@ def num_known(path: Path, part: Part) -> int:
 
 
 def read_scores(path: Path, part: Part) -> dict[str, Float[Tensor, "n"]]:
-    """By name, in the order of the part."""
+    """Scores by name, in the order of the part."""
     with path.open() as file:
         rows = [row for row in csv.DictReader(file) if row["is_anomaly"] == str(int(part.is_anomaly))][: len(part.split)]
     return {name: torch.tensor([float(row[name]) for row in rows], dtype=torch.float64) for name in rows[0] if name not in DETAILS}

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vaelab.data.modality import Modality
 from vaelab.figures.charts.colours import BLACK, BLUE, GREY, OKABE_ITO, VERMILION
 from vaelab.figures.tiles import tile
 
@@ -86,15 +87,16 @@ def roc(axis: Axes, scores: Mapping[str, Tensor], is_anomaly: Bool[Tensor, "n"],
     axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def extremes_chart(strips: Sequence[Strip], levels: tuple[float, float], title: str = "") -> Figure:
+def extremes_chart(strips: Sequence[Strip], modality: Modality, title: str = "") -> Figure:
     """Strips of examples, each with its reconstruction below it and its score below that.
 
     Args:
         strips: of equally many examples or fewer.
-        levels: the values that are shown as black and as white.
+        modality: of the examples.
         title: of the figure.
     """
-    pictures = [tile(torch.stack([strip.x, strip.reconstructions]), levels, background=1.0) for strip in strips]
+    levels = modality.levels(torch.cat([strip.x for strip in strips]))
+    pictures = [tile(modality.pictures(torch.stack([strip.x, strip.reconstructions])), levels, background=1.0) for strip in strips]
     most = max(len(strip.x) for strip in strips)
     height, width = pictures[0].shape[1], pictures[0].shape[2] * most / len(strips[0].x)
     figure = Figure(figsize=(11, len(strips) * (11 * height / width + 0.75) + 0.5), layout="constrained")

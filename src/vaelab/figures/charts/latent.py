@@ -83,15 +83,15 @@ def rate_chart(results: Mapping[str, Any]) -> Figure:
     figure, axis = one_panel(len(order))
     axis.bar(range(len(order)), heights, width=0.75, color=BLUE)
     axis.set_ylim(bottom=min(0, *heights))
-    axis.set(title=f"rate {total:.3g} nats" + share(heights), ylabel="rate (nats)")
+    axis.set(title=f"rate {total:.3g} nats" + concentration(heights), ylabel="rate (nats)")
     axis.grid(axis="y", color="#DDDDDD", lw=0.6)
     axis.set_axisbelow(True)
     name_dimensions(axis, order)
     return figure
 
 
-def share(sizes: Sequence[float], most: float = 0.95) -> str:
-    """In how many of the sorted sizes most of their sum is, in words; nothing if there is no sum to share."""
+def concentration(sizes: Sequence[float], most: float = 0.95) -> str:
+    """Text such as ", 95% of it in 3 of 10 dimensions" of sorted sizes; "" if some are negative or all are 0."""
     total, so_far = sum(sizes), 0.0
     if total <= 0 or min(sizes) < 0:
         return ""
@@ -130,7 +130,7 @@ def latent_scatter(
     if y.ndim == 1 and not y.is_floating_point():
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         panels = [figure.subplots()]
-        by_class(panels[0], points, y.cpu(), names)
+        scatter_by_class(panels[0], points, y.cpu(), names)
     else:
         columns = y.reshape(len(y), -1).cpu()
         wide = min(columns.shape[1], PANELS_IN_A_ROW)
@@ -142,7 +142,7 @@ def latent_scatter(
             empty.remove()
         factors = names if len(names) == len(panels) else [f"factor {i}" for i in range(len(panels))]
         for axis, column, name in zip(panels, columns.T, factors, strict=True):
-            by_value(figure, axis, points, column)
+            scatter_by_value(figure, axis, points, column)
             axis.set_title(name)
     for axis in panels:
         axis.set(xlabel=axis_names[0], ylabel=axis_names[1])
@@ -171,8 +171,8 @@ def plane(z: Float[Tensor, "n d"], rates: Sequence[float] | None) -> tuple[Float
     return z[:, dims], (first, second)
 
 
-def by_class(axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor, "n"], names: Sequence[str]) -> None:
-    """Points by class, with the name of each class at its median and in the legend.
+def scatter_by_class(axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor, "n"], names: Sequence[str]) -> None:
+    """Draws points by class, with the name of each class at its median and in the legend.
 
     Raises:
         ValueError: if there are more classes than can be told apart.
@@ -199,8 +199,8 @@ def by_class(axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor, "n"], n
         handle.set(sizes=[40], alpha=1)
 
 
-def by_value(figure: Figure, axis: Axes, points: Float[Tensor, "n 2"], values: Shaped[Tensor, "n"]) -> None:
-    """Points by the value of one factor; a factor of few values has a colour bar in steps."""
+def scatter_by_value(figure: Figure, axis: Axes, points: Float[Tensor, "n 2"], values: Shaped[Tensor, "n"]) -> None:
+    """Draws points by the value of one factor; a factor of few values has a colour bar in steps."""
     levels = values.unique().tolist()
     norm, stepped = None, 1 < len(levels) <= 10 and not values.is_floating_point()
     if stepped:
@@ -243,7 +243,7 @@ def one_panel(count: int) -> tuple[Figure, Axes]:
 
 
 def name_dimensions(axis: Axes, order: Sequence[int]) -> None:
-    """The dimensions of z below what is shown of them; of many, their ranks."""
+    """Writes the dimensions of z below what is shown of them; of many, their ranks."""
     if len(order) <= MAX_NAMED:
         axis.set_xticks(range(len(order)), [str(d) for d in order])
         axis.set_xlabel("dimension $d$ of z, sorted")

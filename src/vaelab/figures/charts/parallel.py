@@ -64,7 +64,7 @@ Scale = tuple[Float[np.ndarray, "settings"], dict[float, str]]  # where values l
 
 
 def parameter_scale(values: Sequence[float] | Sequence[str]) -> Scale:
-    """Of numbers, or of words in their order."""
+    """The scale of numbers, or of words in their order."""
     if not any(isinstance(value, str) for value in values):
         least, largest = min(values), max(values)
         return number_scale(values, least > 0 and largest >= 10 * least)  # type: ignore[arg-type, operator]
@@ -74,7 +74,7 @@ def parameter_scale(values: Sequence[float] | Sequence[str]) -> Scale:
 
 
 def number_scale(values: Sequence[float], logarithmic: bool) -> Scale:
-    """With every number beside the axis if there is room for them, else with five that are evenly spaced."""
+    """The scale of numbers, with every number beside the axis if there is room for them, else with five that are evenly spaced."""
     forth, back = (np.log, np.exp) if logarithmic else (np.asarray, np.asarray)
     numbers = forth(np.array(values, dtype=float))
     low, span = numbers.min(), np.ptp(numbers)

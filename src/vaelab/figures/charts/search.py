@@ -76,5 +76,5 @@ def pareto_chart(
 
 
 def arrowed(metric: str, maximised: bool) -> str:
-    """With an arrow to where it is better."""
+    """The metric with an arrow up or down, to where it is better."""
     return f"{metric} {'↑' if maximised else '↓'}"

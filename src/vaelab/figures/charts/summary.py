@@ -209,7 +209,7 @@ def _curves(axis: Axes, plane: Sequence[RateDistortion]) -> None:
 
 
 def _near(axis: Axes, a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether there is no room for labels at both points."""
+    """True if there is no room for labels at both points."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     return bool(abs(a[0] - b[0]) < 0.15 * (right - left) and abs(a[1] - b[1]) < 0.05 * (top - bottom))
 

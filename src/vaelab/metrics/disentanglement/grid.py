@@ -43,12 +43,12 @@ class GridCodes:
     Args:
         model: with a posterior.
         grid: of the images.
-        transform: of a batch of images, or None.
+        shown: a batch of images, as they are stored -> as the model is shown them.
         device: of the model.
     """
 
-    def __init__(self, model: Encoder, grid: Grid, transform: Callable[[Tensor], Tensor] | None, device: torch.device) -> None:
-        self.model, self.grid, self.transform, self.device = model, grid, transform, device
+    def __init__(self, model: Encoder, grid: Grid, shown: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.model, self.grid, self.shown, self.device = model, grid, shown, device
         self.strides = torch.tensor([prod(grid.factor_sizes[i + 1 :]) for i in range(len(grid.factor_sizes))])
         self.known = torch.zeros(prod(grid.factor_sizes), dtype=torch.bool)
         self.codes = torch.empty(0)
@@ -69,9 +69,7 @@ class GridCodes:
     def posterior(self, index: Int[Tensor, "n"]) -> Distribution:
         """q(z | x) of the images of points of the grid, counted with the last factor varying fastest."""
         factors = torch.stack(torch.unravel_index(index, self.grid.factor_sizes), dim=-1)
-        images = self.grid.render(factors).to(self.device)
-        x = images.to(torch.get_default_dtype()) / 255 if images.dtype == torch.uint8 else images
-        return self.model.encode(x if self.transform is None else self.transform(x), factors.to(self.device))
+        return self.model.encode(self.shown(self.grid.render(factors).to(self.device)), factors.to(self.device))
 
 
 def grid_codes(model: Encoder, data: Data) -> GridCodes:
@@ -87,7 +85,12 @@ def grid_codes(model: Encoder, data: Data) -> GridCodes:
             "disentanglement is measured on images of any combination of known factors, which these data do not have: use data=shapes,"
             " data=circles or data=dsprites, or leave this metric out"
         )
-    codes_of = GridCodes(model, split.dataset, split.transform, next(model.parameters()).device)
+
+    def shown(images: Tensor) -> Tensor:
+        x = split.modality.scale(images)
+        return x if split.transform is None else split.transform(x)
+
+    codes_of = GridCodes(model, split.dataset, shown, next(model.parameters()).device)
     q = codes_of.posterior(torch.zeros(1, dtype=torch.long))
     if not is_euclidean(q) or q.event_shape.numel() < 2:
         raise ValueError(

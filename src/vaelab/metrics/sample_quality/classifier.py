@@ -1,6 +1,6 @@
 """A small classifier of the data at hand, for its features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaelab.metrics.sample_quality.examples import scaled
-
+Scale = Callable[[Tensor], Tensor]  # stored x -> x as models see them, on their device
 NUM_FEATURES, WIDTH, BATCH_SIZE = 64, 128, 128
 
 
@@ -42,10 +41,15 @@ class Classifier(nn.Module):
         return [head(features) for head in self.heads]
 
 
-def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epochs: int, device: torch.device) -> Classifier:
-    """Learns by Adam, from the sum of the cross-entropies of all factors.
+def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epochs: int, scale: Scale) -> Classifier:
+    """A classifier, trained with Adam on the sum of the cross-entropies of all factors.
 
     The weights depend on the examples alone: initialisation and order have a seed of their own, and torch's generator is left as it was.
+
+    Args:
+        x, y: the examples; x may be stored, which keeps 8-bit images small.
+        num_epochs: how often it sees them.
+        scale: makes stored x numbers, on the device to train on.
 
     Raises:
         ValueError: if num_epochs is below 1, there are fewer than 2 examples, or all of them are of one class.
@@ -56,7 +60,7 @@ def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epoc
         raise ValueError(f"a classifier needs examples of two classes or more, but there are {len(y)}, all alike: set features=pixels")
     with torch.random.fork_rng(), torch.backends.cudnn.flags(deterministic=True, benchmark=False), torch.enable_grad():
         torch.manual_seed(0)
-        classifier = Classifier(x.shape[1:], (y.amax(0) + 1).tolist()).to(device)
+        classifier = Classifier(x.shape[1:], (y.amax(0) + 1).tolist()).to(scale(x[:1]).device)
         num_steps = num_epochs * max(1, len(x) // BATCH_SIZE)
         optimizer = torch.optim.Adam(classifier.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=num_steps + 1)
@@ -64,22 +68,23 @@ def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epoc
             # in equal parts: a last one of one example would have no variance to standardise with
             for batch in torch.randperm(len(x)).tensor_split(num_steps // num_epochs):
                 optimizer.zero_grad()
-                loss(classifier(scaled(x[batch], device)), y[batch].to(device)).backward()
+                logits = classifier(scale(x[batch]))
+                loss(logits, y[batch].to(logits[0].device)).backward()
                 optimizer.step()
                 schedule.step()
-        standardise(classifier, x, device)
+        standardise(classifier, x, scale)
     return classifier.eval()
 
 
 @torch.no_grad()
-def standardise(classifier: Classifier, x: Shaped[Tensor, "n ..."], device: torch.device) -> None:
+def standardise(classifier: Classifier, x: Shaped[Tensor, "n ..."], scale: Scale) -> None:
     """Replaces the running averages, which remember weights of the past, by those of one pass over the training data."""
     norm = classifier.features[-1]
     assert isinstance(norm, nn.BatchNorm1d)
     norm.reset_running_stats()
     norm.momentum = None  # all batches count alike
     for part in x.tensor_split(max(1, len(x) // 500)):
-        classifier.features(scaled(part, device))
+        classifier.features(scale(part))
 
 
 def loss(logits: Sequence[Tensor], y: Int[Tensor, "b f"]) -> Float[Tensor, ""]:
@@ -88,7 +93,7 @@ def loss(logits: Sequence[Tensor], y: Int[Tensor, "b f"]) -> Float[Tensor, ""]:
 
 
 @torch.no_grad()
-def correct(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], device: torch.device) -> Bool[Tensor, "n f"]:
+def correct(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], scale: Scale) -> Bool[Tensor, "n f"]:
     """Which factors of which examples have their most probable class."""
-    guesses = [torch.stack([factor.argmax(1) for factor in classifier(scaled(part, device))], dim=1) for part in x.split(500)]
+    guesses = [torch.stack([factor.argmax(1) for factor in classifier(scale(part))], dim=1) for part in x.split(500)]
     return torch.cat(guesses).cpu() == y.cpu()

@@ -1,8 +1,7 @@
 """Data and samples that can be compared with each other."""
 
-import copy
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -23,13 +22,6 @@ class Generator(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
-def scaled(x: Shaped[Tensor, "b ..."], device: torch.device) -> Float[Tensor, "b ..."]:
-    """x on a device, in torch's default precision; 8-bit images in [0, 1]."""
-    is_image = x.dtype == torch.uint8
-    x = x.to(device).to(torch.get_default_dtype())
-    return x / 255 if is_image else x
-
-
 def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
     """At most `num` examples (x, y), either as models are shown them or as they are before any transform, which keeps 8-bit images small.
 
@@ -43,8 +35,7 @@ def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shape
         xs, ys = zip(*first(data.batches(split), num), strict=True)
         x, y = torch.cat(xs), torch.cat(ys)
     else:
-        plain: Any = copy.copy(data.splits[split])
-        plain.transform = None
+        plain = data.splits[split].untransformed()
         chosen = torch.randperm(len(plain), generator=torch.Generator().manual_seed(0))[:num]
         parts = [plain[part] for part in chosen.split(AT_ONCE)]
         x, y = (torch.cat(columns).cpu() for columns in zip(*parts, strict=True))
@@ -57,7 +48,7 @@ def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shape
 
 
 @torch.no_grad()
-def samples(model: Generator, num: int, y: Shaped[Tensor, "n ..."], mean: bool, device: torch.device) -> Iterator[Float[Tensor, "b ..."]]:
+def sampled(model: Generator, num: int, y: Shaped[Tensor, "n ..."], mean: bool, device: torch.device) -> Iterator[Float[Tensor, "b ..."]]:
     """`num` samples of a model in batches; a conditional one is given labels that are drawn from y.
 
     Raises:

@@ -10,17 +10,16 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from vaelab.metrics.latent.encoding import labelled
-from vaelab.metrics.sample_quality.classifier import Classifier, train_classifier
-from vaelab.metrics.sample_quality.examples import scaled
+from vaelab.metrics.sample_quality.classifier import Classifier, Scale, train_classifier
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 Features = Callable[[Tensor], Tensor]  # x (B, *x_shape) -> (B, D)
 
 
 @torch.no_grad()
-def extract(features: Features, batches: Iterable[Tensor], device: torch.device) -> Float[Tensor, "n d"]:
-    """The features of x in batches, in float64."""
-    return torch.cat([features(scaled(x, device)).double() for x in batches])
+def extract(features: Features, batches: Iterable[Float[Tensor, "_ ..."]]) -> Float[Tensor, "n d"]:
+    """The features of scaled x in batches, in float64."""
+    return torch.cat([features(x).double() for x in batches])
 
 
 def pixels(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b d"]:
@@ -39,8 +38,8 @@ def classes(y: Shaped[Tensor, "n ..."]) -> Int[Tensor, "n f"]:
     return y.reshape(len(y), -1).long()
 
 
-def learned(x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], num_epochs: int, device: torch.device) -> Classifier:
-    """A classifier of the examples whose y is known.
+def learned(x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], num_epochs: int, scale: Scale) -> Classifier:
+    """A classifier of the examples whose y is known; see `train_classifier`.
 
     Raises:
         ValueError: if none is, y are real numbers, all are of one class, or num_epochs is below 1.
@@ -48,7 +47,7 @@ def learned(x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], num_epochs: 
     known = labelled(y)
     if not bool(known.any()):
         raise ValueError("a classifier needs labels, but the training data have none: set features=pixels")
-    return train_classifier(x[known], classes(y[known]), num_epochs, device)
+    return train_classifier(x[known], classes(y[known]), num_epochs, scale)
 
 
 def inception(device: torch.device) -> Features:
@@ -83,22 +82,17 @@ def inception_weights() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
 
 
-def are_images(x: Shaped[Tensor, "n ..."]) -> bool:
-    """Whether x are images with 1 or 3 channels, and 8-bit or in [0, 1]."""
-    return x.ndim == 4 and x.shape[1] in (1, 3) and (x.dtype == torch.uint8 or bool(((x >= 0) & (x <= 1)).all()))
-
-
-def chosen(features: str, x: Shaped[Tensor, "n ..."]) -> str:
-    """The name of a space of features for data x; "auto" is Inception's if they are images and it is on this machine, else a classifier's.
+def feature_space(features: str, x: Shaped[Tensor, "n ..."], are_viewable: bool) -> str:
+    """The name of a space of features for data x; "auto" is Inception's if it can see x and is on this machine, else a classifier's.
 
     Raises:
-        ValueError: if the name is unknown, or Inception is asked for and x are no images.
+        ValueError: if the name is unknown, or Inception is asked for and x are not viewable.
     """
     if features not in ("auto", "inception", "classifier", "pixels"):
         raise ValueError(f"features={features} must be auto, inception, classifier or pixels")
     if features == "auto":
-        return "inception" if are_images(x) and has_torch_fidelity() and inception_weights().is_file() else "classifier"
-    if features == "inception" and not are_images(x):
+        return "inception" if are_viewable and has_torch_fidelity() and inception_weights().is_file() else "classifier"
+    if features == "inception" and not are_viewable:
         raise ValueError(
             f"features=inception needs images with 1 or 3 channels and values in [0, 1], but the data have shape {tuple(x.shape[1:])} and"
             f" values in [{x.min().item():g}, {x.max().item():g}]: set features=classifier or features=pixels"

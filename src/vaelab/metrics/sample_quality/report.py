@@ -4,15 +4,14 @@ import warnings
 from math import sqrt
 from typing import Any
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from vaelab.metrics.data import Data, device_of
 from vaelab.metrics.latent.encoding import labelled
-from vaelab.metrics.sample_quality.classifier import Classifier, correct
-from vaelab.metrics.sample_quality.examples import AT_ONCE, Generator, examples, samples
-from vaelab.metrics.sample_quality.features import Features, chosen, classes, extract, inception, learned, pixels
+from vaelab.metrics.sample_quality.classifier import Classifier, Scale, correct
+from vaelab.metrics.sample_quality.examples import AT_ONCE, Generator, examples, sampled
+from vaelab.metrics.sample_quality.features import Features, classes, extract, feature_space, inception, learned, pixels
 from vaelab.metrics.sample_quality.frechet import frechet_distance
 from vaelab.metrics.sample_quality.kernel import kernel_distance
 from vaelab.metrics.sample_quality.manifold import density_coverage, precision_recall
@@ -70,19 +69,24 @@ def sample_quality(
         )
     device = device_of(model)  # type: ignore[arg-type]
     x, y = examples(data, split, num_samples, transformed=not mean)
-    space = chosen(features, x)
+    modality = data.splits[split].modality
+    space = feature_space(features, x, modality.are_viewable(x))
     train_x, train_y = examples(data, "train", num_train if space == "classifier" else len(x), transformed=not mean)
+
+    def scale(x: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        return modality.scale(x.to(device))
+
     extractor: Features = pixels
     about: dict[str, Any] = {}
     if space == "classifier":
-        classifier = learned(train_x, train_y, num_epochs, device)
-        extractor, about = classifier.features, of_classifier(classifier, x, y, device)
+        classifier = learned(train_x, train_y, num_epochs, scale)
+        extractor, about = classifier.features, of_classifier(classifier, x, y, scale)
         about["feature_classifier_num_examples"] = int(labelled(train_y).sum())
     elif space == "inception":
         extractor = inception(device)
-    real = extract(extractor, x.split(AT_ONCE), device)
-    train = extract(extractor, train_x[: len(x)].split(AT_ONCE), device)
-    generated = extract(extractor, samples(model, len(x), y, mean, device), device)
+    real = extract(extractor, map(scale, x.split(AT_ONCE)))
+    train = extract(extractor, map(scale, train_x[: len(x)].split(AT_ONCE)))
+    generated = extract(extractor, sampled(model, len(x), y, mean, device))
     return distances(space, real, generated, train) | about
 
 
@@ -115,12 +119,12 @@ def distances(
     }
 
 
-def of_classifier(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], device: torch.device) -> dict[str, Any]:
+def of_classifier(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], scale: Scale) -> dict[str, Any]:
     """How often it is right, of examples whose y is known; None if none is."""
     known = labelled(y)
     names = ("feature_classifier_accuracy", "feature_classifier_accuracy_std_error", "feature_classifier_accuracy_per_factor")
     if known.sum() < 2:
         return dict.fromkeys(names)
-    right = correct(classifier, x[known], classes(y[known]), device).double()
+    right = correct(classifier, x[known], classes(y[known]), scale).double()
     error = right.mean(1).std().item() / sqrt(len(right))
     return dict(zip(names, (right.mean().item(), error, right.mean(0).tolist() if y.ndim > 1 else None), strict=True))

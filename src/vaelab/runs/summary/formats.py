@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaelab.runs.summary.finished import ABSENT
 from vaelab.runs.summary.intervals import CONFIDENCE, Interval
-from vaelab.runs.summary.runs import ABSENT
-from vaelab.runs.summary.settings import labels, number
+from vaelab.runs.summary.settings import as_number, labels_of
 from vaelab.runs.summary.table import Setting, Summary, direction
 
 
 class Cell(NamedTuple):
-    """What is printed as mean ± half_width (spread)."""
+    """A cell that is printed as mean ± half_width (spread)."""
 
     mean: str
     half_width: str = ""
@@ -41,7 +41,7 @@ class Column(NamedTuple):
     cells: list[Cell]
 
 
-class Grid(NamedTuple):
+class PlainTable(NamedTuple):
     """A table, ready to be written in any format."""
 
     title: str
@@ -57,40 +57,40 @@ class Grid(NamedTuple):
         return list(zip(*(column.cells for column in (*self.settings, *self.measured)), strict=True))
 
 
-def heading(metric: str) -> str:
+def with_arrow(metric: str) -> str:
     """The metric, with an arrow to where it is better."""
     return metric + {1: " ↑", 0: "", -1: " ↓"}[direction(metric)]
 
 
-def grids(summary: Summary) -> list[Grid]:
+def plain_tables(summary: Summary) -> list[PlainTable]:
     """The table of the metrics, and that of the paired differences if there is something to learn from them."""
     settings = [Column(name, [Cell(each.values[i]) for each in summary.settings]) for i, name in enumerate(summary.columns)]
     seeds = Column("seeds", [Cell(str(len(each.runs))) for each in summary.settings])
-    table = Grid(_title(summary), settings, [seeds, *(_means(summary, metric) for metric in summary.metrics)])
+    table = PlainTable(_title(summary), settings, [seeds, *(_means(summary, metric) for metric in summary.metrics)])
     changes = {metric: [summary.difference(each, metric) for each in summary.settings] for metric in summary.metrics}
     # without a baseline, differences of single seeds say no more than the table itself
     if not any(each and (each.num_values > 1 or summary.baselines) for row in changes.values() for each in row):
         return [table]
     to = " and ".join(map(summary.label, summary.baselines)) or "the best of each column"
     columns = [_differences(summary, metric, row) for metric, row in changes.items() if any(row)]
-    return [table, Grid(f"difference to {to}, of runs with the same seed", settings, [seeds, *columns])]
+    return [table, PlainTable(f"difference to {to}, of runs with the same seed", settings, [seeds, *columns])]
 
 
 def _means(summary: Summary, metric: str) -> Column:
     best = summary.best(metric)
     cells = _cells(summary.settings, [each.interval(metric) for each in summary.settings], metric)
-    return Column(heading(metric), [cell._replace(best=each in best) for cell, each in zip(cells, summary.settings, strict=True)])
+    return Column(with_arrow(metric), [cell._replace(best=each in best) for cell, each in zip(cells, summary.settings, strict=True)])
 
 
 def _differences(summary: Summary, metric: str, changes: Sequence[Interval | None]) -> Column:
     name = Cell("baseline" if summary.baselines else "best")
     itself = [summary.reference(each, metric) is each for each in summary.settings]
     cells = _cells(summary.settings, changes)
-    return Column(heading(metric), [name if reference else cell for cell, reference in zip(cells, itself, strict=True)])
+    return Column(with_arrow(metric), [name if reference else cell for cell, reference in zip(cells, itself, strict=True)])
 
 
 def _cells(settings: Sequence[Setting], intervals: Sequence[Interval | None], metric: str | None = None) -> list[Cell]:
-    """Of means, with what is known of the examples of single runs, or of differences."""
+    """Cells of means, with the uncertainty over examples of single runs, or of differences."""
     examples = [each.uncertainty(metric) if metric else () for each in settings]
     spreads = [each.std for each in intervals if each and each.std > 0] or [_error(each) for each in examples if each]
     digits = _decimals([each.mean for each in intervals if each and math.isfinite(each.mean)], [each for each in spreads if each > 0])
@@ -112,7 +112,7 @@ def _error(known: tuple[float, ...]) -> float:
 
 
 def _decimals(means: Sequence[float], spreads: Sequence[float]) -> int:
-    """So many that the usual standard deviation (or error) has two digits and the smallest has one; without any, the largest mean four."""
+    """Decimals with which the usual standard deviation (or error) has two digits and the smallest one; else the largest mean has four."""
     if spreads:
         wanted = max(2 - _magnitude(statistics.median(spreads)), 1 - _magnitude(min(spreads)))
     else:
@@ -121,19 +121,19 @@ def _decimals(means: Sequence[float], spreads: Sequence[float]) -> int:
 
 
 def _magnitude(value: float) -> int:
-    """How many digits stand before the point: 2 for 12.3, -1 for 0.012."""
+    """Number of digits before the point: 2 for 12.3, -1 for 0.012."""
     return math.floor(math.log10(value)) + 1
 
 
 def _title(summary: Summary) -> str:
-    """6 runs of 3 settings on circles."""
-    runs, data = len(summary.runs), set(labels(summary.runs, "data"))
+    """Title such as "6 runs of 3 settings on circles"."""
+    runs, data = len(summary.runs), set(labels_of(summary.runs, "data"))
     on = f" on {data.pop()}" if len(data) == 1 else ""
     return f"{runs} run{'s' * (runs > 1)} of {len(summary.settings)} setting{'s' * (len(summary.settings) > 1)}{on}"
 
 
 def legend(summary: Summary) -> str:
-    """What the numbers of the table are."""
+    """The meaning of the numbers in the table."""
     parts = ["test data; elbo, rate, distortion and log_likelihood in nats"]
     if any(len(setting.runs) > 1 for setting in summary.settings):
         parts.append(f"mean ± half of the {CONFIDENCE:.0%} Student t interval (standard deviation), over seeds")
@@ -156,7 +156,7 @@ def best_runs(summary: Summary, quote: str = "") -> list[str]:
     return [f"best run by {metric}, {run.metrics[metric]:.5g}: {quote}{run.name}{quote}" for metric, run in runs]
 
 
-def unfinished(summary: Summary) -> list[str]:
+def left_out(summary: Summary) -> list[str]:
     """The runs that are not in the table, and why: a line for each reason."""
     named: dict[str, list[str]] = {}
     for run in summary.unfinished:
@@ -164,7 +164,7 @@ def unfinished(summary: Summary) -> list[str]:
     return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
 
 
-def show(summary: Summary, console: Console | None = None) -> None:
+def print_summary(summary: Summary, console: Console | None = None) -> None:
     """Prints the tables, the notes, and the runs that are not in the tables.
 
     Where settings are too wide for the terminal they are listed first, and numbered in the table; a wide table is continued below.
@@ -172,7 +172,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000  # a file has no margin
-    tables = grids(summary)
+    tables = plain_tables(summary)
     names = tables[0].settings
     for grid in tables:
         console.print(Text(grid.title, style="bold"))
@@ -189,7 +189,7 @@ def show(summary: Summary, console: Console | None = None) -> None:
         console.print(Text(note))
     if summary.unfinished:
         console.print(Text("\nnot in the table", style="bold"))
-        for line in unfinished(summary):
+        for line in left_out(summary):
             console.print(Text(line))
 
 
@@ -229,7 +229,7 @@ def _width(columns: Sequence[Column], console: Console) -> int:
 def _rich(columns: Sequence[Column], num_names: int = 0) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for i, column in enumerate(columns):
-        words = any(number(cell.mean) is None and cell.mean != ABSENT for cell in column.cells)
+        words = any(as_number(cell.mean) is None and cell.mean != ABSENT for cell in column.cells)
         named = i < num_names
         table.add_column(column.name, justify="left" if named and words else "right", style="cyan" if named else "", overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
@@ -241,14 +241,14 @@ def _rich(columns: Sequence[Column], num_names: int = 0) -> Table:
 def markdown(summary: Summary) -> str:
     """Tables for a README or a notebook."""
     parts = []
-    for grid in grids(summary):
+    for grid in plain_tables(summary):
         rule = ["---"] * len(grid.settings) + ["---:"] * len(grid.measured)
         rows = [[cell.written("**{}**").replace("|", r"\|") + cell.brackets for cell in row] for row in grid.rows]
         parts += [f"{grid.title}:", "\n".join(f"| {' | '.join(line)} |" for line in (grid.header, rule, *rows))]
     parts.append(f"{legend(summary)}; bold: the best")
     parts.append("\n".join(f"- {note}" for note in [*best_runs(summary, "`"), *summary.notes]))
     if summary.unfinished:
-        parts.append("not in the table:\n\n" + "\n".join(f"- {line}" for line in unfinished(summary)))
+        parts.append("not in the table:\n\n" + "\n".join(f"- {line}" for line in left_out(summary)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -263,9 +263,9 @@ LATEX = str.maketrans(
 def latex(summary: Summary) -> str:
     """A booktabs tabular for each table."""
     comments = ["needs \\usepackage{booktabs}", f"{legend(summary)}; bold: the best", *best_runs(summary), *summary.notes]
-    comments += [f"not in the table: {line}" for line in unfinished(summary)]
+    comments += [f"not in the table: {line}" for line in left_out(summary)]
     lines = [f"% {' '.join(comment.split())}" for comment in comments]
-    for grid in grids(summary):
+    for grid in plain_tables(summary):
         lines += [f"% {grid.title}", rf"\begin{{tabular}}{{{'l' * len(grid.settings)}{'r' * len(grid.measured)}}}", r"\toprule"]
         lines += [" & ".join(name.translate(LATEX) for name in grid.header) + r" \\", r"\midrule"]
         lines += [" & ".join(map(_latex, row)) + r" \\" for row in grid.rows]
@@ -274,7 +274,7 @@ def latex(summary: Summary) -> str:
 
 
 def _latex(cell: Cell) -> str:
-    if not math.isfinite(number(cell.mean) or 0.0) or number(cell.mean) is None:
+    if not math.isfinite(as_number(cell.mean) or 0.0) or as_number(cell.mean) is None:
         return cell.mean.translate(LATEX)
     return "$" + cell.written(r"\mathbf{{{}}}", r" \pm ") + "$" + cell.brackets
 

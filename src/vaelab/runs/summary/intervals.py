@@ -1,4 +1,4 @@
-"""What n values say of their mean.
+"""An interval for the mean of n values.
 
 With the mean m and the standard deviation s = sqrt(sum_i (v_i - m)^2 / (n - 1)), the interval is m ± t s / sqrt(n), where P(|T| < t) = 0.95
 for Student's T with n - 1 degrees of freedom (Student, 1908, https://doi.org/10.1093/biomet/6.1.1). It holds the mean of the distribution
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """Of n values; NaN where there is none, as the standard deviation of one."""
+    """Statistics of n values; NaN where there is none, such as the standard deviation of one."""
 
     mean: float
     std: float
@@ -24,7 +24,7 @@ class Interval(NamedTuple):
     num_values: int
 
 
-def interval(values: Sequence[float]) -> Interval:
+def student_interval(values: Sequence[float]) -> Interval:
     """m, s, t s / sqrt(n) and n. A value that is not finite is not left out: it makes the first three NaN.
 
     Raises:

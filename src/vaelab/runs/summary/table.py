@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from vaelab.runs.summary.intervals import Interval, interval
-from vaelab.runs.summary.runs import ABSENT, Run, Unfinished, find_runs, read_run
-from vaelab.runs.summary.settings import columns_of, labels, number, shortened
+from vaelab.runs.find import find_runs
+from vaelab.runs.folder import RESULTS
+from vaelab.runs.summary.finished import ABSENT, Finished, Unfinished
+from vaelab.runs.summary.intervals import Interval, student_interval
+from vaelab.runs.summary.settings import as_number, columns_of, labels_of, shortened
 
 HEADLINE = ("elbo", "log_likelihood", "rate", "distortion", "active_units", "accuracy")
 HIGHER = (
@@ -35,40 +37,40 @@ class Setting:
     """Runs that differ in their seed alone."""
 
     values: tuple[str, ...]  # one for each column
-    runs: tuple[Run, ...]
+    runs: tuple[Finished, ...]
 
     def interval(self, metric: str) -> Interval | None:
-        """Over the seeds; None if no run has the metric."""
+        """Statistics over the seeds; None if no run has the metric."""
         values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
-        return interval(values) if values else None
+        return student_interval(values) if values else None
 
     def mean(self, metric: str) -> float:
-        """Over the seeds; NaN if no run has the metric."""
+        """Mean over the seeds; NaN if no run has the metric."""
         found = self.interval(metric)
         return math.nan if found is None else found.mean
 
     def uncertainty(self, metric: str) -> tuple[float, ...]:
-        """Over the test examples of a single run."""
+        """Standard error or interval over the test examples of a single run; see `Finished.uncertainty`."""
         return self.runs[0].uncertainty(metric) if len(self.runs) == 1 else ()
 
     def protocol(self, metric: str) -> dict[str, str]:
-        """Equal for settings whose values of the metric can be compared."""
+        """Conditions of the metric, equal for settings whose values of it can be compared."""
         return self.runs[0].protocol(metric)
 
 
-def paired(setting: Setting, reference: Setting, metric: str) -> Interval | None:
-    """Of setting - reference over the seeds that both have; None if there is none."""
+def paired_difference(setting: Setting, reference: Setting, metric: str) -> Interval | None:
+    """Statistics of setting - reference over the seeds that both have; None if there is none."""
     own, other = (
         {run.seed: run.metrics[metric] for run in each.runs if metric in run.metrics and run.seed is not None}
         for each in (setting, reference)
     )
     shared = [seed for seed in own if seed in other]
-    return interval([own[seed] - other[seed] for seed in shared]) if shared else None
+    return student_interval([own[seed] - other[seed] for seed in shared]) if shared else None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is shown of some run folders."""
+    """The content of a table over some run folders."""
 
     columns: list[str]
     settings: list[Setting]
@@ -79,7 +81,7 @@ class Summary:
     leading: list[str] = field(default_factory=list)  # metrics by which runs are ranked
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[Finished]:
         return [run for setting in self.settings for run in setting.runs]
 
     def best(self, metric: str) -> list[Setting]:
@@ -92,7 +94,7 @@ class Summary:
                 found += [setting for setting, mean in zip(rivals, means, strict=True) if mean == max(finite)]
         return found
 
-    def best_runs(self, metric: str) -> list[Run]:
+    def best_runs(self, metric: str) -> list[Finished]:
         """The best run among those that can be compared, where there are at least two."""
         found = []
         for rivals in self.comparable(metric):
@@ -111,17 +113,17 @@ class Summary:
         return groups
 
     def reference(self, setting: Setting, metric: str) -> Setting | None:
-        """What a setting is compared to: the baseline, or without one the best."""
+        """The setting that another is compared to: the baseline, or without one the best."""
         candidates = self.baselines or self.best(metric)
         return next((each for each in candidates if each.protocol(metric) == setting.protocol(metric)), None)
 
     def difference(self, setting: Setting, metric: str) -> Interval | None:
         """The paired difference to the reference; None for the reference itself, or without seeds in common."""
         reference = self.reference(setting, metric)
-        return None if reference is None or reference is setting else paired(setting, reference, metric)
+        return None if reference is None or reference is setting else paired_difference(setting, reference, metric)
 
     def label(self, setting: Setting) -> str:
-        """objective.beta=4, prior=vamp."""
+        """Values of a setting, such as "objective.beta=4, prior=vamp"."""
         named = zip(self.columns, setting.values, strict=True)
         return ", ".join(f"{column}={value}" for column, value in named if value != ABSENT) or "all runs"
 
@@ -130,7 +132,7 @@ def summarize(
     paths: Iterable[str],
     metrics: Sequence[str] = (),
     baseline: str | None = None,
-    results: str = "results.json",
+    results: str = RESULTS,
     leading: Sequence[str] = (),
 ) -> Summary:
     """Reads run folders and groups them.
@@ -148,11 +150,12 @@ def summarize(
         ValueError: if there is no finished run, a metric is unknown, or the baseline is not one setting.
     """
     runs, unfinished = [], []
-    for name, folder in find_runs(paths, results).items():
+    for found in find_runs(paths, results):
         try:
-            runs.append(read_run(folder, name, results))
+            runs.append(Finished(found, results))
         except ValueError as error:
-            unfinished.append(Unfinished(name, str(error)))
+            reason = str(error).replace(f"{found.path}/", "").replace(str(found.path), "it")  # a table that is passed on names no path
+            unfinished.append(Unfinished(found.name, reason))
     if not runs:
         others = f" (and {len(unfinished) - 1} more)" if len(unfinished) > 1 else ""
         raise ValueError(f"no run is finished; {unfinished[0].name}{others}: {unfinished[0].reason}")
@@ -176,13 +179,13 @@ def summarize(
     return Summary(columns, settings, chosen, unfinished, _find_baselines(summary, baseline) if baseline else [], notes, ranked)
 
 
-def available(runs: Sequence[Run]) -> list[str]:
+def available(runs: Sequence[Finished]) -> list[str]:
     """The metrics that any of the runs has."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     return [name for name in names if name == "num_parameters" or not any(fnmatchcase(name, pattern) for pattern in SIZES)]
 
 
-def _choose(wanted: Sequence[str], runs: Sequence[Run], leading: Sequence[str]) -> list[str]:
+def _choose(wanted: Sequence[str], runs: Sequence[Finished], leading: Sequence[str]) -> list[str]:
     known, chosen = available(runs), []
     for pattern in wanted or [name for name in (*leading, *HEADLINE) if name in known]:
         found = [name for name in known if fnmatchcase(name, pattern)]
@@ -195,15 +198,15 @@ def _choose(wanted: Sequence[str], runs: Sequence[Run], leading: Sequence[str]) 
     return chosen
 
 
-def _group(runs: Sequence[Run], columns: Sequence[str]) -> tuple[list[Setting], list[str]]:
+def _group(runs: Sequence[Finished], columns: Sequence[str]) -> tuple[list[Setting], list[str]]:
     """The settings in the order of their values, and a note on runs that another one repeats."""
-    rows = [shortened(labels(runs, column)) for column in columns]
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    rows = [shortened(labels_of(runs, column)) for column in columns]
+    groups: dict[tuple[str, ...], list[Finished]] = {}
     for i, run in enumerate(runs):
         groups.setdefault(tuple(row[i] for row in rows), []).append(run)
     settings, repeated = [], []
     for values, group in groups.items():
-        latest: dict[Any, Run] = {}
+        latest: dict[Any, Finished] = {}
         for run in sorted(group, key=lambda run: run.finished):
             latest[run.name if run.seed is None else run.seed] = run
         repeated += [run.name for run in group if run not in latest.values()]
@@ -214,7 +217,7 @@ def _group(runs: Sequence[Run], columns: Sequence[str]) -> tuple[list[Setting], 
 
 def _order(value: str) -> tuple[bool, float, str]:
     """Numbers by size, before words."""
-    size = number(value)
+    size = as_number(value)
     return size is None, size or 0.0, value
 
 
@@ -236,7 +239,7 @@ def _find_baselines(summary: Summary, name: str) -> list[Setting]:
 
 
 def _same(a: str, b: str) -> bool:
-    return a == b or (number(a) is not None and number(a) == number(b))
+    return a == b or (as_number(a) is not None and as_number(a) == as_number(b))
 
 
 def _incomparable(summary: Summary) -> list[str]:

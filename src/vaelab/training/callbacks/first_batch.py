@@ -9,6 +9,7 @@ from torch.distributions.constraints import nonnegative_integer, unit_interval
 
 from vaelab import rng
 from vaelab.data import DataModule
+from vaelab.data.modality import NUM_LEVELS
 from vaelab.distributions import Grid, open_unit_interval
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
@@ -76,7 +77,7 @@ def check_support(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[T
 def fitting(x: Float[Tensor, "n"]) -> list[str]:
     """The likelihoods that can give these values, the plainest first."""
     counts, unit = nonnegative_integer.check(x).all(), unit_interval.check(x).all()
-    grid, real = Grid(256).check(x).all(), torch.tensor(True)
+    grid, real = Grid(NUM_LEVELS).check(x).all(), torch.tensor(True)
     fits = {
         "gaussian": real,
         "laplace": real,

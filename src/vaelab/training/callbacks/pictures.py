@@ -1,4 +1,4 @@
-"""What TensorBoard shows besides scalars."""
+"""Figures in TensorBoard, and the latent space in its projector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.data import DataModule
 from vaelab.distributions import centre
+from vaelab.figures.files import show_in_tensorboard
 from vaelab.figures.scenes import WHILE_TRAINING, Scene
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
@@ -70,11 +70,9 @@ class Pictures(Callback):
     @rank_zero_only
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         writer = tensorboard(trainer)
-        if writer is None:
+        if writer is None or not data(trainer).modality.is_pictured:
             return
-        x, y = self._examples(trainer, pl_module, max(2 * self.num_images, NUM_ENCODED))
-        if x.ndim not in (2, 4):
-            return
+        x, y = data(trainer).examples("val", max(2 * self.num_images, NUM_ENCODED), pl_module.device)
         assert isinstance(pl_module, LitVAE)
         scene = Scene(pl_module.model, data(trainer), x, y, "val", self.num_images)
         for name, draw in WHILE_TRAINING.items():
@@ -93,49 +91,26 @@ class Pictures(Callback):
         writer = tensorboard(trainer)
         if writer is None or "val" not in data(trainer).splits:
             return
-        x, y = self._examples(trainer, pl_module, self.num_points)
+        x, y = data(trainer).examples("val", self.num_points, pl_module.device)
         assert isinstance(pl_module, LitVAE)
         pl_module.eval()
         with rng.set_aside(seed=0), torch.no_grad():
             means = torch.cat([centre(pl_module.model.encode(a, b)) for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
         if means.shape[1] < 3:  # the projector's axes are three
             means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
-        names = getattr(data(trainer).splits["val"].dataset, "y_names", ())
-        writer.add_embedding(means, tag="latent_space", global_step=trainer.global_step, label_img=thumbnails(x), **metadata(y, names))
-
-    def _examples(self, trainer: Trainer, pl_module: LightningModule, count: int) -> tuple[Tensor, Tensor]:
-        pairs = []
-        for x, y in data(trainer).batches("val", pl_module.device):
-            pairs.append((x, y))
-            if sum(len(x) for x, _ in pairs) >= count:
-                break
-        xs, ys = zip(*pairs, strict=True)
-        return torch.cat(xs)[:count], torch.cat(ys)[:count]
+        small, words = data(trainer).modality.thumbnails(x), metadata(y, data(trainer).splits["val"].y_names)
+        writer.add_embedding(means, tag="latent_space", global_step=trainer.global_step, label_img=small, **words)
 
 
 def show_figures(trainer: Trainer, paths: Sequence[Path]) -> None:
-    """Files of figures/ as TensorBoard images, as they are: its page plays animations."""
+    """Shows files of figures/ in the TensorBoard of a fit."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            with SummaryWriter(logger.log_dir) as writer:
-                for path in paths:
-                    with Image.open(path) as picture:
-                        width, height = picture.size
-                    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
-                    value = Summary.Value(tag=f"figures/{path.stem}", image=image)
-                    writer.file_writer.add_summary(Summary(value=[value]), trainer.global_step)
-
-
-def thumbnails(x: Tensor) -> Tensor | None:
-    """Images small enough that the projector's sprite, at most 8192 pixels wide, holds all of them."""
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        return None
-    side = min(max(x.shape[2:]), 32)  # the sprite's images are square
-    return torch.nn.functional.interpolate(x.nan_to_num(0.5).clamp(0, 1), size=(side, side))
+            show_in_tensorboard({f"figures/{path.stem}": path for path in paths}, Path(logger.log_dir), trainer.global_step)
 
 
 def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:
-    """What the projector can colour and search by: class names, or a column for each factor."""
+    """Class names, or a column for each factor, which the projector can colour and search by."""
     if y.ndim == 1:
         return {"metadata": [names[label] if 0 <= label < len(names) else str(label) for label in y.tolist()]}
     header = list(names) if len(names) == y.shape[1] else [f"factor {i}" for i in range(y.shape[1])]

@@ -1,6 +1,6 @@
 """One of several processes that train every objective, each on its share of the batches.
 
-python tests/support/halves.py <folder> <rank> <world>
+python tests/support/two_process_training.py <folder> <rank> <world>
 
 Noise is drawn for the whole batch by all of them alike, and each keeps that of its own examples: example i has the noise that it has in
 one process. In float64, and with plain gradient descent, which turns no rounding error into a step.
@@ -200,7 +200,7 @@ if __name__ == "__main__":
     together = {name: train(name, rank, world) for name in CASES}
     shards = {name: train(name, rank, world, shared_out) for name in CASES if name not in UNSHARDABLE}
     # what each process would do if it looked at its own batch alone
-    alone = [patch(f"vaelab.{module}.world", lambda: (0, 1)) for module in ("processes", "objectives.total_correlation")]
+    alone = [patch(f"vaelab.{module}.world", lambda: (0, 1)) for module in ("collectives", "objectives.total_correlation")]
     with alone[0], alone[1]:
         apart = {name: train(name, rank, world) for name in sorted(COUPLED) if not name.startswith("vq")}
     torch.save({"together": together, "shared_out": shards, "apart": apart}, folder / f"rank{rank}.pt")

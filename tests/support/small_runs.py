@@ -1,14 +1,11 @@
 """Runs composed from conf/ and trained in temporary folders, on data that need no download."""
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
+from forked_scripts import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-ROOT = Path(__file__).parents[2]
 SUPPORT = Path(__file__).parent
 # a run of seconds: discs of 16 x 16 pixels and a small MLP
 SMALL = [
@@ -47,11 +44,3 @@ def train_small(folder: Path, *overrides: str) -> Path:
 
     train(composed([*SMALL, *overrides], folder))
     return folder
-
-
-def command(script: str, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    """What a user types."""
-    line = [sys.executable, str(ROOT / "scripts" / script), *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, **options)
-    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done

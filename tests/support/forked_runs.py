@@ -1,28 +1,17 @@
-"""Runs in processes of their own, forked from one that has imported everything once: a second each, and they can be killed."""
+"""Runs of configs in processes that are forked from one that has imported everything once: a second each, and they can be killed."""
 
-import multiprocessing
 import os
 import socket
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-from running import composed
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["vaelab.commands.train", "vaelab.training.callbacks", "running"])
+from forked_scripts import prepare, start
+from small_runs import composed
 
 
 def run(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> tuple[int | None, str]:
     """A run in `folder`: its exit code, which is -9 if it was killed with SIGKILL, and what it and those before it printed."""
     return end(start(train, list(overrides), folder, environment or {}), folder)
-
-
-def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
-    process = CONTEXT.Process(target=function, args=arguments)
-    process.start()
-    return process
 
 
 def run_ranks(folder: Path, count: int, *overrides: str) -> tuple[list[int | None], str]:
@@ -50,14 +39,7 @@ def output(folder: Path) -> str:
 
 def train(overrides: list[str], folder: Path, environment: dict[str, str]) -> None:
     """What such a process does."""
-    from lightning.pytorch.utilities import rank_zero_only
-
     from vaelab.commands import train as training
 
-    multiprocessing.set_start_method("fork", force=True)  # of processes that load data: that of this process is not the usual one
-    os.environ.update(environment)
-    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # which Lightning reads when it is imported
-    with folder.with_suffix(".txt").open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    prepare(os.environ | environment, folder.with_suffix(".txt"), folder.with_suffix(".txt"))
     training.train(composed(overrides, folder))

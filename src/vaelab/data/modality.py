@@ -1,0 +1,102 @@
+"""Modalities, the kinds of x: how stored values become the numbers that models see, and what a person looks at.
+
+Figures, metrics and commands ask the modality of the data, and never guess from a tensor. A new one is a class here and a line in
+`modality_of`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+NUM_LEVELS = 256  # of 8 bits
+MAX_SIDE = 32  # pixels of a thumbnail: the sprite of TensorBoard's projector, at most 8192 pixels wide, holds all of them
+
+
+def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """8-bit x become x / 255 in [0, 1]; other numbers, booleans and counts too, keep their values in torch's default precision."""
+    x, is_8_bit = x.to(torch.get_default_dtype()), x.dtype == torch.uint8
+    return x / (NUM_LEVELS - 1) if is_8_bit else x
+
+
+class Modality(ABC):
+    """A kind of data.
+
+    Args:
+        shape: of one x.
+    """
+
+    noun: str  # for one x, in captions
+    is_pictured = True  # whether there are pictures of x
+    is_viewable = False  # whether x are grey or colour images, which 8 bits can hold if their values lie in [0, 1]
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+
+    def scale(self, x: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """Stored x as models see them; those that are scaled already keep their values."""
+        return to_float(x)
+
+    def levels(self, x: Float[Tensor, "b ..."]) -> tuple[float, float]:
+        """The values to show as black and as white: 0 and 1, or the extremes of x if some leave [0, 1]."""
+        seen = x[~x.isnan()]
+        low, high = float(seen.min()), float(seen.max())
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+    @abstractmethod
+    def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
+        """Images of x, after any number of batch dimensions."""
+
+    def are_viewable(self, x: Shaped[Tensor, "b ..."]) -> bool:
+        """True if these x, stored or scaled, are grey or colour images with values in [0, 1], none of them missing."""
+        return self.is_viewable and (x.dtype == torch.uint8 or bool(((x >= 0) & (x <= 1)).all()))
+
+    def thumbnails(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b c s s"] | None:
+        """Small square images of scaled x, or None if x are not viewable."""
+        pixels = x.nan_to_num(0.5).clamp(0, 1)
+        return functional.interpolate(pixels, size=2 * [min(max(self.shape[1:]), MAX_SIDE)]) if self.is_viewable else None
+
+
+class Images(Modality):
+    """x of shape (channels, height, width)."""
+
+    noun = "image"
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape)
+        self.is_viewable = shape[0] in (1, 3)
+
+    def pictures(self, x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
+        """x itself."""
+        return x
+
+
+class Vectors(Modality):
+    """x of shape (length,)."""
+
+    noun = "vector"
+
+    def pictures(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1 h n"]:
+        """Strips, an eighth as high as they are long."""
+        return x[..., None, None, :].expand(*x.shape[:-1], 1, max(x.shape[-1] // 8, 1), -1)
+
+
+class Arrays(Modality):
+    """x of any other shape, of which there are no pictures."""
+
+    noun, is_pictured = "example", False
+
+    def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
+        """
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"only images and vectors can be pictured, but x has shape {self.shape}")
+
+
+def modality_of(shape: Sequence[int]) -> Modality:
+    """The modality of data of this shape."""
+    return {1: Vectors, 3: Images}.get(len(shape), Arrays)(shape)

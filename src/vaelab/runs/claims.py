@@ -1,0 +1,53 @@
+"""Claims of folders, so that one process at a time works in each."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+LOCK = ".lock"
+# The claims of this process. It must not open and close the file of a lock that it has: POSIX would release the lock.
+OWN = set[Path]()
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while inside; the claim of a process that is killed ends with it.
+
+    Raises:
+        ValueError: if another process works in it.
+    """
+    with (folder / LOCK).open("w") as file:
+        if not _is_locked(file):
+            time.sleep(0.1)  # another process may only have asked whether there is a claim
+            if not _is_locked(file):
+                raise ValueError(f"another process is at work in {folder}: wait for it, or choose another folder")
+        OWN.add(folder.resolve())
+        try:
+            yield
+        finally:
+            OWN.discard(folder.resolve())
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether this process or another works in a folder."""
+    if folder.resolve() in OWN:
+        return True
+    try:
+        with (folder / LOCK).open("r+") as file:
+            return not _is_locked(file)
+    except OSError:
+        return False  # there is no lock, or it is not ours to open
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Whether this process has the lock of an open file now, or the file system has no locks."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True

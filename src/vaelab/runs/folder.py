@@ -1,0 +1,373 @@
+"""A run folder: the one place that knows what lies in it."""
+
+import fcntl
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vaelab.runs.claims import claim, is_claimed
+from vaelab.runs.configs import value_at, with_moved_targets
+from vaelab.runs.files import DamagedFile, read_curves, read_json, read_yaml, write_json, write_text
+
+RESULTS = "results.json"
+CONFIG = ".hydra/config.yaml"
+# what a run writes, besides .hydra and its log, and what is removed if it starts anew
+WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
+INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders that hold no other run
+
+
+class RunFolder:
+    """A folder in which one process trains a run, and others read what it has written.
+
+    | name                     | holds                                                            |
+    |--------------------------|------------------------------------------------------------------|
+    | .hydra/                  | the config as it was composed, and the command line              |
+    | checkpoints/             | best.ckpt and last.ckpt                                          |
+    | metrics.csv, tensorboard/| what was logged                                                  |
+    | results.json             | metrics on validation and test data; results_last.json: of last.ckpt, if results.json is of best.ckpt |
+    | split.json               | which training examples were validated on                        |
+    | figures/, report.html    | what one looks at                                                |
+    | pruned.txt, failed.txt   | why it ended early                                               |
+    | resumed/                 | .hydra and log of later sessions                                 |
+
+    Files are read when they are asked for. One that is damaged raises `DamagedFile`, with what to do.
+
+    Args:
+        path: of the folder, which need not exist.
+        name: what it is called in lists and tables; None: the path.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        self.path = Path(path)
+        self.name = str(path) if name is None else name
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "RunFolder":
+        """The folder of the run that wrote a checkpoint."""
+        return cls(checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # Places that others write to.
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """Folder of TensorBoard's event files; None if the run logs none."""
+        folder = self.path / "tensorboard"
+        return folder if folder.is_dir() else None
+
+    @property
+    def metrics(self) -> Path:
+        """File of what was logged while the run trained."""
+        return self.path / "metrics.csv"
+
+    @property
+    def split(self) -> Path:
+        """File of the training examples that were validated on."""
+        return self.path / "split.json"
+
+    # What was asked for.
+
+    def is_run(self, file: str = RESULTS) -> bool:
+        """Whether there is anything of a run: its config, results in a file of that name, or a checkpoint."""
+        return (self.path / CONFIG).is_file() or (self.path / file).is_file() or any(self.checkpoints.glob("*.ckpt"))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as it was written, interpolations and all; that of the last session, if the run was resumed.
+
+        Raises:
+            ValueError: if there is none, or it cannot be read.
+        """
+        written = self.path / CONFIG
+        if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
+            found = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
+            if found:
+                return read_checkpoint(found[0], mmap=True)["config"]
+            if not written.is_file():
+                raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
+        return with_moved_targets(read_yaml(written, "restore it, or remove the run"))
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The config, in which `pretrained` is the setting of the run that this one started from, if that is still there.
+
+        Raises:
+            ValueError: as `config`, of either run.
+        """
+        origin = self.origin
+        return self.config if origin is None else self.config | {"pretrained": origin.setting}
+
+    @cached_property
+    def origin(self) -> "RunFolder | None":
+        """The run whose weights this one started from; None if there was none, or it is no longer where it was.
+
+        Raises:
+            ValueError: as `config`.
+        """
+        named = self.config.get("pretrained")
+        if not isinstance(named, str):
+            return None
+        path = Path(str(value_at(self.hydra, "runtime.cwd", "")), named)
+        origin = RunFolder.of_checkpoint(path) if path.is_file() else RunFolder(path)
+        return origin if origin.is_run() else None
+
+    @cached_property
+    def hydra(self) -> dict[str, Any]:
+        """What Hydra noted of the start: `overrides.task`, `runtime.choices` and `runtime.cwd` among others; {} if it noted nothing.
+
+        Raises:
+            DamagedFile: if it cannot be read.
+        """
+        path, advice = self.path / ".hydra" / "hydra.yaml", "remove it"
+        noted = read_yaml(path, advice).get("hydra") if path.is_file() else {}
+        if not isinstance(noted, dict):
+            raise DamagedFile(path, "it has no mapping called hydra", advice)
+        return noted
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words of the command line that started the run.
+
+        Raises:
+            DamagedFile: as `hydra`.
+        """
+        words = value_at(self.hydra, "overrides.task")
+        return [str(word) for word in words] if isinstance(words, list) else []
+
+    @property
+    def command_line(self) -> str:
+        """The command that trains such a run.
+
+        Raises:
+            DamagedFile: as `hydra`.
+        """
+        return shlex.join(["python", "scripts/train.py", *self.overrides])
+
+    # What was logged.
+
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """Every metric that was logged, as (step, value); {} if the run logged none to a file.
+
+        Raises:
+            DamagedFile: as `read_curves`.
+        """
+        return read_curves(self.metrics) if self.metrics.is_file() else {}
+
+    # How it ended.
+
+    def results(self, file: str = RESULTS, advice: str = "remove it, and evaluate again") -> dict[str, Any]:
+        """Metrics and how they were found; {} if nothing has been evaluated.
+
+        Args:
+            file: name of another file of results.
+            advice: what to do if it is damaged.
+
+        Raises:
+            DamagedFile: if the file cannot be read, or holds something else.
+        """
+        path = self.path / file
+        if not path.is_file():
+            return {}
+        record = read_json(path, advice)
+        parts = [record.get(key) or {} for key in ("test", "val", "evaluations")]
+        if not all(isinstance(part, dict) for part in parts) or not all(map(_is_evaluation, parts[-1].values())):
+            raise DamagedFile(path, "it was not written by vaelab: its test, val or evaluations are of another shape", advice)
+        return record
+
+    def results_file(self, checkpoint: Path) -> str:
+        """Name of the file for metrics of a checkpoint: results.json is of the one that training chose; others have files of their own.
+
+        Raises:
+            DamagedFile: as `results`.
+        """
+        chosen = self.results().get("checkpoint")
+        return RESULTS if chosen in (None, f"checkpoints/{checkpoint.name}") else f"results_{checkpoint.stem}.json"
+
+    def write_results(self, record: dict[str, Any], file: str = RESULTS) -> None:
+        """Replace the results."""
+        write_json(record, self.path / file)
+
+    def add_results(self, checkpoint: Path, metric: str, found: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+        """Add what a metric found of a checkpoint, in place of what it had found before; other processes may do the same meanwhile.
+
+        Raises:
+            DamagedFile: as `results`.
+        """
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # of a file system that has no locks
+                fcntl.flock(directory, fcntl.LOCK_EX)
+            file = self.results_file(checkpoint)
+            record = self.results(file)
+            record.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
+            evaluations = record.get("evaluations") or {}
+            before = evaluations.get(metric, {}).get("keys", [])
+            record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | dict(found)
+            record["evaluations"] = evaluations | {metric: dict(how)}
+            self.write_results(record, file)
+        finally:
+            os.close(directory)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end, and was evaluated."""
+        return (self.path / RESULTS).is_file()
+
+    @property
+    def left_nothing(self) -> bool:
+        """True if a start has ended without a checkpoint or results, so that another, of any config, may take its place."""
+        has_started = (self.path / ".lock").is_file()
+        return has_started and self.last_checkpoint is None and not self.is_finished and not is_claimed(self.path)
+
+    @property
+    def state(self) -> str:
+        """One of "running", "finished", "pruned" by its search, "failed" with an error, and "interrupted", which was stopped or killed."""
+        if is_claimed(self.path):
+            return "running"
+        if self.is_finished:
+            return "finished"
+        return next((name for name in ENDS if (self.path / f"{name}.txt").is_file()), "interrupted")
+
+    @property
+    def reason(self) -> str:
+        """Why the run was pruned or failed; "" if it was not."""
+        path = self.path / f"{self.state}.txt"
+        return path.read_text(errors="replace").strip() if path.is_file() else ""
+
+    def end(self, state: str, reason: str) -> None:
+        """Note that the run was "pruned" or has "failed", and why."""
+        write_text(f"{reason}\n", self.path / f"{state}.txt")
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Forget how the run ended before; and if what is inside raises an exception, note it as the reason why the run has failed."""
+        notes = [self.path / f"{name}.txt" for name in ENDS]
+        for note in notes:
+            note.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):  # of a full disk
+                if not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
+                    self.end("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    # Its checkpoints.
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """Path of the checkpoint "best" or "last".
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        if not self.path.is_dir():
+            raise ValueError(f"there is no run folder {self.path.absolute()}")
+        found, wanted = sorted(self.checkpoints.glob("*.ckpt")), self.checkpoints / f"{name}.ckpt"
+        if wanted in found:
+            return wanted
+        if found:
+            raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
+        raise ValueError(
+            f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder"
+        )
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """Path of the checkpoint that the run goes on from; None if it wrote none."""
+        path = self.checkpoints / "last.ckpt"
+        return path if path.is_file() else None
+
+    # One process at a time.
+
+    @contextmanager
+    def start(self, fresh: bool) -> Iterator[None]:
+        """Make the folder, and keep other processes out of it while inside.
+
+        Args:
+            fresh: whether no run may be there.
+
+        Raises:
+            ValueError: if a run is there that may not be, or another process works in it.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+        except FileExistsError:
+            raise ValueError(
+                f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
+            ) from None
+        with self.claim():
+            yield
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the folder while inside; the claim of a process that is killed ends with it.
+
+        Raises:
+            ValueError: if another process works in it.
+        """
+        return claim(self.path)
+
+    def clear(self) -> None:
+        """Remove what a start that left no checkpoint had begun to write; what Hydra has noted of a new start replaces its config."""
+        noted = sorted(self.path.glob("resumed/*/.hydra"))
+        if noted:
+            shutil.rmtree(self.path / ".hydra")
+            noted[-1].rename(self.path / ".hydra")
+            shutil.rmtree(self.path / "resumed")
+        for name in WRITTEN:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_evaluation(how: Any) -> bool:
+    return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
+
+
+def find_checkpoint(run: str | Path, name: str = "best") -> Path:
+    """Path of the checkpoint "best" or "last" of a run folder, or `run` itself if it is a file.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return Path(run) if Path(run).is_file() else RunFolder(run).checkpoint(name)
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint, read without running anything that is in it; its config names classes where they live today.
+
+    Args:
+        path: of the file.
+        mmap: whether weights stay on the disk until they are used.
+
+    Raises:
+        ValueError: if the file is truncated, or was not written by vaelab.
+    """
+    import torch  # most readers of run folders do without
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
+        raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
+        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
+    return checkpoint | {"config": with_moved_targets(checkpoint["config"])}

@@ -1,0 +1,115 @@
+"""Scripts as a user calls them, in processes that are forked from one that has imported everything once."""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["imported_once"])
+
+
+class Script:
+    """A script that runs, and what it prints.
+
+    Args:
+        script: its path, or its name in scripts/.
+        arguments: of its command line.
+        cwd: the folder that it runs in.
+        env: its whole environment.
+        preexec_fn: what its process calls first; a function of a module.
+    """
+
+    def __init__(
+        self,
+        script: str | Path,
+        *arguments: str,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        preexec_fn: Callable[[], object] | None = None,
+    ) -> None:
+        self.words = [str(ROOT / "scripts" / script), *arguments]
+        self.folder = tempfile.TemporaryDirectory()
+        self.printed = [Path(self.folder.name, name) for name in ("stdout", "stderr")]
+        for path in self.printed:
+            path.touch()
+        environment = dict(os.environ if env is None else env)
+        self.process = start(run_script, self.words, self.printed, str(cwd or os.getcwd()), environment, preexec_fn)
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, -9 if it was killed by SIGKILL; None as long as it runs."""
+        return self.process.exitcode
+
+    def send_signal(self, signum: int) -> None:
+        """Send it a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def wait(self, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """How it ended, and what it printed.
+
+        Raises:
+            AssertionError: if it has to be killed after so many seconds.
+        """
+        self.process.join(seconds)
+        in_time = self.poll() is not None
+        self.process.kill()
+        self.process.join()
+        told = [path.read_text(errors="replace") for path in self.printed]
+        assert in_time, f"{self.words} did not end:\n{told[0][-3000:]}\n{told[1][-3000:]}"
+        return subprocess.CompletedProcess(self.words, self.process.exitcode or 0, *told)
+
+
+def command(script: str | Path, *arguments: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+    """How a script ended, and what it printed; options are those of `Script`.
+
+    Raises:
+        AssertionError: if it failed, unless `check` is off.
+    """
+    done = Script(script, *arguments, **options).wait()
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def start(function: Callable[..., object], *arguments: object) -> BaseProcess:
+    """A process that calls a function of a module."""
+    process = CONTEXT.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run_script(
+    words: list[str], printed: list[Path], cwd: str, environment: Mapping[str, str], preexec_fn: Callable[[], object] | None
+) -> None:
+    """What the process of a script does."""
+    prepare(environment, *printed)
+    os.chdir(cwd)
+    if preexec_fn is not None:
+        preexec_fn()
+    sys.argv[:] = words
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+def prepare(environment: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+    """Make a forked process one that was started with an environment, and that prints to files."""
+    assert "imported_once" in sys.modules, "tests/support is not in PYTHONPATH: see tests/conftest.py"
+    from lightning.pytorch.utilities import rank_zero_only
+
+    os.environ.clear()
+    os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("LOCAL_RANK", 0))  # which Lightning reads when it is imported
+    multiprocessing.set_start_method("fork", force=True)  # of processes that load data: that of this process is not the usual one
+    for number, path in enumerate((stdout, stderr), start=1):
+        with path.open("a") as file:
+            os.dup2(file.fileno(), number)

@@ -1,0 +1,24 @@
+"""What the processes of `forked_scripts` and `forked_runs` have imported before they are forked."""
+
+from importlib import import_module
+
+from hydra.core.plugins import Plugins
+
+MODULES = (
+    "optuna.storages",
+    "optuna.visualization.matplotlib",
+    "pytest",  # whose command line multiprocessing imports again in every process
+    "sqlalchemy",
+    "torch.utils.tensorboard",
+    "vaelab.benchmark",
+    "vaelab.commands.anomalies",
+    "vaelab.commands.evaluate",
+    "vaelab.commands.generate",
+    "vaelab.commands.inpaint",
+    "vaelab.commands.train",
+    "vaelab.runs.summary",
+    "vaelab.training.callbacks",
+)
+for module in MODULES:
+    import_module(module)
+Plugins.instance()  # which finds and imports the sweepers and launchers
