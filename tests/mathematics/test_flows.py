@@ -243,7 +243,8 @@ class TestPosteriors:
             for flipped in (False, True):
                 q = flow.orthonormal(basis.float(), flipped).double()
                 assert q.shape[-2:] == (features, flow.size)
-                torch.testing.assert_close(q.mT @ q, torch.eye(flow.size).expand(*q.shape[:-2], -1, -1), rtol=0, atol=1e-6)
+                # of 8 reflections, each with errors of float32: over 300 seeds they come to 2e-6
+                torch.testing.assert_close(q.mT @ q, torch.eye(flow.size).expand(*q.shape[:-2], -1, -1), rtol=0, atol=4e-6)
 
     def test_orthogonal_q_spans_the_columns_of_the_encoder(self):
         flow = flows.Sylvester(7, kind="orthogonal", num_vectors=3)
