@@ -35,7 +35,6 @@ from vaelab.commands.common import (
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
-from vaelab.metrics.data import device_of
 from vaelab.runs.files import write_json
 from vaelab.runs.provenance import git, provenance
 
@@ -103,7 +102,7 @@ def evaluate_run(folder: str, config: DictConfig, console: Console) -> list[str]
 
 def judge(run: Run, metrics: DictConfig, seed: int, again: bool, console: Console) -> list[str]:
     """Adds what metrics find to the results of a run, one after the other; returns what could not be computed, and why."""
-    path, device = run.folder / results_name(run.checkpoint), device_of(run.model)
+    path, device = run.folder / results_name(run.checkpoint), run.model.device
     options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
     chosen: dict[str, Metric] = instantiate(metrics, _convert_="all")
     failures = []

@@ -26,7 +26,7 @@ from vaelab.commands.common import below, chosen_device, prepare, refuse_counts,
 from vaelab.commands.evaluate import show
 from vaelab.figures.scenes import Scene, completions
 from vaelab.figures.tiles import save
-from vaelab.metrics.latent.encoding import first
+from vaelab.metrics.data import first
 from vaelab.runs.files import write_json
 from vaelab.runs.provenance import git, provenance
 

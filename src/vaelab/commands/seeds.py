@@ -6,14 +6,14 @@ from typing import Any
 
 from vaelab.build import Run, build_model
 from vaelab.metrics import disentanglement
-from vaelab.metrics.data import Data, device_of
-from vaelab.metrics.latent.encoding import LatentVariableModel
+from vaelab.metrics.data import Data
+from vaelab.models import Model
 from vaelab.runs.summary.runs import find_runs, read_run
 from vaelab.training.checkpoints import find_checkpoint, model_weights, read_checkpoint
 
 
 def udr(
-    model: LatentVariableModel,
+    model: Model,
     data: Data,
     run: Run,
     others: str | Sequence[str] | None = None,
@@ -67,8 +67,8 @@ def other_seeds(run: Path, folders: Sequence[str]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def with_weights_of(other: Path, run: Run) -> LatentVariableModel:
+def with_weights_of(other: Path, run: Run) -> Model:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
     model = build_model(run.config)
     model.load_state_dict(model_weights(read_checkpoint(find_checkpoint(other, run.checkpoint.stem))["state_dict"]))
-    return model.to(device_of(run.model)).eval()  # type: ignore[return-value]
+    return model.to(run.model.device).eval()

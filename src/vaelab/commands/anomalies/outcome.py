@@ -23,7 +23,6 @@ from vaelab.commands.common import shorter
 from vaelab.data.transforms import to_float
 from vaelab.figures.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
 from vaelab.figures.tiles import black_and_white, rendered
-from vaelab.metrics.data import device_of
 from vaelab.runs.files import write_json
 from vaelab.runs.provenance import git, provenance
 
@@ -37,7 +36,7 @@ def finish(folder: Path, parts: Sequence[Part], scores: Sequence[Mapping[str, Fl
     with rng.set_aside(config.seed):
         found = {name: named(name, values, is_anomaly) for name, values in known.items()}
     record = {"options": how(config, run), "normal": str(parts[0]), "anomalies": str(parts[1]), "scores": found}
-    record |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device_of(run.model))}
+    record |= {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(run.model.device)}
     write_json(record, folder / "results.json")
     title = f"anomalies: {parts[1]}; normal: {parts[0]}"
     figures = {"scores": scores_chart(known, is_anomaly, found, title)}
@@ -67,7 +66,7 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: Run, config: DictConfi
     num = min(config.num_pictured, len(order))
     strips = []
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
-        x = to_float(part.split[places][0].to(device_of(run.model)))
+        x = to_float(part.split[places][0].to(run.model.device))
         strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places]))
     return strips
 

@@ -21,8 +21,7 @@ from vaelab.build import Run
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.common import shorter
 from vaelab.data.transforms import to_float
-from vaelab.metrics.data import device_of
-from vaelab.metrics.latent.encoding import first
+from vaelab.metrics.data import first
 from vaelab.models import Model
 from vaelab.runs.files import write_json
 from vaelab.training.checkpoints import find_checkpoint
@@ -74,7 +73,7 @@ def complete(path: Path, parts: Sequence[Part], run: Run, background: Model | No
     missing = [(part, num) for part in parts if (num := num_known(path, part)) < len(part.split)]
     if missing:
         with rng.set_aside(config.seed):
-            examples = [x for x, _ in first(run.datamodule.batches("train", device_of(run.model)), config.num_train)]
+            examples = [x for x, _ in first(run.datamodule.batches("train", run.model.device), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
             detector = fit_detector(run.model, told, background, config.num_samples)
@@ -99,7 +98,7 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     """Scores a batch and writes it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
     chosen = torch.arange(start, min(start + BATCH, len(part.split)))
     x, y = part.split[chosen]
-    scores = detector(to_float(x.to(device_of(detector.model))))
+    scores = detector(to_float(x.to(detector.model.device)))
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()

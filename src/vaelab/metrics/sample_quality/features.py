@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from vaelab.metrics.latent.encoding import labelled
+from vaelab.metrics.data import labelled
 from vaelab.metrics.sample_quality.classifier import Classifier, train_classifier
 from vaelab.metrics.sample_quality.examples import scaled
 
@@ -88,7 +88,7 @@ def are_images(x: Shaped[Tensor, "n ..."]) -> bool:
     return x.ndim == 4 and x.shape[1] in (1, 3) and (x.dtype == torch.uint8 or bool(((x >= 0) & (x <= 1)).all()))
 
 
-def chosen(features: str, x: Shaped[Tensor, "n ..."]) -> str:
+def chosen_space(features: str, x: Shaped[Tensor, "n ..."]) -> str:
     """The name of a space of features for data x; "auto" is Inception's if they are images and it is on this machine, else a classifier's.
 
     Raises:

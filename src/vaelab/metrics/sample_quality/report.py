@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from vaelab.metrics.data import Data, device_of
-from vaelab.metrics.latent.encoding import labelled
+from vaelab.metrics.data import Data, labelled
 from vaelab.metrics.sample_quality.classifier import Classifier, correct
-from vaelab.metrics.sample_quality.examples import AT_ONCE, Generator, examples, samples
-from vaelab.metrics.sample_quality.features import Features, chosen, classes, extract, inception, learned, pixels
+from vaelab.metrics.sample_quality.examples import AT_ONCE, examples, generated
+from vaelab.metrics.sample_quality.features import Features, chosen_space, classes, extract, inception, learned, pixels
 from vaelab.metrics.sample_quality.frechet import frechet_distance
 from vaelab.metrics.sample_quality.kernel import kernel_distance
 from vaelab.metrics.sample_quality.manifold import density_coverage, precision_recall
+from vaelab.models import Model
 
 
 def sample_quality(
-    model: Generator,
+    model: Model,
     data: Data,
     features: str = "auto",
     split: str = "test",
@@ -68,9 +68,9 @@ def sample_quality(
             f"split={split} must be test or val, num_samples={num_samples} at least 20, since the kernel distance compares 10 subsets"
             f" of 2 or more, and num_train={num_train} at least 1"
         )
-    device = device_of(model)  # type: ignore[arg-type]
+    device = model.device
     x, y = examples(data, split, num_samples, transformed=not mean)
-    space = chosen(features, x)
+    space = chosen_space(features, x)
     train_x, train_y = examples(data, "train", num_train if space == "classifier" else len(x), transformed=not mean)
     extractor: Features = pixels
     about: dict[str, Any] = {}
@@ -82,8 +82,8 @@ def sample_quality(
         extractor = inception(device)
     real = extract(extractor, x.split(AT_ONCE), device)
     train = extract(extractor, train_x[: len(x)].split(AT_ONCE), device)
-    generated = extract(extractor, samples(model, len(x), y, mean, device), device)
-    return distances(space, real, generated, train) | about
+    ours = extract(extractor, generated(model, len(x), y, mean), device)
+    return distances(space, real, ours, train) | about
 
 
 def distances(
