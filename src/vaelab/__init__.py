@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelab.draw import Draw, Latent
-    from vaelab.models import VAE
+    from vaelab.models import VAE, Model
 
-__all__ = ["VAE", "Draw", "Latent"]
-HOMES = {"VAE": "vaelab.models", "Draw": "vaelab.draw", "Latent": "vaelab.draw"}
+__all__ = ["VAE", "Draw", "Latent", "Model"]
+HOMES = {"VAE": "vaelab.models", "Draw": "vaelab.draw", "Latent": "vaelab.draw", "Model": "vaelab.models"}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,9 +33,15 @@ PARTS = (
 
 
 def build_model(config: DictConfig) -> Model:
-    """The model that a config describes, with its speed dial applied."""
+    """The model that a config describes, with its speed dial applied.
+
+    Raises:
+        ValueError: if it describes something else.
+    """
     config = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored as it was written
     model = instantiate(config.model)
+    if not isinstance(model, Model):
+        raise ValueError(f"model={config.model._target_} is no model: derive it from vaelab.models.Model")
     accelerate(model, **config.speed)
     return model
 

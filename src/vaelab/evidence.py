@@ -10,27 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaelab.draw import Draw
 from vaelab.networks.pointwise import Pointwise
 
 MAX_BIAS = 0.05  # nats: published log-likelihoods of images have two decimals
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A module that turns x into a `Draw`."""
-
-    training: bool
-
-    def train(self, mode: bool = True) -> Any: ...
-
-    def __call__(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Draw: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,7 @@ class Evidence:
 
 
 @contextmanager
-def evaluating(model: Model) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode: batch-norm and a running sigma do not adapt to the data that they score."""
     training = model.training
     model.train(False)
@@ -57,7 +44,7 @@ def evaluating(model: Model) -> Iterator[None]:
 
 
 def importance_weighted(
-    model: Model,
+    model: nn.Module,
     x: Float[Tensor, "b ..."],
     y: Shaped[Tensor, "b ..."] | None = None,
     num_samples: int = 1000,
@@ -69,7 +56,7 @@ def importance_weighted(
     a running log-sum-exp, so that memory does not grow with S.
 
     Args:
-        model: whose log-weights are taken.
+        model: module (x, y, num_samples) -> `Draw`, whose log-weights are taken.
         x, y: examples.
         num_samples: S.
         chunk_size: how many samples of every x are in memory at a time; None: as many as `decodings_at_once` allows, of some of the x if
@@ -90,15 +77,15 @@ def importance_weighted(
     parts = ((part, None) for part in x.split(images)) if y is None else zip(x.split(images), y.split(images), strict=True)
     keep_freed_chunks()
     with evaluating(model), torch.no_grad(), Pointwise():  # not in inference mode: the densities of some flows are made of derivatives
-        sums = [log_sums(model, part, labels, num_samples, samples) for part, labels in parts]
+        sums = [log_sums_of_weights(model, part, labels, num_samples, samples) for part, labels in parts]
     log_sum, log_sum_of_squares = (torch.cat(found) for found in zip(*sums, strict=True))
     evidence = Evidence(log_sum - math.log(num_samples), (2 * log_sum - log_sum_of_squares).exp())
     warn_of_bias(evidence, num_samples)
     return evidence
 
 
-def log_sums(
-    model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int, chunk_size: int
+def log_sums_of_weights(
+    model: nn.Module, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int, chunk_size: int
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
     """log sum_s w_s and log sum_s w_s^2 of S samples, in double precision."""
     log_sum = log_sum_of_squares = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)

@@ -20,7 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from vaelab.commands import evaluate as evaluation
-from vaelab.metrics.data import Data, device_of
+from vaelab.metrics.data import Data
+from vaelab.models import Model
 from vaelab.runs.folder import RunFolder
 
 SHORT = ["num_samples=3", "num_images=10"]
@@ -50,10 +51,10 @@ def of_this_file(function: Any, **options: Any) -> dict[str, Any]:
     return {"_target_": f"{__name__}.{function.__name__}", "_partial_": True, **options}
 
 
-def noise(model: nn.Module, data: Data) -> dict[str, Any]:
+def noise(model: Model, data: Data) -> dict[str, Any]:
     """A metric that is a random number, and that counts what it was given."""
     assert not model.training
-    return {"noise": torch.rand(()).item(), "num_test": sum(len(x) for x, _ in data.batches("test", device_of(model)))}
+    return {"noise": torch.rand(()).item(), "num_test": sum(len(x) for x, _ in data.batches("test", model.device))}
 
 
 def broken(model: nn.Module, data: Data, why: str) -> dict[str, Any]:

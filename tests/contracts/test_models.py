@@ -1,20 +1,27 @@
 """Every model: x, y, num_samples -> Draw, and what can be asked of it. A new model is one new line below."""
 
+import ast
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.distributions import Independent, Normal
 
+import vaelab
 from vaelab import Draw, Latent, models
 from vaelab.likelihoods import Bernoulli
-from vaelab.models import VAE, HierarchicalVAE, SemiSupervisedVAE
+from vaelab.models import VAE, HierarchicalVAE, Model, SemiSupervisedVAE
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder, ConvLadder, DenseLadder, ResNetDecoder
 from vaelab.posteriors import Gaussian
 from vaelab.priors import StandardNormal
 
 X_SHAPE, Z_SHAPE = (1, 6, 5), (4,)
+SOURCE = Path(vaelab.__file__).parent
 
 
 def vae(num_classes=0, prior=None, z_shape=Z_SHAPE):
@@ -85,8 +92,63 @@ def y():
 
 def test_every_model_is_tested():
     """But for the semi-supervised one, which needs labels to be trained: see mathematics/test_semi_supervised.py."""
-    exported = {getattr(models, name) for name in models.__all__ if name != "Model"}
-    assert {type(build()) for build in (MODELS | HIERARCHIES).values()} == exported - {SemiSupervisedVAE}
+    exported = {getattr(models, name) for name in models.__all__}
+    assert {type(build()) for build in (MODELS | HIERARCHIES).values()} == exported - {Model, SemiSupervisedVAE}
+    assert all(issubclass(model, Model) for model in exported)
+
+
+def test_the_base_is_abstract():
+    with pytest.raises(TypeError, match=r"abstract methods '?decode'?, '?encode'?, '?forward'?, '?reconstruct'?, '?sample'?"):
+        Model()
+
+
+def test_a_model_loads_no_metric():
+    """In a fresh process, because this one has loaded them all."""
+    code = "import sys; from vaelab import VAE; print(*(name for name in sys.modules if name.startswith('vaelab.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "vaelab.models.vae" in loaded
+    assert not [name for name in loaded if name.startswith("vaelab.metrics")]
+
+
+def probes(path: Path) -> list[str]:
+    """Calls in a file that ask whether a model has an attribute, instead of the class `Model` saying so."""
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    asking = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("getattr", "hasattr"))
+    return [ast.unparse(call) for call in asking if ast.unparse(call.args[0]).split(".")[-1] in ("model", "background")]
+
+
+def test_no_model_is_probed_for_what_it_has(tmp_path):
+    example = tmp_path / "example.py"
+    example.write_text("getattr(run.model, 'missing', False) or hasattr(model, 'classify') or hasattr(q, 'mode') or self.model.missing")
+    assert probes(example) == ["getattr(run.model, 'missing', False)", "hasattr(model, 'classify')"]
+    assert not [probe for path in SOURCE.rglob("*.py") for probe in probes(path)]
+
+
+@every_model
+def test_device(build):
+    model = build()
+    assert model.device == torch.device("cpu")
+    assert model.to("meta").device == torch.device("meta")
+
+
+def test_a_model_without_parameters_is_on_the_cpu():
+    assert VAE(nn.Identity(), nn.Identity(), StandardNormal(Z_SHAPE)).device == torch.device("cpu")
+
+
+def test_only_a_conditional_model_shows_its_prior_the_label(y):
+    prior, shown = StandardNormal(Z_SHAPE), []
+    prior.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    for model in (vae(prior=prior), vae(num_classes=3, prior=prior)):
+        assert model.p_z(y).event_shape == Z_SHAPE
+    assert shown[0] is None
+    assert shown[1] is y
+
+
+def test_a_config_of_something_else_is_refused():
+    from vaelab.build import build_model
+
+    with pytest.raises(ValueError, match=r"torch\.nn\.Identity is no model: derive it from vaelab\.models\.Model"):
+        build_model(OmegaConf.create({"model": {"_target_": "torch.nn.Identity"}, "speed": {}}))
 
 
 @pytest.mark.parametrize("num_samples", [1, 3])

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn.functional import one_hot
 
 from vaelab.conditional import Conditional
-from vaelab.distributions import GumbelSoftmax, NearestCode, OneHot, StraightThrough, detach, nearest
+from vaelab.distributions import GumbelSoftmax, NearestCode, OneHot, StraightThrough, detach, nearest_codes
 from vaelab.distributions.code import embed
 from vaelab.divergences import ESTIMATORS, factorised, kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
@@ -267,9 +267,9 @@ def test_nearest_is_the_nearest(max_numbers):
     """By all distances, whatever is taken at a time; also inside autocast, whose half precision would choose others."""
     vectors, codebook = torch.randn(500, 7), torch.randn(33, 7)
     brute_force = (vectors[:, None] - codebook).square().sum(-1).argmin(-1)
-    assert torch.equal(nearest(vectors, codebook, max_numbers), brute_force)
+    assert torch.equal(nearest_codes(vectors, codebook, max_numbers), brute_force)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(nearest(vectors.float(), codebook.float(), max_numbers), brute_force)
+        assert torch.equal(nearest_codes(vectors.float(), codebook.float(), max_numbers), brute_force)
         assert not torch.equal((vectors.float()[:, None] - codebook.float()).bfloat16().square().sum(-1).argmin(-1), brute_force)
 
 
@@ -319,7 +319,7 @@ def test_codes_follow_the_running_averages():
         codes = sums / counts[:, None]
         torch.testing.assert_close(posterior.codebook, torch.from_numpy(codes))
         torch.testing.assert_close(posterior.counts, torch.from_numpy(counts))
-        assert torch.equal(q.indices, nearest(x, posterior.codebook))  # the codes move first
+        assert torch.equal(q.indices, nearest_codes(x, posterior.codebook))  # the codes move first
     assert torch.equal(posterior.codebook[4], torch.full((3,), 100.0))
 
 
@@ -358,7 +358,7 @@ def test_dead_codes_are_replaced_by_outputs_of_the_encoder():
     posterior(x)
     torch.testing.assert_close(posterior.codebook[:3].detach(), torch.tensor([[0.0, 0.0], [1.0, 1.0], [50.0, 50.0]]))
     assert (posterior.codebook[3] == x).all(-1).any()
-    used = torch.bincount(nearest(x, posterior.codebook.detach()), minlength=4)
+    used = torch.bincount(nearest_codes(x, posterior.codebook.detach()), minlength=4)
     torch.testing.assert_close(posterior.counts, 0.99 * torch.tensor([10.0, 8.0, 0.5, 4.725]) + 0.01 * used)
 
 

@@ -15,7 +15,8 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from vaelab import VAE, Draw, likelihoods, posteriors, priors
 from vaelab.distributions import log_mean_exp
-from vaelab.metrics import bound, importance_weighted
+from vaelab.evidence import importance_weighted
+from vaelab.metrics import bound
 from vaelab.models import HierarchicalVAE
 from vaelab.models.hierarchical import precision_weighted
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder, ConvLadder, DenseLadder, ResNetDecoder

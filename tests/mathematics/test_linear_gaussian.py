@@ -10,7 +10,8 @@ from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_aff
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from vaelab import VAE, likelihoods, posteriors, priors
-from vaelab.metrics import bound, importance_weighted
+from vaelab.evidence import importance_weighted
+from vaelab.metrics import bound
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO
 

@@ -11,7 +11,8 @@ from torch.distributions import MultivariateNormal
 
 from vaelab import VAE, likelihoods, posteriors, priors
 from vaelab.draw import split_missing
-from vaelab.metrics import bound, evaluate, importance_weighted
+from vaelab.evidence import importance_weighted
+from vaelab.metrics import bound, evaluate
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO, IWAE
 

@@ -13,7 +13,8 @@ from torch.distributions import Independent, MultivariateNormal, Normal, OneHotC
 
 from vaelab import VAE, Draw, Latent, likelihoods, posteriors, priors
 from vaelab.divergences import kl as kl_of
-from vaelab.metrics import bound, importance_weighted
+from vaelab.evidence import importance_weighted
+from vaelab.metrics import bound
 from vaelab.models import SemiSupervisedVAE
 from vaelab.networks import MLP
 from vaelab.objectives import M2

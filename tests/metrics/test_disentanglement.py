@@ -41,7 +41,7 @@ from vaelab.metrics.disentanglement import (
     udr_scores,
 )
 from vaelab.metrics.disentanglement.boosting import boosted_trees
-from vaelab.metrics.disentanglement.bootstrap import interval, resamples
+from vaelab.metrics.disentanglement.bootstrap import percentile_interval, resamples
 from vaelab.metrics.disentanglement.explicitness import roc_auc
 from vaelab.metrics.disentanglement.information import discretize, information_modularity
 from vaelab.metrics.disentanglement.interventions import batches_that_share, draw_factors, least_varying, pairs_that_share
@@ -602,7 +602,7 @@ def test_what_cannot_be_compared_is_refused(codes, factors, message):
 def test_the_interval_of_an_accuracy():
     """Of a mean of n = 1000 Bernoulli variables with p = 0.3: +- 1.96 sqrt(p (1 - p) / n), to a few per cent with 2000 resamples."""
     correct = np.arange(1000) < 300
-    low, high = interval(0.3, correct[resamples(1000, 2000)].mean(1))
+    low, high = percentile_interval(0.3, correct[resamples(1000, 2000)].mean(1))
     assert isclose(high - low, 2 * 1.96 * sqrt(0.3 * 0.7 / 1000), rel_tol=0.08)
     assert isclose((low + high) / 2, 0.3, abs_tol=0.003)
 
@@ -617,7 +617,7 @@ def test_the_interval_of_a_biased_score_is_around_it():
 
     resampled = np.array([score(z[i], v[i]) for i in resamples(500, 100)])
     assert np.percentile(resampled, 2.5) > score(z, v)
-    low, high = interval(score(z, v), resampled)
+    low, high = percentile_interval(score(z, v), resampled)
     assert low < score(z, v) < high
 
 
@@ -630,14 +630,14 @@ def test_the_interval_of_mig_is_as_wide_as_other_samples_scatter():
 
     scatter = np.std([mig(*sample(np.random.default_rng(seed))) for seed in range(150)])
     z, v = sample(np.random.default_rng(1000))
-    low, high = interval(mig(z, v), np.array([mig(z[i], v[i]) for i in resamples(400, 150)]))
+    low, high = percentile_interval(mig(z, v), np.array([mig(z[i], v[i]) for i in resamples(400, 150)]))
     assert isclose(high - low, 2 * 1.96 * scatter, rel_tol=0.25)
 
 
 def test_an_interval_ends_where_the_score_does():
-    assert interval(1.0, np.array([0.9, 1.0, 1.0])) == [pytest.approx(0.938333), 1.0]
-    assert interval(0.01, np.array([0.0, 0.1]))[0] == 0
-    assert interval(3.0, np.array([2.0, 4.0]), largest=np.inf) == pytest.approx([2.05, 3.95])
+    assert percentile_interval(1.0, np.array([0.9, 1.0, 1.0])) == [pytest.approx(0.938333), 1.0]
+    assert percentile_interval(0.01, np.array([0.0, 0.1]))[0] == 0
+    assert percentile_interval(3.0, np.array([2.0, 4.0]), largest=np.inf) == pytest.approx([2.05, 3.95])
 
 
 # a model and its data
@@ -737,7 +737,7 @@ def test_examples_are_resampled_with_their_factors():
     again = resamples(300, 30)
     for name, score in (("mig", mig), ("modularity", modularity), ("irs", irs)):
         resampled = np.array([score(sample.z[i], sample.v[i]) for i in again])
-        assert report[f"{name}_ci"] == pytest.approx(interval(score(sample.z, sample.v), resampled))
+        assert report[f"{name}_ci"] == pytest.approx(percentile_interval(score(sample.z, sample.v), resampled))
 
 
 def test_the_interval_of_a_share_of_test_examples():

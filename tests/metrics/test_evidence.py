@@ -13,8 +13,8 @@ from torch.distributions import Categorical, Distribution, Independent, Normal, 
 from vaelab import VAE, Draw, likelihoods, priors
 from vaelab.data import DataModule, Dequantize, InMemory
 from vaelab.distributions import GridCategorical
-from vaelab.evidence import decodings_at_once
-from vaelab.metrics import bits_per_dim, bound, evaluate, evaluate_test_data, importance_weighted
+from vaelab.evidence import bits_per_dim, decodings_at_once, importance_weighted
+from vaelab.metrics import bound, evaluate, evaluate_test_data
 from vaelab.networks import MLP
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -33,7 +33,7 @@ from vaelab.distributions import NearestCode, is_discrete, rsample_and_log_prob
 from vaelab.evidence import evaluating, importance_weighted
 from vaelab.metrics import bound
 from vaelab.metrics.latent import aggregate_log_prob
-from vaelab.models import Model
+from vaelab.models import Model, SemiSupervisedVAE
 
 AT_ONCE = 100  # examples, times num_draws decodings of each
 
@@ -155,7 +155,7 @@ def refuse_conditional(model: Model) -> None:
     Raises:
         ValueError: if it is.
     """
-    if getattr(model, "num_classes", 0) and not hasattr(model, "classify"):
+    if model.num_classes and not isinstance(model, SemiSupervisedVAE):
         raise ValueError(
             f"this model of p(x | y) is shown y (num_classes={model.num_classes}): anomalies are found by a model with num_classes=0"
         )

@@ -49,11 +49,6 @@ def no_density(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ...
     return "this q(z | x), a flow, knows its density along its own samples only" if hasattr(latents[0].q, "rsample_and_log_prob") else ""
 
 
-def prior(model: Model, y: Shaped[Tensor, "b ..."] | None) -> Distribution:
-    """p(z), or p(z | y) of a conditional model."""
-    return model.prior(y if getattr(model, "num_classes", 0) else None)
-
-
 def repeat(values: Shaped[Tensor, "b ..."], times: int) -> Shaped[Tensor, "n ..."]:
     """The whole batch, times over."""
     return values.repeat(times, *[1] * (values.ndim - 1))

@@ -77,7 +77,7 @@ def by_rate(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] 
 
     Where q or p does not factorise over them, a dimension has no rate of its own: then by falling variance of the posterior centre over x.
     """
-    q, p = model.encode(x, y), model.prior(y if getattr(model, "num_classes", 0) else None)
+    q, p = model.encode(x, y), model.p_z(y)
     z, log_q = rsample_and_log_prob(q, 1)
     rates = rate_per_dimension(Latent(z=z, q=q, p=p, log_q=log_q))
     values = unit_variances(centre(q)) if rates is None else rates.mean(0)
@@ -110,11 +110,10 @@ def manifold(model: Model, side: int = 20, y: Shaped[Tensor, "1 ..."] | None = N
     Raises:
         ValueError: if z does not have exactly two dimensions.
     """
-    shape = model.prior(y).event_shape
+    shape = model.p_z(y).event_shape
     if shape.numel() != 2:
         raise ValueError(f"the manifold of a plane needs two latent dimensions, but z has shape {tuple(shape)}")
-    device = next(model.parameters()).device
-    quantiles = Normal(0.0, 1.0).icdf((torch.arange(side, device=device) + 0.5) / side)
+    quantiles = Normal(0.0, 1.0).icdf((torch.arange(side, device=model.device) + 0.5) / side)
     grid = torch.stack(torch.meshgrid(quantiles, -quantiles, indexing="xy"), dim=-1).reshape(side * side, *shape)
     means = model.decode(grid, None if y is None else y.expand(side * side, *y.shape[1:])).mean
     return means.unflatten(0, (side, side))

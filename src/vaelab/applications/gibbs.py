@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, prior, refuse_shapes, repeat
+from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, refuse_shapes, repeat
 from vaelab.divergences import is_product
 from vaelab.draw import Draw, Latent
 from vaelab.evidence import evaluating
@@ -42,7 +42,7 @@ def pseudo_gibbs(
     """
     refuse_shapes(x, observed, num_completions=num_completions, num_steps=num_steps)
     with evaluating(model):
-        chains = Chains(model, x, observed, y, num_completions)
+        chains = GibbsChains(model, x, observed, y, num_completions)
         completion, _ = chains.run(chains.pseudo_gibbs, chains.start(), num_steps)
     return completion
 
@@ -71,7 +71,7 @@ def metropolis_within_gibbs(
     """
     refuse_shapes(x, observed, num_completions=num_completions, num_steps=num_steps, num_pseudo_gibbs=num_pseudo_gibbs)
     with evaluating(model):
-        chains = Chains(model, x, observed, y, num_completions)
+        chains = GibbsChains(model, x, observed, y, num_completions)
         obstacle = no_density(model, chains.x, chains.y)
         if obstacle:
             others = "method=pseudo_gibbs" if obstacle == POINT else "method=importance_resampling or method=pseudo_gibbs"
@@ -101,7 +101,7 @@ def choose(moved: Bool[Tensor, "n"], rows: Shaped[Tensor, "r n ..."]) -> Shaped[
     return torch.where(moved.reshape(-1, *[1] * (rows.ndim - 2)), rows[0], rows[-1])
 
 
-class Chains:
+class GibbsChains:
     """K chains for each of B examples, N = K B beside one another in the batch.
 
     A model of missing values (`missing=true`) has learned q(z | x_o), and is not shown what the chains have put in their place.
@@ -115,7 +115,7 @@ class Chains:
         y: Shaped[Tensor, "b ..."] | None,
         num_completions: int,
     ) -> None:
-        self.model, self.num_completions, self.missing = model, num_completions, getattr(model, "missing", False)
+        self.model, self.num_completions = model, num_completions
         self.x, self.observed = repeat(torch.where(observed, x, 0.0), num_completions), repeat(observed, num_completions)
         self.y = None if y is None else repeat(y, num_completions)
 
@@ -138,9 +138,9 @@ class Chains:
         q = self.model.encode(self._seen(state.x), self.y)
         z = torch.stack([q.sample(), state.z])
         p_x = self.model.decode(z, self.y)
-        latent = Latent(z=z, q=q, p=prior(self.model, self.y), log_q=q.log_prob(z))
+        latent = Latent(z=z, q=q, p=self.model.p_z(self.y), log_q=q.log_prob(z))
         # where proposals do not depend on x_m, it need not be conditioned on: the target is p(z | x_o) itself
-        observed = self.observed if self.missing else None
+        observed = self.observed if self.model.missing else None
         log_w = Draw(x=state.x, y=self.y, p_x=p_x, latents=(latent,), observed=observed).log_w
         moved = torch.rand_like(log_w[0]).log() < log_w[0] - log_w[1]
         return State(self._completed(choose(moved, p_x.sample())), choose(moved, z), p_x, moved)
@@ -160,7 +160,7 @@ class Chains:
         return Completion(ends, expected, *mean_and_std(x[0], observed[0], first.mean(0), second.mean(0))), moved.mean(0)
 
     def _seen(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        return x.masked_fill(~self.observed, torch.nan) if self.missing else x
+        return x.masked_fill(~self.observed, torch.nan) if self.model.missing else x
 
     def _completed(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         return torch.where(self.observed, self.x, x)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, prior, refuse_shapes, repeat
+from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, refuse_shapes, repeat
 from vaelab.distributions import log_mean_exp
 from vaelab.draw import Draw, Latent
 from vaelab.evidence import Evidence, decodings_at_once, evaluating
@@ -89,14 +89,14 @@ def proposals(
     obstacle = no_density(model, filled[0], y)
     if obstacle == POINT:
         raise ValueError(f"an importance weight is made of the density q(z | x), but {obstacle}: set method=pseudo_gibbs")
-    draw, drawn = mixture if len(filled) > 1 and not obstacle else single, 0
+    draw, drawn = from_mixture if len(filled) > 1 and not obstacle else from_mean, 0
     while drawn < num_samples:
         log_w, p_x = draw(model, filled, observed, y, min(at_once, num_samples - drawn))
         drawn += len(log_w)
         yield log_w, p_x
 
 
-def single(
+def from_mean(
     model: Model, filled: Float[Tensor, "m b ..."], observed: Bool[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int
 ) -> tuple[Float[Tensor, "s b"], Distribution]:
     """log w and p(x | z) of samples of all latent variables given the mean of the guesses."""
@@ -104,7 +104,7 @@ def single(
     return draw.log_w, draw.p_x
 
 
-def mixture(
+def from_mixture(
     model: Model, filled: Float[Tensor, "m b ..."], observed: Bool[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int
 ) -> tuple[Float[Tensor, "s b"], Distribution]:
     """log w and p(x | z) of samples of the mixture over the guesses."""
@@ -112,7 +112,7 @@ def mixture(
     q = model.encode(filled.flatten(0, 1), None if y is None else repeat(y, m))
     z = q.sample(torch.Size([-(-num_samples // m)])).unflatten(1, (m, b)).flatten(0, 1)
     under_each = q.log_prob(z[:, None].expand(-1, m, *z.shape[1:]).flatten(1, 2)).unflatten(1, (m, b))
-    latent = Latent(z=z, q=q, p=prior(model, y), log_q=log_mean_exp(under_each, dim=1))
+    latent = Latent(z=z, q=q, p=model.p_z(y), log_q=log_mean_exp(under_each, dim=1))
     draw = Draw(x=filled[0], y=y, p_x=model.decode(z, y), latents=(latent,), observed=observed)
     return draw.log_w, draw.p_x
 

@@ -54,7 +54,7 @@ def guess(
     num_guesses: int = 32,
 ) -> Float[Tensor, "m b ..."] | None:
     """x with its missing values as M chains of pseudo-Gibbs leave them; None after no step, or if the model has learned q(z | x_o)."""
-    if num_pseudo_gibbs == 0 or getattr(model, "missing", False):
+    if num_pseudo_gibbs == 0 or model.missing:
         return None
     return pseudo_gibbs(model, x, observed, y, num_guesses, num_pseudo_gibbs).x
 

@@ -2,13 +2,13 @@
 
 from omegaconf import DictConfig
 
-from vaelab.benchmark.disentanglement import disentanglement
+from vaelab.benchmark.disentanglement import scoring
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
 from vaelab.benchmark.training import training
 from vaelab.commands.common import report_errors
 
-PARTS = {"training": training, "likelihood": likelihood, "disentanglement": disentanglement, "scaling": scaling}
+PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling}
 
 
 @report_errors

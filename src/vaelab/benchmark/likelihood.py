@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vaelab import likelihoods, posteriors, priors
 from vaelab.benchmark.alone import alone, device_of, synchronize
-from vaelab.metrics import importance_weighted
+from vaelab.evidence import importance_weighted
 from vaelab.models import VAE
 from vaelab.networks import MLP
 
@@ -26,7 +26,7 @@ from vaelab.networks import MLP
 def likelihood(config: DictConfig) -> None:
     """Prints decodings per second, their ratio, and by how much peak memory grows with the second half of the samples."""
     options = config.benchmark.likelihood
-    seconds, growth = alone(measure, config)
+    seconds, growth = alone(seconds_and_growth, config)
     decodings = options.num_images * options.num_samples
     table = Table("", "decodings/s", "times the loop", box=None, title=f"log p(x) of {options.num_images} images, medians of the rounds")
     for name, values in seconds.items():
@@ -39,7 +39,7 @@ def likelihood(config: DictConfig) -> None:
     console.print(f"10,000 images with {options.num_samples:,} samples of each would take {whole:.1f} minutes")
 
 
-def measure(plain: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
+def seconds_and_growth(plain: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
     """Seconds of each round, by name; and the growth of peak memory in MB. What x is and what the model has learned take no time."""
     config = OmegaConf.create(plain)
     options, device = config.benchmark.likelihood, device_of(config)
@@ -47,7 +47,7 @@ def measure(plain: dict[str, Any]) -> tuple[dict[str, list[float]], float]:
     model = mlp().to(device).eval()
     x = torch.randint(2, (options.num_images, 1, 28, 28), device=device).float()
     runs: dict[str, Callable[[], Any]] = {
-        LOOP: lambda: by_hand(model, x, options.num_samples),
+        LOOP: lambda: by_loop(model, x, options.num_samples),
         OURS: lambda: importance_weighted(model, x, num_samples=options.num_samples),
     }
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def mlp() -> VAE:
 
 
 @torch.no_grad()
-def by_hand(model: VAE, x: Float[Tensor, "b c h w"], num_samples: int) -> Float[Tensor, "b"]:
+def by_loop(model: VAE, x: Float[Tensor, "b c h w"], num_samples: int) -> Float[Tensor, "b"]:
     """log p(x) as a tutorial has it: an image at a time, 1,000 samples at a time. The constants of the two Gaussians cancel."""
     encoder, decoder, found = model.posterior.network, model.likelihood.network, []
     assert isinstance(encoder, nn.Module)

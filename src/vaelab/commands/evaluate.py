@@ -32,7 +32,6 @@ from vaelab.commands.common import (
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
-from vaelab.metrics.data import device_of
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.provenance import stamp
 
@@ -101,7 +100,7 @@ def evaluate_run(path: str, config: DictConfig, console: Console) -> list[str]:
 
 def judge(run: OpenedRun, metrics: DictConfig, seed: int, again: bool, console: Console) -> list[str]:
     """Add what metrics find to the results of a run, one after the other; return what could not be computed, and why."""
-    file, device = run.folder.results_file(run.checkpoint), device_of(run.model)
+    file, device = run.folder.results_file(run.checkpoint), run.model.device
     options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
     chosen: dict[str, Metric] = instantiate(metrics, _convert_="all")
     failures = []

@@ -5,15 +5,15 @@ from typing import Any
 
 from vaelab.build import OpenedRun, build_model
 from vaelab.metrics import disentanglement
-from vaelab.metrics.data import Data, device_of
-from vaelab.metrics.latent.encoding import LatentVariableModel
+from vaelab.metrics.data import Data
+from vaelab.models import Model
 from vaelab.runs.find import other_seeds
 from vaelab.runs.folder import RunFolder, read_checkpoint
 from vaelab.training.checkpoints import model_weights
 
 
 def udr(
-    model: LatentVariableModel,
+    model: Model,
     data: Data,
     run: OpenedRun,
     others: str | Sequence[str] | None = None,
@@ -50,8 +50,8 @@ def udr(
     return disentanglement.udr(model, data, models, num_examples, similarity, threshold) | {"udr_seeds": list(siblings)}
 
 
-def with_weights_of(other: RunFolder, run: OpenedRun) -> LatentVariableModel:
+def with_weights_of(other: RunFolder, run: OpenedRun) -> Model:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
     model = build_model(run.config)
     model.load_state_dict(model_weights(read_checkpoint(other.checkpoint(run.checkpoint.stem))["state_dict"]))
-    return model.to(device_of(run.model)).eval()  # type: ignore[return-value]
+    return model.to(run.model.device).eval()

@@ -4,7 +4,7 @@ from vaelab.distributions.autoregressive import Autoregressive
 from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.categorical import GumbelSoftmax, OneHot, StraightThrough
-from vaelab.distributions.code import Embedded, NearestCode, nearest
+from vaelab.distributions.code import Embedded, NearestCode, nearest_codes
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
 from vaelab.distributions.flow import FlowDistribution
@@ -40,7 +40,7 @@ __all__ = [
     "is_discrete",
     "is_euclidean",
     "log_mean_exp",
-    "nearest",
+    "nearest_codes",
     "open_unit_interval",
     "rsample_and_log_prob",
     "space_of",

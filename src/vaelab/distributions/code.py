@@ -15,7 +15,7 @@ Shape = Size | tuple[int, ...]
 
 
 @torch.no_grad()
-def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], max_numbers: int = 2**24) -> Int[Tensor, "n"]:
+def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], max_numbers: int = 2**24) -> Int[Tensor, "n"]:
     """argmin_k |v - e_k|^2 = argmin_k (|e_k|^2 / 2 - v e_k), for max_numbers of the n k products at a time."""
     with torch.autocast(vectors.device.type, enabled=False):  # half precision would choose another code
         half_norms = codebook.square().sum(-1) / 2
@@ -26,7 +26,7 @@ def nearest(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], max_n
 def indices_of(z: Float[Tensor, "..."], codebook: Float[Tensor, "k d ..."]) -> Int[Tensor, "..."]:
     """(*batch, D, *space) -> (*batch, *space): which code is nearest at each place."""
     vectors = z.movedim(1 - codebook.ndim, -1)
-    return nearest(vectors.reshape(-1, codebook.shape[1]), codebook.flatten(1)).reshape(vectors.shape[:-1])
+    return nearest_codes(vectors.reshape(-1, codebook.shape[1]), codebook.flatten(1)).reshape(vectors.shape[:-1])
 
 
 def embed(indices: Int[Tensor, "..."], codebook: Float[Tensor, "k d ..."]) -> Float[Tensor, "..."]:

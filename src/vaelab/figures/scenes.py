@@ -71,18 +71,13 @@ class Scene:
         return by_rate(self.model, self.x, self.y) if is_euclidean(self.model.encode(self.x[:1], self.y[:1])) else None
 
     @property
-    def num_classes(self) -> int:
-        """Of a model that is conditional on them, else 0."""
-        return getattr(self.model, "num_classes", 0)
-
-    @property
     def y_names(self) -> tuple[str, ...]:
         """Names of the classes, or of the factors."""
         return self.datamodule.splits[self.split].y_names
 
     def labels(self, y: Shaped[Tensor, "n ..."]) -> list[str]:
         """The names of these labels if the model is conditional on them, else nothing."""
-        if not self.num_classes:
+        if not self.model.num_classes:
             return [""] * len(y)
         names = self.y_names
         return [names[label] if 0 <= label < len(names) else str(label) if label >= 0 else "?" for label in y.tolist()]
@@ -117,7 +112,7 @@ def reconstructions(scene: Scene) -> Picture:
 
 def samples(scene: Scene) -> Picture:
     """E[x | z] of z ~ p(z); a column for each class of a conditional model."""
-    n, classes = scene.num_images, scene.num_classes
+    n, classes = scene.num_images, scene.model.num_classes
     columns = classes if 1 < classes <= MAX_COLUMNS else n
     y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
     x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
@@ -168,7 +163,7 @@ def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor])
     n = min(scene.num_images, len(scene.x) // 2)
     start = torch.arange(n, device=scene.x.device)
     end = start + n
-    if scene.num_classes:  # both ends of a walk are decoded with one label
+    if scene.model.num_classes:  # both ends of a walk are decoded with one label
         later = torch.arange(len(scene.y), device=start.device)
         alike = (scene.y[:, None] == scene.y[:n]) & (later[:, None] >= n)
         end = torch.where(alike.any(0), alike.int().argmax(0), start)
@@ -176,7 +171,7 @@ def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor])
     steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
     rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
     places = ["x", *[f"{t:.2g}" for t in torch.linspace(0, 1, 8).tolist()], "x'"]
-    return scene.captioned(rows, scene.labels(y) if scene.num_classes else (), [places])
+    return scene.captioned(rows, scene.labels(y) if scene.model.num_classes else (), [places])
 
 
 def learned_manifold(scene: Scene) -> Picture:
@@ -269,7 +264,7 @@ def completions(scene: Scene, observed: Bool[Tensor, "n ..."], completion: Compl
         tint = columns[1].new_tensor(to_rgb(SKY_BLUE)).reshape(3, 1, 1) * (high - low) + low
         columns[1] = torch.where(columns[1].isnan(), tint, columns[1])
     names = ["x", "observed", *[str(k) for k in range(1, len(shown) + 1)], "mean", f"std\n(white: {most:.2g})"]
-    rows = scene.labels(scene.y[:n]) if scene.num_classes else ()
+    rows = scene.labels(scene.y[:n]) if scene.model.num_classes else ()
     return captioned(torch.stack(columns, dim=1), scene.levels, rows, [names], title, width=1600)
 
 

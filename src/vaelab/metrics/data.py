@@ -1,10 +1,13 @@
 """What metrics ask of a data module."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @runtime_checkable
@@ -22,6 +25,38 @@ class Data(Protocol):
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the parameters of a model are."""
-    return next(model.parameters(), torch.empty(0)).device
+def first(batches: Batches, num_examples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first examples of these batches."""
+    left = num_examples
+    for x, y in batches:
+        if left <= 0:
+            return
+        yield x[:left], y[:left]
+        left -= len(x)
+
+
+def first_as_one(batches: Batches, num_examples: int) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
+    """The first examples of these batches, or as many as there are, as one batch.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = list(first(batches, num_examples))
+    if not found:
+        raise ValueError("there is nothing to evaluate: the data have no batch")
+    x, y = zip(*found, strict=True)
+    return torch.cat(x), torch.cat(y)
+
+
+def labelled(y: Shaped[Tensor, "n ..."]) -> Bool[Tensor, "n"]:
+    """Which y are known: not below 0, where they are whole numbers."""
+    known = y.isfinite() if y.is_floating_point() else y >= 0
+    return known.reshape(len(y), -1).all(1)
+
+
+def with_labels(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Their examples whose y is known."""
+    for x, y in batches:
+        known = labelled(y)
+        if bool(known.any()):
+            yield x[known], y[known]

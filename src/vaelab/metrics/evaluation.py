@@ -1,34 +1,28 @@
 """Everything that is reported of a model, from one pass over the data."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import prod, sqrt
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaelab.distributions import centre, is_discrete
 from vaelab.draw import Draw
 from vaelab.evidence import bits_per_dim, evaluating, importance_weighted
 from vaelab.metrics.bound import bound, rate
-from vaelab.metrics.data import Data, device_of
+from vaelab.metrics.data import Batches, Data
 from vaelab.metrics.latent import active_units
+from vaelab.models import Model, SemiSupervisedVAE
 
 IMAGES_AT_ONCE = 100  # times an explicit chunk_size is how many decodings are in memory
 
 
-@runtime_checkable
-class Classifier(Protocol):
-    """A model that also says which class x is of."""
-
-    def classify(self, x: Tensor) -> Tensor: ...
-
-
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    model: Model,
+    batches: Batches,
     num_samples: int = 100,
     chunk_size: int | None = None,
     num_images: int | None = None,
@@ -38,7 +32,7 @@ def evaluate(
 
     The standard errors are those of a mean over examples. bits_per_dim is None unless all of x is observed, and p(x | z) is a probability
     or x has been dequantised. active_units counts with the centres of q(z | x), of every latent variable along one sample of those above
-    it. A model that classifies has its accuracy reported.
+    it. The accuracy is reported of a semi-supervised model.
 
     Args:
         model: to evaluate.
@@ -76,18 +70,18 @@ def evaluate(
     }
 
 
-def of_batch(model: nn.Module, x: Tensor, y: Tensor, draw: Draw) -> dict[str, Tensor]:
+def of_batch(model: Model, x: Tensor, y: Tensor, draw: Draw) -> dict[str, Tensor]:
     """What is known of each example from one draw: its bound, and of each latent variable the centre of q and the rate."""
     found = {name: value.double() for name, value in bound(draw).items()}
     for i, latent in enumerate(draw.latents):
         found[f"centre_{i}"] = centre(latent.q).expand(latent.z.shape)[0]
         found[f"rate_{i}"] = rate(latent).double()
-    if isinstance(model, Classifier):
+    if isinstance(model, SemiSupervisedVAE):
         found["correct"] = (model.classify(x) == y)[y >= 0].double()
     return found
 
 
-def of_evidence(model: nn.Module, x: Tensor, y: Tensor, num_samples: int, chunk_size: int | None) -> dict[str, Tensor]:
+def of_evidence(model: Model, x: Tensor, y: Tensor, num_samples: int, chunk_size: int | None) -> dict[str, Tensor]:
     """The log-likelihood of each example, in parts so that an explicit chunk_size says how many decodings are in memory."""
     parts = zip(x.split(IMAGES_AT_ONCE), y.split(IMAGES_AT_ONCE), strict=True)
     evidence = [importance_weighted(model, part, labels, num_samples, chunk_size) for part, labels in parts if len(part)]
@@ -127,15 +121,15 @@ def of_latents(values: Mapping[str, Tensor], num_latents: int) -> dict[str, Any]
 
 
 def evaluate_test_data(
-    model: nn.Module, data: Data, num_samples: int = 100, chunk_size: int | None = None, num_images: int | None = None
+    model: Model, data: Data, num_samples: int = 100, chunk_size: int | None = None, num_images: int | None = None
 ) -> dict[str, Any]:
     """`evaluate` on the test data of a run."""
     data.setup("test")
-    return evaluate(model, data.batches("test", device_of(model)), num_samples, chunk_size, num_images, data.splits["test"].num_levels)
+    return evaluate(model, data.batches("test", model.device), num_samples, chunk_size, num_images, data.splits["test"].num_levels)
 
 
 @torch.no_grad()
-def mean_bound(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+def mean_bound(model: Model, batches: Batches) -> dict[str, float]:
     """elbo, rate and distortion in nats, the means over all examples.
 
     Raises:

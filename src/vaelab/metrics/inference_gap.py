@@ -18,15 +18,16 @@ from torch import Tensor
 from vaelab.evidence import decodings_at_once, evaluating, importance_weighted
 from vaelab.metrics.ais.report import in_parts, of_test_data
 from vaelab.metrics.ais.sampler import Sampler
-from vaelab.metrics.data import Data
+from vaelab.metrics.data import Data, first_as_one
 from vaelab.metrics.local_gaussian import LocalGaussian, fit, lower_bound
-from vaelab.metrics.target import Decoding, Target, average, joined, target
+from vaelab.metrics.target import Target, average, target
+from vaelab.models import Model
 
 FIT_SAMPLES = 10  # of z for each step of a search
 
 
 def inference_gap(
-    model: Decoding,
+    model: Model,
     data: Data,
     num_images: int = 100,
     num_samples: int = 1000,
@@ -65,7 +66,7 @@ def inference_gap(
     if min(num_images, num_samples) < 1:
         raise ValueError(f"num_images={num_images} and num_samples={num_samples} must be at least 1")
     sampler = Sampler(num_chains=num_chains, num_temperatures=num_temperatures, start=start)
-    x, y = joined(data.batches("test", next(model.parameters()).device), num_images)
+    x, y = first_as_one(data.batches("test", model.device), num_images)
     with evaluating(model):
         iwae = importance_weighted(model, x, y, num_importance_samples).log_likelihood
         annealed = of_test_data(sampler, model, x, y).log_likelihood

@@ -1,34 +1,23 @@
 """p(x, z) of given x as a function of z, for metrics that search or sample the latent space of a model."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.draw import Draw
-from vaelab.evidence import Model
-
-
-@runtime_checkable
-class Decoding(Model, Protocol):
-    """A module that gives p(x | z) at any z."""
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+from vaelab.models import Model
 
 
 @dataclass(frozen=True)
 class Target:
     """log p(x, z) of B examples at any z (K, B, *z_shape), differentiable in z; p and q are constants."""
 
-    model: Decoding
+    model: Model
     draw: Draw  # of the model at x
 
     @property
@@ -55,7 +44,7 @@ class Target:
 
 
 @torch.no_grad()
-def target(model: Decoding, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Target:
+def target(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Target:
     """log p(x, z) of these examples.
 
     Raises:
@@ -77,25 +66,6 @@ def simulate(like: Target) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "1 b .
     """x ~ p(x | z) with z ~ p(z), one for each example and with its y, so that z is a sample of p(z | x): x (B, *x_shape), and z."""
     z = like.sample_prior(1)
     return like.model.decode(z, like.draw.y).sample()[0], z
-
-
-def joined(batches: Iterable[tuple[Tensor, Tensor]], num_images: int) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
-    """The first num_images examples of batches, or as many as there are.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    found: list[tuple[Tensor, Tensor]] = []
-    left = num_images
-    for x, y in batches:
-        if left <= 0:
-            break
-        found.append((x[:left], y[:left]))
-        left -= len(x)
-    if not found:
-        raise ValueError("there is nothing to evaluate: the data have no batch")
-    x_parts, y_parts = zip(*found, strict=True)
-    return torch.cat(x_parts), torch.cat(y_parts)
 
 
 def average(name: str, values: Float[Tensor, "n"]) -> dict[str, float | None]:

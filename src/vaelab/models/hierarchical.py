@@ -11,11 +11,11 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.evidence import importance_weighted
+from vaelab.models.base import Model
 from vaelab.networks.ladder import Ladder
 
 
-class HierarchicalVAE(nn.Module):
+class HierarchicalVAE(Model):
     """p(x, z) = p(x | z) p(z_1 | z_>1) ... p(z_L), with q(z | x) = q(z_L | x) ... q(z_1 | x, z_>1), both sampled from the top down.
 
     All are diagonal Gaussians but p(z_L) and p(x | z), which are chosen. `Draw.latents` are z_L, ..., z_1; what is called the z of this
@@ -85,12 +85,6 @@ class HierarchicalVAE(nn.Module):
         features = self._bottom_up(split_missing(x)[0] if self.missing else x)
         z = centre(top_posterior(self.ladder, features))
         return self.likelihood(self._descend(z, lambda rung, h, p: centre(self._posterior(rung, features, h, p)))).mean
-
-    def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
-    ) -> Float[Tensor, "b"]:
-        """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
-        return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
 
     def _bottom_up(self, x: Tensor) -> list[Tensor]:
         if x.shape[1:] != self.ladder.in_shape:

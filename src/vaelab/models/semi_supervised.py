@@ -9,10 +9,10 @@ from torch.distributions import Distribution, Independent
 
 from vaelab.distributions import OneHot, centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent
-from vaelab.evidence import importance_weighted
+from vaelab.models.base import Model
 
 
-class SemiSupervisedVAE(nn.Module):
+class SemiSupervisedVAE(Model):
     """p(x, y, z) = p(x | y, z) p(y) p(z), with q(y | x) q(z | x, y); y is uniform, and a latent variable wherever it was not observed.
 
     Labels are never looked at by `forward`, so that all evaluation is of log p(x); `enumerate` is what the objective m2 is made of.
@@ -91,12 +91,6 @@ class SemiSupervisedVAE(nn.Module):
         """E[x | y, z] at the centre of q(z | x, y)."""
         y = self._completed(x, y)
         return self.decode(centre(self.posterior(x, y)), y).mean
-
-    def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
-    ) -> Float[Tensor, "b"]:
-        """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
-        return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
 
     def _completed(self, x: Tensor, y: Tensor | None) -> Tensor:
         recognised = self.classify(x)

@@ -9,10 +9,10 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.evidence import importance_weighted
+from vaelab.models.base import Model
 
 
-class VAE(nn.Module):
+class VAE(Model):
     """p(x, z) = p(x | z) p(z), with q(z | x) for the posterior. Everything may also be conditioned on a label y.
 
     Args:
@@ -70,12 +70,6 @@ class VAE(nn.Module):
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
         """E[x | z] at the centre of q(z | x), (B, *x_shape)."""
         return self.decode(centre(self.encode(x, y)), y).mean
-
-    def log_likelihood(
-        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
-    ) -> Float[Tensor, "b"]:
-        """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.metrics.importance_weighted`."""
-        return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
 
     def _given(self, y: Tensor | None) -> Tensor | None:
         return y if self.num_classes else None

@@ -26,7 +26,7 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def refuse_other_space(z_shape: Sequence[int], image: Sequence[int], channels: Sequence[int]) -> None:
+def check_places(z_shape: Sequence[int], image: Sequence[int], channels: Sequence[int]) -> None:
     """A latent variable of shape (D, h, w) has the places that the halvings of the image leave.
 
     Raises:
@@ -66,7 +66,7 @@ class ResNetEncoder(nn.Module):
             layers += [nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1), activation()]
         self.blocks = nn.Sequential(*layers[:-1], *[Residual(channels[-1], activation) for _ in range(num_blocks)], activation())
         if len(out_shape) > 3:
-            refuse_other_space(out_shape[-3:], image, channels)
+            check_places(out_shape[-3:], image, channels)
             self.head = nn.Sequential(nn.Conv2d(channels[-1], prod(out_shape[:-2]), kernel_size=1), nn.Unflatten(1, tuple(out_shape[:-2])))
         else:
             features = channels[-1] * prod(halvings(side, len(channels))[-1] for side in image[1:])
@@ -99,7 +99,7 @@ class ResNetDecoder(nn.Module):
         leading, image = tuple(out_shape[:-3]), image_shape(out_shape[-3:], "out_shape")
         heights, widths = halvings(image[1], len(channels)), halvings(image[2], len(channels))
         if len(in_shape) == 3:
-            refuse_other_space(in_shape, image, channels)
+            check_places(in_shape, image, channels)
             self.stem: nn.Module = nn.Conv2d(in_shape[0], channels[-1], kernel_size=3, padding=1)
         else:
             smallest = (channels[-1], heights[-1], widths[-1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vaelab.distributions import NearestCode
 from vaelab.divergences import ESTIMATORS
 from vaelab.draw import Draw, Latent
+from vaelab.models import Model
 from vaelab.schedules import Schedule, at
 
 
@@ -26,7 +27,7 @@ class Objective(nn.Module, ABC):
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         """The loss under "loss", and terms worth logging: scalars, in nats per example."""
 
-    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+    def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         """The draw of a model that this objective looks at.
 
         Raises:
@@ -124,7 +125,7 @@ class Sum(Objective):
             assert isinstance(part, Objective)
             yield name, part
 
-    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+    def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         _, first = next(self.parts())
         draw = first.draw(model, x, y)
         if self.reparameterised:

@@ -6,9 +6,10 @@ prior of the VQ-VAE (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937
 """
 
 from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaelab.draw import Draw
+from vaelab.models import Model, SemiSupervisedVAE
 from vaelab.objectives.base import Objective, at_least
 
 
@@ -28,13 +29,13 @@ class PriorFit(Objective):
         super().__init__()
         self.num_samples = at_least("num_samples", num_samples, 1)
 
-    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
-        if hasattr(model, "enumerate"):
+    def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        if isinstance(model, SemiSupervisedVAE):
             raise ValueError("objective=prior_fit is not for semi-supervised models, which have p(y) and p(z): set model=vae")
         self.freeze(model)
         return super().draw(model, x, y)
 
-    def freeze(self, model: nn.Module) -> None:
+    def freeze(self, model: Model) -> None:
         """Leaves the prior alone to be trained; batch-norm, a running sigma and a codebook stay what they are, too."""
         for name, part in model.named_children():
             part.requires_grad_(name == "prior")

@@ -2,11 +2,12 @@
 
 import torch
 from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaelab.collectives import gathered
 from vaelab.divergences import kl
 from vaelab.draw import Draw
+from vaelab.models import Model, SemiSupervisedVAE
 from vaelab.objectives.base import Objective, known_kl, refuse_unreparameterised, refuse_untrained_codes
 
 
@@ -30,11 +31,10 @@ class M2(Objective):
         super().__init__()
         self.alpha, self.kl = alpha, known_kl(kl)
 
-    def draw(self, model: nn.Module, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
-        enumerate_labels = getattr(model, "enumerate", None)
-        if enumerate_labels is None:
+    def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
+        if not isinstance(model, SemiSupervisedVAE):
             raise ValueError("objective=m2 sums over the labels of a semi-supervised model: set model=m2 num_classes=<how many>")
-        draw: Draw = enumerate_labels(x, y)
+        draw = model.enumerate(x, y)
         refuse_unreparameterised(draw.latents[1:])
         refuse_untrained_codes(draw.latents)
         return draw

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.distributions import NearestCode, nearest
+from vaelab.distributions import NearestCode, nearest_codes
 
 
 class VectorQuantized(Conditional):
@@ -80,7 +80,7 @@ class VectorQuantized(Conditional):
         self.counts.copy_(torch.where(dead, self.counts.mean(), self.counts))
 
         use = torch.zeros(size, vectors.shape[1] + 1).to(self.codebook)
-        use.index_add_(0, nearest(vectors, self.codebook), torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1))
+        use.index_add_(0, nearest_codes(vectors, self.codebook), torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1))
         if several:
             torch.distributed.all_reduce(use)
         total, count = use[:, :-1], use[:, -1]

@@ -18,7 +18,6 @@ from vaelab.commands.anomalies.scoring import how
 from vaelab.commands.common import shorter
 from vaelab.figures.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
 from vaelab.figures.files import rendered, save, show_in_tensorboard
-from vaelab.metrics.data import device_of
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.provenance import stamp
 
@@ -34,7 +33,7 @@ def write_outcome(
     with rng.set_aside(config.seed):
         found = {name: detection_of(name, values, is_anomaly) for name, values in known.items()}
     record = {"options": how(config, run), "normal": str(parts[0]), "anomalies": str(parts[1]), "scores": found}
-    folder.write_results(record | stamp(device_of(run.model)))
+    folder.write_results(record | stamp(run.model.device))
     title = f"anomalies: {parts[1]}; normal: {parts[0]}"
     figures = {"scores": scores_chart(known, is_anomaly, found, title)}
     strips = [strip for part, values in zip(parts, scores, strict=True) for strip in extremes(part, values[config.pictured], run, config)]
@@ -67,7 +66,7 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: OpenedRun, config: Dic
     num = min(config.num_pictured, len(order))
     strips = []
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
-        x, _ = part.split.scaled(places, device_of(run.model))
+        x, _ = part.split.scaled(places, run.model.device)
         strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places]))
     return strips
 

@@ -19,8 +19,7 @@ from vaelab.applications.anomaly import Detector, complexity, fit_detector
 from vaelab.build import OpenedRun
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.common import shorter
-from vaelab.metrics.data import device_of
-from vaelab.metrics.latent.encoding import first
+from vaelab.metrics.data import first
 from vaelab.models import Model
 from vaelab.runs.files import DamagedFile
 from vaelab.runs.folder import RESULTS, RunFolder, find_checkpoint
@@ -71,7 +70,7 @@ def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Mode
     missing = [(part, num) for part in parts if (num := num_known(path, part)) < len(part.split)]
     if missing:
         with rng.set_aside(config.seed):
-            examples = [x for x, _ in first(run.datamodule.batches("train", device_of(run.model)), config.num_train)]
+            examples = [x for x, _ in first(run.datamodule.batches("train", run.model.device), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
             compressor = complexity if all(map(run.datamodule.modality.are_viewable, examples)) else None
@@ -98,7 +97,7 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     """Score a batch and write it, one line for each example; factors are apart by spaces, and numbers as exact as they are."""
     chosen = torch.arange(start, min(start + BATCH, len(part.split)))
     x, y = part.split[chosen]
-    scores = detector(part.split.modality.scale(x.to(device_of(detector.model))))
+    scores = detector(part.split.modality.scale(x.to(detector.model.device)))
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from vaelab.evidence import decodings_at_once, evaluating
 from vaelab.metrics.ais.sampler import Estimate, Sampler
-from vaelab.metrics.data import Data
-from vaelab.metrics.target import Decoding, average, joined, simulate, target
+from vaelab.metrics.data import Data, first_as_one
+from vaelab.metrics.target import average, simulate, target
+from vaelab.models import Model
 
 
 def ais(
-    model: Decoding,
+    model: Model,
     data: Data,
     num_images: int = 100,
     num_simulated: int = 25,
@@ -58,7 +59,7 @@ def ais(
         schedule=schedule,
         target_acceptance=target_acceptance,
     )
-    x, y = joined(data.batches("test", next(model.parameters()).device), max(num_images, num_simulated))
+    x, y = first_as_one(data.batches("test", model.device), max(num_images, num_simulated))
     with evaluating(model):
         found = of_test_data(sampler, model, x[:num_images], y[:num_images])
         bounds = of_simulated(sampler, model, x[:num_simulated], y[:num_simulated])
@@ -76,13 +77,13 @@ def ais(
     }
 
 
-def of_test_data(sampler: Sampler, model: Decoding, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> Estimate:
+def of_test_data(sampler: Sampler, model: Model, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> Estimate:
     """The forward estimates of all examples."""
     found = [sampler.forward(target(model, *part)) for part in in_parts(x, y, sampler.num_chains)]
     return Estimate(*(torch.cat([getattr(part, field.name) for part in found]) for field in fields(Estimate)))
 
 
-def of_simulated(sampler: Sampler, model: Decoding, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> dict[str, float | None]:
+def of_simulated(sampler: Sampler, model: Model, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> dict[str, float | None]:
     """Both bounds of data that the model simulates, for as many examples as these and with their y; nothing if there are none."""
     if not len(x):
         return {}

@@ -10,7 +10,7 @@ def resamples(num_examples: int, num_resamples: int) -> Int[np.ndarray, "b n"]:
     return torch.randint(num_examples, (num_resamples, num_examples)).numpy()
 
 
-def interval(score: float, resampled: Float[np.ndarray, "b"], largest: float = 1.0) -> list[float]:
+def percentile_interval(score: float, resampled: Float[np.ndarray, "b"], largest: float = 1.0) -> list[float]:
     """The 2.5 % and 97.5 % percentiles of the resampled scores, moved to have the score for their mean, and cut to what it may be.
 
     Moved, because what is biased by the size of the sample, as information that is estimated by counting, is biased once more in a

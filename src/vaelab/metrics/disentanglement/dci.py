@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from vaelab.metrics.disentanglement.boosting import boosted_trees
-from vaelab.metrics.disentanglement.samples import Codes, Factors, paired, split_labels
+from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, split_labels
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def dci(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
     Raises:
         ValueError: see `vaelab.metrics.disentanglement.samples.paired`.
     """
-    (z, v), (test_z, test_v) = paired(codes, factors), paired(test_codes, test_factors)
+    (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)
     y, test_y = split_labels(v, test_v)
     rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
     importance, prediction = zip(*(boosted_trees(z, labels, test_z, rng) for labels in y.T), strict=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from vaelab.metrics.disentanglement.samples import Codes, Factors, paired, split_labels
+from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, split_labels
 
 
 def explicitness(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
@@ -23,9 +23,9 @@ def class_scores(
     codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
 ) -> tuple[list[Float[np.ndarray, "m _"]], Int[np.ndarray, "m f"]]:
     """For each factor, the probability that each test example has each of its values; and the values that they have."""
-    from sklearn.linear_model import LogisticRegression  # not at the top: `import vaelab` would take half as long again
+    from sklearn.linear_model import LogisticRegression  # not at the top: training imports this room, and need not wait for it
 
-    (z, v), (test_z, test_v) = paired(codes, factors), paired(test_codes, test_factors)
+    (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)
     y, test_y = split_labels(v, test_v)
     mean, scale = z.mean(0), z.std(0)
     scale = np.where(scale > 0, scale, 1)  # a code that never changes has no deviation to be divided by

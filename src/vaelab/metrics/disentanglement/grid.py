@@ -1,38 +1,29 @@
 """Codes of images with given factors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.distributions import centre, is_euclidean, space_of
-from vaelab.evidence import Model
 from vaelab.metrics.data import Data
+from vaelab.models import Model
 
 IMAGES_AT_ONCE = 250  # a batch of few images stays in the cache of a CPU: twice as fast as a thousand
 
 
 @runtime_checkable
-class Grid(Protocol):
+class FactorGrid(Protocol):
     """Data that can show any combination of their factors."""
 
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
 
     def render(self, factors: Int[Tensor, "n f"]) -> Tensor: ...
-
-
-@runtime_checkable
-class Encoder(Model, Protocol):
-    """A model that has a posterior q(z | x)."""
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 class GridCodes:
@@ -44,11 +35,10 @@ class GridCodes:
         model: with a posterior.
         grid: of the images.
         shown: a batch of images, as they are stored -> as the model is shown them.
-        device: of the model.
     """
 
-    def __init__(self, model: Encoder, grid: Grid, shown: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        self.model, self.grid, self.shown, self.device = model, grid, shown, device
+    def __init__(self, model: Model, grid: FactorGrid, shown: Callable[[Tensor], Tensor]) -> None:
+        self.model, self.grid, self.shown = model, grid, shown
         self.strides = torch.tensor([prod(grid.factor_sizes[i + 1 :]) for i in range(len(grid.factor_sizes))])
         self.known = torch.zeros(prod(grid.factor_sizes), dtype=torch.bool)
         self.codes = torch.empty(0)
@@ -69,10 +59,10 @@ class GridCodes:
     def posterior(self, index: Int[Tensor, "n"]) -> Distribution:
         """q(z | x) of the images of points of the grid, counted with the last factor varying fastest."""
         factors = torch.stack(torch.unravel_index(index, self.grid.factor_sizes), dim=-1)
-        return self.model.encode(self.shown(self.grid.render(factors).to(self.device)), factors.to(self.device))
+        return self.model.encode(self.shown(self.grid.render(factors).to(self.model.device)), factors.to(self.model.device))
 
 
-def grid_codes(model: Encoder, data: Data) -> GridCodes:
+def grid_codes(model: Model, data: Data) -> GridCodes:
     """The codes of the grid that the test data are part of.
 
     Raises:
@@ -80,7 +70,7 @@ def grid_codes(model: Encoder, data: Data) -> GridCodes:
     """
     data.setup("test")
     split = data.splits["test"]
-    if not isinstance(split.dataset, Grid):
+    if not isinstance(split.dataset, FactorGrid):
         raise ValueError(
             "disentanglement is measured on images of any combination of known factors, which these data do not have: use data=shapes,"
             " data=circles or data=dsprites, or leave this metric out"
@@ -90,7 +80,7 @@ def grid_codes(model: Encoder, data: Data) -> GridCodes:
         x = split.modality.scale(images)
         return x if split.transform is None else split.transform(x)
 
-    codes_of = GridCodes(model, split.dataset, shown, next(model.parameters()).device)
+    codes_of = GridCodes(model, split.dataset, shown)
     q = codes_of.posterior(torch.zeros(1, dtype=torch.long))
     if not is_euclidean(q) or q.event_shape.numel() < 2:
         raise ValueError(

@@ -9,7 +9,7 @@ dSprites: their values are not comparable.
 import numpy as np
 from jaxtyping import Float, Int
 
-from vaelab.metrics.disentanglement.samples import Codes, Factors, labels, paired
+from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, value_indices
 
 
 def discretize(values: Float[np.ndarray, "n d"], num_bins: int = 20) -> Int[np.ndarray, "n d"]:
@@ -32,8 +32,8 @@ def mutual_information(codes: Codes, factors: Factors, num_bins: int = 20) -> tu
     Raises:
         ValueError: see `vaelab.metrics.disentanglement.samples.paired`.
     """
-    z, v = paired(codes, factors)
-    bins, values = discretize(z, num_bins), labels(v)
+    z, v = paired_codes(codes, factors)
+    bins, values = discretize(z, num_bins), value_indices(v)
     h_bins, h_values = np.array([entropy(b) for b in bins.T]), np.array([entropy(k) for k in values.T])
     joint = np.array([[entropy(b * (k.max() + 1) + k) for k in values.T] for b in bins.T])
     return np.maximum(h_bins[:, None] + h_values - joint, 0), h_values

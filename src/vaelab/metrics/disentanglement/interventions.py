@@ -61,7 +61,7 @@ def factor_vae_score(
 
     def votes(num_votes: int) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         shared, codes = [], []
-        for size in chunks(num_votes):
+        for size in sizes_at_once(num_votes):
             factor, batches = batches_that_share(encode, sizes, size, batch_size)
             shared.append(factor)
             codes.append(least_varying(batches[:, :, active], variances[active]))
@@ -102,11 +102,11 @@ def beta_vae_score(encode: Encode, sizes: Sequence[int], num_train: int = 10_000
         num_train, num_test: points to learn the regression from, and to test it on.
         batch_size: pairs that make a point.
     """
-    from sklearn.linear_model import LogisticRegression  # not at the top: `import vaelab` would take half as long again
+    from sklearn.linear_model import LogisticRegression  # not at the top: training imports this room, and need not wait for it
 
     def points(num_points: int) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n d"]]:
         shared, features = [], []
-        for size in chunks(num_points):
+        for size in sizes_at_once(num_points):
             factor, distances = pairs_that_share(encode, sizes, size, batch_size)
             shared.append(factor)
             features.append(distances)
@@ -129,6 +129,6 @@ def pairs_that_share(
     return array(shared), np.abs(first - second).mean(1)
 
 
-def chunks(total: int) -> list[int]:
+def sizes_at_once(total: int) -> list[int]:
     """How many batches to draw at a time, to bound the memory."""
     return [min(BATCHES_AT_ONCE, total - start) for start in range(0, total, BATCHES_AT_ONCE)]

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vaelab.metrics.disentanglement.information import discretize
-from vaelab.metrics.disentanglement.samples import Codes, Factors, paired, varying
+from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, varying
 
 
 def irs(codes: Codes, factors: Factors, num_bins: int = 20, quantile: float = 0.99) -> float:
@@ -18,7 +18,7 @@ def irs(codes: Codes, factors: Factors, num_bins: int = 20, quantile: float = 0.
     Raises:
         ValueError: see `vaelab.metrics.disentanglement.samples.paired`.
     """
-    z, v = paired(codes, factors)
+    z, v = paired_codes(codes, factors)
     z = varying(z)
     if not z.shape[1]:
         return 0.0

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
-# an underscore: the sizes of what a user hands in are not compared with each other here, but in `paired`, in words
+# an underscore: the sizes of what a user hands in are not compared with each other here, but in `paired_codes`, in words
 Codes = Float[Tensor, "_n _d"] | Float[np.ndarray, "_n _d"]
 Factors = Num[Tensor, "_n _f"] | Num[np.ndarray, "_n _f"]
 
@@ -26,7 +26,7 @@ def code_array(codes: Codes) -> Float[np.ndarray, "_n _d"]:
     return values
 
 
-def paired(codes: Codes, factors: Factors) -> tuple[Float[np.ndarray, "n d"], Num[np.ndarray, "n f"]]:
+def paired_codes(codes: Codes, factors: Factors) -> tuple[Float[np.ndarray, "n d"], Num[np.ndarray, "n f"]]:
     """Codes and factors of the same examples.
 
     Raises:
@@ -50,7 +50,7 @@ def paired(codes: Codes, factors: Factors) -> tuple[Float[np.ndarray, "n d"], Nu
     return z, v
 
 
-def labels(factors: Num[np.ndarray, "n f"]) -> Int[np.ndarray, "n f"]:
+def value_indices(factors: Num[np.ndarray, "n f"]) -> Int[np.ndarray, "n f"]:
     """Each factor's values, numbered from 0 in rising order."""
     return np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)
 
@@ -59,7 +59,7 @@ def split_labels(
     factors: Num[np.ndarray, "n f"], test_factors: Num[np.ndarray, "m f"]
 ) -> tuple[Int[np.ndarray, "n f"], Int[np.ndarray, "m f"]]:
     """Labels of training and test examples, in which a value has the same number."""
-    both = labels(np.concatenate([factors, test_factors]))
+    both = value_indices(np.concatenate([factors, test_factors]))
     return both[: len(factors)], both[len(factors) :]
 
 

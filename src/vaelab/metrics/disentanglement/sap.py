@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool
 
 from vaelab.metrics.disentanglement.information import top_two_gap
-from vaelab.metrics.disentanglement.samples import Codes, Factors, paired, split_labels
+from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, split_labels
 
 
 def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
@@ -27,9 +27,9 @@ def sap_of(correct: Bool[np.ndarray, "m d f"]) -> float:
 
 def predicted(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> Bool[np.ndarray, "m d f"]:
     """Which test examples a linear classifier from one code gets right."""
-    from sklearn.svm import LinearSVC  # not at the top: `import vaelab` would take half as long again
+    from sklearn.svm import LinearSVC  # not at the top: training imports this room, and need not wait for it
 
-    (z, v), (test_z, test_v) = paired(codes, factors), paired(test_codes, test_factors)
+    (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)
     y, test_y = split_labels(v, test_v)
     seed = int(torch.randint(2**31 - 1, ()))
 
@@ -46,7 +46,7 @@ def sap_continuous(codes: Codes, factors: Factors) -> float:
     Raises:
         ValueError: see `vaelab.metrics.disentanglement.samples.paired`.
     """
-    z, v = paired(codes, factors)
+    z, v = paired_codes(codes, factors)
     z, v = z - z.mean(0), v - v.mean(0)
     covariance, variances = z.T @ v / (len(z) - 1), z.var(0, ddof=1)[:, None]
     squared = covariance**2 / (np.where(variances > 1e-12, variances, np.inf) * v.var(0, ddof=1))

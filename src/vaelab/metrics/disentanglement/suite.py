@@ -10,15 +10,16 @@ from jaxtyping import Bool, Float, Int
 
 from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data
-from vaelab.metrics.disentanglement.bootstrap import interval, resamples
+from vaelab.metrics.disentanglement.bootstrap import percentile_interval, resamples
 from vaelab.metrics.disentanglement.correlation import gaussian_total_correlation, gaussian_wasserstein_correlation
 from vaelab.metrics.disentanglement.dci import dci
 from vaelab.metrics.disentanglement.explicitness import class_scores, explicitness_of
-from vaelab.metrics.disentanglement.grid import Encoder, GridCodes, grid_codes
+from vaelab.metrics.disentanglement.grid import GridCodes, grid_codes
 from vaelab.metrics.disentanglement.information import information_gap, information_modularity, mutual_information
 from vaelab.metrics.disentanglement.interventions import beta_vae_score, draw_factors, factor_vae_score
 from vaelab.metrics.disentanglement.robustness import irs
 from vaelab.metrics.disentanglement.sap import predicted, sap_of
+from vaelab.models import Model
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sample:
 
 @torch.no_grad()
 def disentanglement(
-    model: Encoder,
+    model: Model,
     data: Data,
     num_train: int = 10_000,
     num_test: int = 5_000,
@@ -64,7 +65,7 @@ def disentanglement(
     Raises:
         ValueError: if the codes are no vectors, the data have no grid of factors, or a size is too small.
     """
-    from sklearn.exceptions import ConvergenceWarning  # not at the top: `import vaelab` would take half as long again
+    from sklearn.exceptions import ConvergenceWarning  # not at the top: training imports this room, and need not wait for it
 
     sizes = {"num_train": num_train, "num_test": num_test, "num_votes": num_votes, "num_test_votes": num_test_votes}
     if min(sizes.values()) < 2 or num_bootstrap < 2 or num_dci_refits not in (0, *range(2, num_dci_refits + 1)):
@@ -157,4 +158,7 @@ def of_accuracy(name: str, correct: Bool[np.ndarray, "n"] | Float[np.ndarray, "n
 def with_interval(name: str, score: float, resampled: Float[np.ndarray, "b"], largest: float = 1.0) -> dict[str, Any]:
     """A score and its interval; None for what is infinite, or was not resampled."""
     known = len(resampled) > 0 and bool(np.isfinite(resampled).all()) and np.isfinite(score)
-    return {name: float(score) if np.isfinite(score) else None, f"{name}_ci": interval(score, resampled, largest) if known else None}
+    return {
+        name: float(score) if np.isfinite(score) else None,
+        f"{name}_ci": percentile_interval(score, resampled, largest) if known else None,
+    }

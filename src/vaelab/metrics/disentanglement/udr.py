@@ -10,16 +10,17 @@ from torch import Tensor
 
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.evidence import evaluating
-from vaelab.metrics.data import Data
+from vaelab.metrics.data import Data, first
 from vaelab.metrics.disentanglement.samples import Codes, array, code_array
-from vaelab.metrics.latent.encoding import LatentVariableModel, encoded, first
+from vaelab.metrics.latent.encoding import encoded
+from vaelab.models import Model
 
 
 @torch.no_grad()
 def udr(
-    model: LatentVariableModel,
+    model: Model,
     data: Data,
-    others: Sequence[LatentVariableModel],
+    others: Sequence[Model],
     num_examples: int = 1000,
     similarity: str = "lasso",
     threshold: float = 0.01,
@@ -49,10 +50,10 @@ def udr(
     return {"udr": float(np.median(scores)), "udr_with_each": scores.tolist(), "udr_num_examples": len(codes[0])}
 
 
-def codes_and_rates(model: LatentVariableModel, data: Data, num_examples: int) -> tuple[Float[Tensor, "n d"], Float[Tensor, "d"] | None]:
+def codes_and_rates(model: Model, data: Data, num_examples: int) -> tuple[Float[Tensor, "n d"], Float[Tensor, "d"] | None]:
     """The centres of q(z | x) of test examples, and the mean rate of each code, if q and p factorise."""
     with evaluating(model):
-        codes = encoded(model, first(data.batches("test", next(model.parameters()).device), num_examples))
+        codes = encoded(model, first(data.batches("test", model.device), num_examples))
     q = codes.posteriors[0]
     if not is_euclidean(q):
         raise ValueError(f"UDR compares codes that are vectors of real numbers, but q(z | x) is over {space_of(q)}: leave this metric out")
@@ -130,7 +131,7 @@ def _standardised(z: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def _lasso(a: Float[np.ndarray, "n a"], b: Float[np.ndarray, "n b"]) -> Float[np.ndarray, "a b"]:
-    from sklearn.linear_model import Lasso  # not at the top: `import vaelab` would take half as long again
+    from sklearn.linear_model import Lasso  # not at the top: training imports this room, and need not wait for it
 
     if not a.shape[1] or not b.shape[1]:
         return np.zeros((a.shape[1], b.shape[1]))
@@ -138,7 +139,7 @@ def _lasso(a: Float[np.ndarray, "n a"], b: Float[np.ndarray, "n b"]) -> Float[np
 
 
 def _spearman(a: Float[np.ndarray, "n a"], b: Float[np.ndarray, "n b"]) -> Float[np.ndarray, "a b"]:
-    from scipy.stats import rankdata  # not at the top: `import vaelab` would take half as long again
+    from scipy.stats import rankdata  # not at the top: training imports this room, and need not wait for it
 
     ranks_a, ranks_b = (_standardised(rankdata(z, axis=0)) for z in (a, b))
     return np.abs(ranks_a.T @ ranks_b) / len(a)

@@ -1,35 +1,23 @@
 """Examples, encoded."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
-from torch import Tensor, nn
+from jaxtyping import Float, Shaped
+from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.distributions import centre, is_euclidean, rsample_and_log_prob
 from vaelab.draw import Latent
-from vaelab.evidence import Model
+from vaelab.metrics.data import Batches
 from vaelab.metrics.latent.dimensions import rate_per_dimension
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-@runtime_checkable
-class LatentVariableModel(Model, Protocol):
-    """A model with a posterior q(z | x) and a prior p(z)."""
-
-    prior: Callable[..., Distribution]
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Distribution: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
+from vaelab.models import Model, SemiSupervisedVAE
 
 
 @dataclass(frozen=True)
-class Codes:
+class Encodings:
     """What N examples are encoded as."""
 
     posteriors: list[Distribution]  # q(z | x), in batches
@@ -43,15 +31,15 @@ class Codes:
     y: Shaped[Tensor, "n ..."]
 
 
-def encoded(model: LatentVariableModel, batches: Batches) -> Codes:
-    """The codes of these examples.
+def encoded(model: Model, batches: Batches) -> Encodings:
+    """q(z | x) of these examples, with samples and centres.
 
     Raises:
         ValueError: if there are fewer than 2, or q and p are not over the same space.
     """
     posteriors, priors, parts = [], [], []
     for x, y in batches:
-        q, p = posterior(model, x, y), model.prior(y)
+        q, p = posterior(model, x, y), model.p_z(y)
         z, log_q = rsample_and_log_prob(q, 1)
         one = Latent(z=z, q=q, p=p, log_q=log_q)
         posteriors.append(q)
@@ -62,7 +50,7 @@ def encoded(model: LatentVariableModel, batches: Batches) -> Codes:
     if sum(len(part[0]) for part in parts) < 2:
         raise ValueError("an aggregate posterior needs at least 2 examples: set num_examples to more, or take a larger split")
     joined: Iterator[Any] = (None if columns[0] is None else torch.cat(columns) for columns in zip(*parts, strict=True))
-    return Codes(posteriors, priors[-1], *joined)
+    return Encodings(posteriors, priors[-1], *joined)
 
 
 def two_samples(p: Distribution, num: int) -> Float[Tensor, "n 2 ..."]:
@@ -70,39 +58,15 @@ def two_samples(p: Distribution, num: int) -> Float[Tensor, "n 2 ..."]:
     return p.sample((2,) if p.batch_shape else (2, num)).transpose(0, 1)
 
 
-def posterior(model: LatentVariableModel, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Distribution:
-    """q(z | x), or q(z | x, y) of a conditional model; a model that classifies is not shown the class, which z could then tell."""
-    return model.encode(x, None if hasattr(model, "classify") else y)
+def posterior(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."]) -> Distribution:
+    """q(z | x), or q(z | x, y) of a conditional model; a semi-supervised one is not shown the class, which z could then tell."""
+    return model.encode(x, None if isinstance(model, SemiSupervisedVAE) else y)
 
 
-def centres(model: LatentVariableModel, batches: Batches) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]] | None:
+def centres(model: Model, batches: Batches) -> tuple[Float[Tensor, "n ..."], Shaped[Tensor, "n ..."]] | None:
     """The centres of q(z | x), and y; None if there is no example."""
     pairs = [(centre(posterior(model, x, y)), y) for x, y in batches]
     if not pairs:
         return None
     z, y = zip(*pairs, strict=True)
     return torch.cat(z), torch.cat(y)
-
-
-def first(batches: Batches, num_examples: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first examples of these batches."""
-    left = num_examples
-    for x, y in batches:
-        if left <= 0:
-            return
-        yield x[:left], y[:left]
-        left -= len(x)
-
-
-def labelled(y: Shaped[Tensor, "n ..."]) -> Bool[Tensor, "n"]:
-    """Which y are known: not below 0, where they are whole numbers."""
-    known = y.isfinite() if y.is_floating_point() else y >= 0
-    return known.reshape(len(y), -1).all(1)
-
-
-def with_labels(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Their examples whose y is known."""
-    for x, y in batches:
-        known = labelled(y)
-        if bool(known.any()):
-            yield x[known], y[known]

@@ -51,14 +51,14 @@ def probe(
     if train_y.is_floating_point():
         scores = r_squared(z, y, test, truth)
         return report | {"linear_probe_r2": float(scores.mean()), "linear_probe_r2_per_factor": scores.tolist() if factors else None}
-    for name, right in correct(z, y, test, truth, num_neighbours).items():
+    for name, right in rightly_read(z, y, test, truth, num_neighbours).items():
         report[f"{name}_accuracy"] = float(right.mean())
         report[f"{name}_accuracy_std_error"] = float(right.mean(1).std(ddof=1)) / sqrt(len(right)) if len(right) > 1 else None
         report[f"{name}_accuracy_per_factor"] = right.mean(0).tolist() if factors else None
     return report
 
 
-def correct(
+def rightly_read(
     z: Float[np.ndarray, "n d"],
     y: Shaped[np.ndarray, "n f"],
     test: Float[np.ndarray, "m d"],
@@ -66,7 +66,7 @@ def correct(
     num_neighbours: int,
 ) -> dict[str, Bool[np.ndarray, "m f"]]:
     """Which factors of which test examples each classifier gets right."""
-    # imported here, because a model is imported with its metrics, and few programs probe
+    # not at the top: training imports this room, and need not wait for it
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier

@@ -8,19 +8,20 @@ import torch
 
 from vaelab.distributions import is_euclidean
 from vaelab.evidence import evaluating
-from vaelab.metrics.data import Data
+from vaelab.metrics.data import Data, first, labelled, with_labels
 from vaelab.metrics.latent.aggregate import parts_of_rate
 from vaelab.metrics.latent.dimensions import unit_variances
 from vaelab.metrics.latent.discrepancy import SCALES, mmd_squared, sliced_wasserstein, standard_error
-from vaelab.metrics.latent.encoding import Codes, LatentVariableModel, centres, encoded, first, labelled, with_labels
+from vaelab.metrics.latent.encoding import Encodings, centres, encoded
 from vaelab.metrics.latent.probe import probe
+from vaelab.models import Model
 
 THRESHOLDS = tuple(10 ** (exponent / 2) for exponent in range(-8, 3))  # from 0.0001 to 10, the 0.01 of active units among them
 
 
 @torch.no_grad()
 def latent(
-    model: LatentVariableModel,
+    model: Model,
     data: Data,
     num_examples: int = 10_000,
     split: str = "test",
@@ -65,9 +66,8 @@ def latent(
         raise ValueError(f"split={split} must be test or val: probes learn from the training data, and are tested on others")
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1")
-    device = next(model.parameters()).device
     with evaluating(model):
-        codes = encoded(model, first(data.batches(split, device), num_examples))
+        codes = encoded(model, first(data.batches(split, model.device), num_examples))
         report = {
             "latent_num_examples": len(codes.z),
             **of_dimensions(codes),
@@ -76,12 +76,12 @@ def latent(
         }
         known = labelled(codes.y)
         z, y = codes.centres[known], codes.y[known]
-        train = centres(model, first(with_labels(data.batches("train", device)), num_examples)) if len(y) else None
+        train = centres(model, first(with_labels(data.batches("train", model.device)), num_examples)) if len(y) else None
     train_z, train_y = (z[:0], y[:0]) if train is None else train
     return report | probe(train_z, train_y, z, y, num_neighbours)
 
 
-def of_dimensions(codes: Codes) -> dict[str, Any]:
+def of_dimensions(codes: Encodings) -> dict[str, Any]:
     """Active units at all thresholds, and the rate of each dimension."""
     variances = unit_variances(codes.centres) if is_euclidean(codes.posteriors[0]) else None
     return {
@@ -92,7 +92,7 @@ def of_dimensions(codes: Codes) -> dict[str, Any]:
     }
 
 
-def of_rate(codes: Codes, chunk_size: int) -> dict[str, Any]:
+def of_rate(codes: Encodings, chunk_size: int) -> dict[str, Any]:
     """The parts of the rate, and their standard errors over the examples."""
     terms = parts_of_rate(codes.z, codes.log_q, codes.log_p, codes.posteriors, codes.prior, chunk_size)
     report: dict[str, Any] = {"mutual_information_limit": math.log(len(codes.z))}
@@ -102,7 +102,7 @@ def of_rate(codes: Codes, chunk_size: int) -> dict[str, Any]:
     return report
 
 
-def of_distances(codes: Codes, kernel: str, scales: Sequence[float], num_projections: int, chunk_size: int) -> dict[str, Any]:
+def of_distances(codes: Encodings, kernel: str, scales: Sequence[float], num_projections: int, chunk_size: int) -> dict[str, Any]:
     """Between samples of q(z) and of p(z)."""
     names = ("mmd_squared", "mmd_squared_std_error", "sliced_wasserstein", "sliced_wasserstein_std_error", "sliced_wasserstein_of_prior")
     if codes.from_prior is None:

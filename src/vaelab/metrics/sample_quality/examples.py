@@ -1,25 +1,15 @@
 """Data and samples that can be compared with each other."""
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaelab.metrics.data import Data
-from vaelab.metrics.latent.encoding import first, labelled
+from vaelab.metrics.data import Data, first, labelled
+from vaelab.models import Model
 
 AT_ONCE = 500
-
-
-@runtime_checkable
-class Generator(Protocol):
-    """A model that can be sampled from."""
-
-    def sample(self, num_samples: int, y: Tensor | None = None, mean: bool = False) -> Tensor: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
@@ -48,17 +38,17 @@ def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shape
 
 
 @torch.no_grad()
-def sampled(model: Generator, num: int, y: Shaped[Tensor, "n ..."], mean: bool, device: torch.device) -> Iterator[Float[Tensor, "b ..."]]:
+def generated(model: Model, num: int, y: Shaped[Tensor, "n ..."], mean: bool) -> Iterator[Float[Tensor, "b ..."]]:
     """`num` samples of a model in batches; a conditional one is given labels that are drawn from y.
 
     Raises:
         ValueError: if it is conditional and no y is known, or a sample is not finite.
     """
-    conditional = getattr(model, "num_classes", 0) > 0
+    conditional = model.num_classes > 0
     known = y[labelled(y)] if conditional else y
     if conditional and not len(known):
         raise ValueError("the model needs labels to draw samples, but the data have none")
-    labels = known[torch.randint(len(known), (num,))].to(device) if conditional else None
+    labels = known[torch.randint(len(known), (num,))].to(model.device) if conditional else None
     for start in range(0, num, AT_ONCE):
         size = min(AT_ONCE, num - start)
         x = model.sample(size, None if labels is None else labels[start : start + size], mean=mean)

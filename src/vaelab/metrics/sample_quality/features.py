@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from vaelab.metrics.latent.encoding import labelled
+from vaelab.metrics.data import labelled
 from vaelab.metrics.sample_quality.classifier import Classifier, Scale, train_classifier
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"

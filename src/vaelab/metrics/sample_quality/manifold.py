@@ -25,7 +25,7 @@ def precision_recall(
     """
     real_radii, generated_radii = (radii(points, num_neighbours, chunk_size) for points in (real, generated))
     precise, recalled = torch.zeros(len(generated), dtype=torch.bool, device=real.device), []
-    for rows, distances in chunks(real, generated, chunk_size):
+    for rows, distances in distances_by_rows(real, generated, chunk_size):
         precise |= (distances <= real_radii[rows, None]).any(0)
         recalled.append((distances <= generated_radii).any(1))
     return precise.double().mean().item(), torch.cat(recalled).double().mean().item()
@@ -42,7 +42,7 @@ def density_coverage(
     Args, Raises: as `precision_recall`.
     """
     limits = radii(real, num_neighbours, chunk_size)
-    inside = [(distances <= limits[rows, None]).sum(1) for rows, distances in chunks(real, generated, chunk_size)]
+    inside = [(distances <= limits[rows, None]).sum(1) for rows, distances in distances_by_rows(real, generated, chunk_size)]
     counts = torch.cat(inside).double()
     return counts.sum().item() / (num_neighbours * len(generated)), (counts > 0).double().mean().item()
 
@@ -60,11 +60,11 @@ def radii(points: Float[Tensor, "n d"], num_neighbours: int, chunk_size: int) ->
         )
     # a point is its own nearest: the k-th of the others is one further on
     return torch.cat(
-        [distances.topk(num_neighbours + 1, largest=False).values[:, -1] for _, distances in chunks(points, points, chunk_size)]
+        [distances.topk(num_neighbours + 1, largest=False).values[:, -1] for _, distances in distances_by_rows(points, points, chunk_size)]
     )
 
 
-def chunks(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], chunk_size: int) -> Iterator[tuple[slice, Tensor]]:
+def distances_by_rows(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], chunk_size: int) -> Iterator[tuple[slice, Tensor]]:
     """Some rows at a time of the matrix of distances |a_i - b_j|, and which rows they are; in float64, in which products lose nothing."""
     a, b = a.double(), b.double()
     for start in range(0, len(a), chunk_size):

@@ -7,18 +7,18 @@ from typing import Any
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from vaelab.metrics.data import Data, device_of
-from vaelab.metrics.latent.encoding import labelled
+from vaelab.metrics.data import Data, labelled
 from vaelab.metrics.sample_quality.classifier import Classifier, Scale, correct
-from vaelab.metrics.sample_quality.examples import AT_ONCE, Generator, examples, sampled
+from vaelab.metrics.sample_quality.examples import AT_ONCE, examples, generated
 from vaelab.metrics.sample_quality.features import Features, classes, extract, feature_space, inception, learned, pixels
 from vaelab.metrics.sample_quality.frechet import frechet_distance
 from vaelab.metrics.sample_quality.kernel import kernel_distance
 from vaelab.metrics.sample_quality.manifold import density_coverage, precision_recall
+from vaelab.models import Model
 
 
 def sample_quality(
-    model: Generator,
+    model: Model,
     data: Data,
     features: str = "auto",
     split: str = "test",
@@ -67,7 +67,7 @@ def sample_quality(
             f"split={split} must be test or val, num_samples={num_samples} at least 20, since the kernel distance compares 10 subsets"
             f" of 2 or more, and num_train={num_train} at least 1"
         )
-    device = device_of(model)  # type: ignore[arg-type]
+    device = model.device
     x, y = examples(data, split, num_samples, transformed=not mean)
     modality = data.splits[split].modality
     space = feature_space(features, x, modality.are_viewable(x))
@@ -86,8 +86,8 @@ def sample_quality(
         extractor = inception(device)
     real = extract(extractor, map(scale, x.split(AT_ONCE)))
     train = extract(extractor, map(scale, train_x[: len(x)].split(AT_ONCE)))
-    generated = extract(extractor, sampled(model, len(x), y, mean, device))
-    return distances(space, real, generated, train) | about
+    ours = extract(extractor, generated(model, len(x), y, mean))
+    return distances(space, real, ours, train) | about
 
 
 def distances(

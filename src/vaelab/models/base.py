@@ -1,0 +1,58 @@
+"""What all models have in common."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelab.draw import Draw
+from vaelab.evidence import importance_weighted
+
+
+class Model(nn.Module, ABC):
+    """p(x, z) and q(z | x): data x, and latent variables z of one layer or several.
+
+    Objectives, metrics and applications ask nothing else of a model. Of several latent variables, the z of `encode`, `decode` and `p_z`
+    is the topmost. A label y is looked at only by a model with num_classes > 0.
+    """
+
+    prior: nn.Module  # (y) -> p(z)
+    num_classes: int = 0  # how many classes y may name; 0: the model does not look at y
+    missing: bool = False  # whether NaN in x is a missing value, which is not scored
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:
+        """K = num_samples samples of all latent variables for each of B examples, and everything they are scored with."""
+
+    @abstractmethod
+    def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
+        """q(z | x), batch shape (B,)."""
+
+    @abstractmethod
+    def decode(self, z: Float[Tensor, "..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
+        """p(x | z), batch shape the leading dimensions of z."""
+
+    @abstractmethod
+    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+        """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show."""
+
+    @abstractmethod
+    def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
+        """E[x | z] at the centre of q(z | x), (B, *x_shape)."""
+
+    def p_z(self, y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
+        """p(z), or p(z | y), batch shape (B,), if the prior depends on y."""
+        return self.prior(y if self.num_classes else None)
+
+    def log_likelihood(
+        self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1000, chunk_size: int | None = None
+    ) -> Float[Tensor, "b"]:
+        """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.evidence.importance_weighted`."""
+        return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters; the CPU if there are none."""
+        return next(self.parameters(), torch.empty(0)).device
