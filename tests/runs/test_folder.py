@@ -262,7 +262,7 @@ def test_run_folders_are_read_without_torch_lightning_or_hydra() -> None:
         "import pkgutil, sys, importlib, vaelab.runs as room\n"
         "names = [module.name for module in pkgutil.walk_packages(room.__path__, 'vaelab.runs.')]\n"
         "[importlib.import_module(name) for name in names]\n"
-        "print(len(names), *({'torch', 'lightning', 'hydra'} & sys.modules.keys()))"
+        "print(len(names), *({'torch', 'lightning', 'hydra', 'omegaconf'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     number, *loaded = done.stdout.split()

@@ -10,7 +10,7 @@ from forked_scripts import command
 from small_runs import SMALL
 
 from vaelab.runs.folder import RunFolder
-from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, show_run
+from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, rerun, show_run
 
 QUICK = ["trainer.max_epochs=1", "evaluation.figures=false", "evaluation.report=false"]
 
@@ -116,3 +116,61 @@ def test_a_run_that_its_search_gave_up_is_called_pruned(tmp_path: Path, capsys: 
     (tmp_path / "run" / "pruned.txt").write_text("pruned at step 8 with val/elbo=-184.5\n")
     list_runs([str(tmp_path)], ["state=pruned"])
     assert "1 runs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A good run, one that failed, and two that are damaged."""
+    for name in ("good", "failed", "config", "results"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text("{seed: 0, missing: true, encoder: {hidden: [32, 16]}}")
+        (tmp_path / name / "results.json").write_text('{"test": {"elbo": -90.0}}')
+    (tmp_path / "failed" / "results.json").unlink()
+    RunFolder(tmp_path / "failed").end("failed", "objective.beta=-1 must not be negative")
+    (tmp_path / "config" / ".hydra" / "config.yaml").write_text("seed: 'ab")
+    (tmp_path / "results" / "results.json").write_text('{"test": {"elb')
+    return tmp_path
+
+
+def test_damaged_runs_are_listed_with_the_others_and_said(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list_runs([str(several)])
+    told = capsys.readouterr()
+    states = {line.split()[-1].rpartition("/")[2]: line.split()[2] for line in told.out.splitlines()[1:-1]}
+    assert states == {"good": "finished", "failed": "failed", "config": "damaged", "results": "damaged"}
+    assert len(told.err.splitlines()) == 2
+    for name in ("config/.hydra/config.yaml", "results/results.json"):
+        assert f"damaged: {several}/{name} cannot be read (" in told.err
+    list_runs([str(several)], ["state=damaged"])
+    assert sorted(listed(capsys.readouterr().out)) == ["config", "results"]
+    list_runs([str(several)], ["elbo>-100"])
+    assert listed(capsys.readouterr().out) == ["good"]
+
+
+@pytest.mark.parametrize("name", ["config", "results"])
+def test_a_damaged_run_that_is_asked_for_alone_is_one_sentence(name: str, several: Path) -> None:
+    for ask in (show_run, lambda folder: compare_runs(str(several / "good"), folder), rerun):
+        with pytest.raises(ValueError, match=f"{several}/{name}/.* cannot be read") as raised:
+            ask(str(several / name))
+        assert "\n" not in str(raised.value)
+
+
+def test_damaged_runs_can_be_removed(several: Path) -> None:
+    assert delete_runs([str(several)], ["state=damaged"], yes=True) == 0
+    assert sorted(path.name for path in several.iterdir()) == ["failed", "good"]
+
+
+def test_a_run_that_failed_says_why(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(str(several / "failed"))
+    assert "failed (objective.beta=-1 must not be negative), seed 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["missing=true", "missing=True", "encoder.hidden=[32,16]", "state!=damaged", "seed=0.0", "test/elbo=-90"])
+def test_conditions_are_written_as_on_a_command_line(where: str, several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list_runs([str(several)], [where])
+    assert "good" in listed(capsys.readouterr().out)
+
+
+def test_a_run_at_work_is_called_running(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(several / "failed").claim():
+        list_runs([str(several)], ["state=running"])
+    assert listed(capsys.readouterr().out) == ["failed"]
