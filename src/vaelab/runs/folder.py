@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vaelab.runs.configs import with_moved_targets
+from vaelab.runs.configs import of_today
 from vaelab.runs.files import DamagedFile, read_json, read_yaml, write_json, write_text
 
 RESULTS = "results.json"
@@ -101,7 +101,7 @@ class RunFolder:
         config = read_yaml(written, "restore it, or remove the run")
         if not isinstance(config, dict):
             raise DamagedFile(written, "it is no mapping", "restore it, or remove the run")
-        return with_moved_targets(config)
+        return of_today(config)
 
     @cached_property
     def hydra(self) -> dict[str, Any]:
@@ -337,4 +337,4 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{unreadable} ({str(error).splitlines()[0]})") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
-    return checkpoint | {"config": with_moved_targets(checkpoint["config"])}
+    return checkpoint | {"config": of_today(checkpoint["config"])}
