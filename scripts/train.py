@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.runs.configs import check_words
 from vaelab.runs.folder import RunFolder
 
 
@@ -73,6 +74,7 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    check_words(sys.argv[1:], "evaluation.")
     if hasattr(signal, "pthread_sigmask"):  # a time limit that is announced during imports waits until train can handle it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
     if (number := rank()) is not None:

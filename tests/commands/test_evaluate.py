@@ -24,7 +24,7 @@ from vaelab.metrics.data import Data
 from vaelab.models import Model
 from vaelab.runs.folder import RunFolder
 
-SHORT = ["num_samples=3", "num_images=10"]
+SHORT = ["++metrics.likelihood.num_samples=3", "++metrics.likelihood.num_images=10"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def evaluate(run: Path | str, *overrides: str, **metrics: dict[str, Any]) -> Non
     assert isinstance(config, DictConfig)
     OmegaConf.set_struct(config, False)
     config.metrics = OmegaConf.merge(config.metrics, metrics) if "metrics=" not in "".join(overrides) else metrics
-    evaluation.evaluate(config)
+    evaluation.evaluate_runs(config)
 
 
 def of_this_file(function: Any, **options: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_what_a_metric_finds_is_added_to_what_was_known(run: Path) -> None:
     assert after["test"]["num_samples"] == 3
     assert after["test"]["elbo"] == pytest.approx(before["test"]["elbo"], rel=1e-5)  # the same seed, the same noise
     assert {key: value for key, value in after.items() if key not in ("test", "evaluations")} == {
-        key: value for key, value in before.items() if key != "test"
+        key: value for key, value in before.items() if key not in ("test", "evaluations")
     }
     how = after["evaluations"]["likelihood"]
     assert how["options"]["num_samples"] == 3
@@ -113,11 +113,28 @@ def test_what_is_known_is_not_computed_again(run: Path, capsys: pytest.CaptureFi
     evaluate(run)
     assert "known since" in capsys.readouterr().out
     assert results(run)["evaluations"]["likelihood"]["finished"] == first
-    evaluate(run, "num_samples=4")
+    evaluate(run, "metrics.likelihood.num_samples=4")
     assert results(run)["test"]["num_samples"] == 4
     capsys.readouterr()
-    evaluate(run, "num_samples=4", "again=true")
+    evaluate(run, "metrics.likelihood.num_samples=4", "again=true")
     assert "known since" not in capsys.readouterr().out
+
+
+def test_the_numbers_at_the_end_of_training_are_those_of_the_metric(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = results(run)
+    evaluate(run, "metrics.likelihood.num_samples=4", "metrics.likelihood.num_images=20")
+    assert "likelihood: known since" in capsys.readouterr().out
+    assert results(run) == before
+    evaluate(run, "metrics.likelihood.num_samples=4", "metrics.likelihood.num_images=20", "again=true")
+    assert results(run)["test"] == before["test"]
+    assert results(run)["evaluations"]["likelihood"]["options"] == before["evaluations"]["likelihood"]["options"]
+
+
+def test_a_metric_that_fails_after_training_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["trainer.max_epochs=1", "evaluation.figures=false", "logger=csv"]
+    run = train_small(tmp_path / "run", "metrics@evaluation.metrics=[udr,likelihood]", *quick)  # there is no other seed
+    assert "could not be computed: udr: " in capsys.readouterr().out
+    assert results(run)["evaluations"].keys() == {"likelihood"}
 
 
 def test_what_cannot_be_computed_does_not_stop_the_rest(run: Path) -> None:
@@ -166,9 +183,9 @@ def test_the_checkpoint_is_that_which_training_evaluated(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["num_samples=0"], r"num_samples=0"),
-        (["num_images=0"], r"num_images=0 must be a whole number of at least 1"),
-        (["num_samples=3.5"], r"num_samples=3.5 must be a whole number of at least 1"),
+        (["metrics.likelihood.num_samples=0"], r"metrics.likelihood.num_samples=0 must be a whole number of at least 1"),
+        (["metrics.likelihood.num_images=0"], r"metrics.likelihood.num_images=0 must be a whole number of at least 1"),
+        (["metrics.likelihood.num_samples=3.5"], r"metrics.likelihood.num_samples=3.5 must be a whole number of at least 1"),
         (["metrics=[]"], r"metrics=\[\] finds nothing out: choose some"),
         (["run=null"], r"run must be given: run=..."),
         (["checkpoint=first"], r"there is no .*first.ckpt; the run has best, last"),

@@ -3,6 +3,8 @@
 import re
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
         ("resume=nowhere", "there is no run folder"),
         ("+objective.gama=1", "unexpected keyword argument 'gama'"),
         ("evaluation.checkpoint=bset", "evaluation.checkpoint=bset must be best or last"),
-        ("evaluation.num_samples=0", "evaluation.num_samples=0 must be a whole number of at least 1"),
+        ("evaluation.metrics.likelihood.num_samples=0", "evaluation.metrics.likelihood.num_samples=0 must be a whole number of at least 1"),
         ("seed=-1", "seed=-1 must be a whole number of at least 0"),
         ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),
         ("latent_dim=0", "sizes must be at least 1"),
@@ -67,6 +69,33 @@ def test_half_a_number_is_refused(override: str, tmp_path: Path) -> None:
     assert "whole number" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("train", ["-m", "evaluation.num_samples=5,10"], "evaluation.num_samples is now evaluation.metrics.likelihood.num_samples"),
+        ("train", ["+evaluation.chunk_size=5"], "evaluation.chunk_size is now evaluation.metrics.likelihood.chunk_size"),
+        ("evaluate", ["run=x", "num_images=null"], "num_images is now metrics.likelihood.num_images"),
+    ],
+)
+def test_a_key_that_has_moved_is_named_with_its_new_one_at_once(script: str, words: list[str], message: str, tmp_path: Path) -> None:
+    program = (
+        "import atexit, runpy, sys; atexit.register(lambda: print('HEAVY' if 'torch' in sys.modules else 'LIGHT'));"
+        f"sys.argv = {[f'{script}.py', *words]}; runpy.run_path('{ROOT}/scripts/{script}.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "LIGHT\n")
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_key_that_has_moved_is_named_where_a_file_sets_it(tmp_path: Path) -> None:
+    from vaelab.commands.train import train
+
+    with pytest.raises(ValueError, match=r"evaluation\.num_images is now evaluation\.metrics\.likelihood\.num_images"):
+        train(composed([*SMALL, "+evaluation.num_images=5"], tmp_path))
+
+
 def test_the_command_line_shows_a_message_and_no_traceback(tmp_path: Path) -> None:
     done = command("train.py", "data=mnist", check=False, cwd=tmp_path)
     assert done.returncode != 0
@@ -76,10 +105,10 @@ def test_the_command_line_shows_a_message_and_no_traceback(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("script", ["evaluate.py", "generate.py"])
 def test_a_run_folder_must_be_given_and_exist(script: str, tmp_path: Path) -> None:
-    from vaelab.commands.evaluate import evaluate
+    from vaelab.commands.evaluate import evaluate_runs
     from vaelab.commands.generate import generate
 
-    function = {"evaluate.py": evaluate, "generate.py": generate}[script]
+    function = {"evaluate.py": evaluate_runs, "generate.py": generate}[script]
     with pytest.raises(ValueError, match=r"run must be given: run=\.\.\."):
         function(composed([], tmp_path, script.removesuffix(".py")))
     done = command(script, "run=nowhere", check=False, cwd=tmp_path)

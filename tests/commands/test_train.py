@@ -50,8 +50,8 @@ def two_batches(experiment: str, data: Path, run: Path, *overrides: str) -> dict
             "data.batch_size=8",
             "data.eval_batch_size=16",
             "data.val_size=16",
-            "evaluation.num_samples=2",
-            "evaluation.num_images=4",
+            "evaluation.metrics.likelihood.num_samples=2",
+            "evaluation.metrics.likelihood.num_images=4",
             *overrides,
         ],
         run,
@@ -151,7 +151,9 @@ def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: P
 
 def test_evaluate_and_generate_need_only_the_run_folder(finished: Path, tmp_path: Path) -> None:
     results = json.loads((finished / "results.json").read_text())["test"]
-    command("evaluate.py", f"run={finished}", "num_samples=4", "num_images=20", cwd=tmp_path)
+    command(
+        "evaluate.py", f"run={finished}", "metrics.likelihood.num_samples=4", "metrics.likelihood.num_images=20", "again=true", cwd=tmp_path
+    )
     again = json.loads((finished / "results.json").read_text())["test"]
     assert (finished / "report.html").is_file()
     assert again["rate"] == pytest.approx(results["rate"], rel=1e-5)
@@ -172,7 +174,12 @@ def test_a_run_on_any_data_can_be_opened_again(data: str, tmp_path: Path) -> Non
     np.save(tmp_path / "FreyFaces" / "faces.npy", np.random.default_rng(0).integers(0, 256, (1965, 28, 20), dtype=np.uint8))
     write_pictures(tmp_path / "pictures")
     options = [f"data={data}", f"paths.data_dir={tmp_path}", "encoder=mlp", "decoder=mlp", "trainer=debug", "data.val_size=30"]
-    options += ["evaluation.num_samples=2", "evaluation.num_images=4", "trainer.enable_progress_bar=false", "data.batch_size=8"]
+    options += [
+        "evaluation.metrics.likelihood.num_samples=2",
+        "evaluation.metrics.likelihood.num_images=4",
+        "trainer.enable_progress_bar=false",
+        "data.batch_size=8",
+    ]
     options += [f"data.root={tmp_path / 'pictures'}", "data.size=16", "data.val_size=10"] if data == "folder" else []
     config = composed(options, tmp_path / "run")
     before = OmegaConf.to_container(config, resolve=False)

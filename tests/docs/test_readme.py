@@ -42,7 +42,7 @@ def test_the_command_lines_compose(script: str, arguments: str, tmp_path: Path) 
 
 # so that it takes seconds; a run on circles has no kmnist to be compared with, but other circles
 FEWER = {
-    "scripts/evaluate.py": ["num_samples=5", "metrics=[likelihood,latent]"],
+    "scripts/evaluate.py": ["metrics.likelihood.num_samples=5", "metrics=[likelihood,latent]"],
     "scripts/detect_anomalies.py": ["against=null", "num_samples=5", "num_images=50", "num_train=50", "num_pictured=3"],
     "scripts/inpaint.py": ["num_images=4", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
 }

@@ -24,8 +24,8 @@ SMALL = [
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=3",
     "trainer.enable_progress_bar=false",
-    "evaluation.num_samples=4",
-    "evaluation.num_images=20",
+    "evaluation.metrics.likelihood.num_samples=4",
+    "evaluation.metrics.likelihood.num_images=20",
 ]
 
 

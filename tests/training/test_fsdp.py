@@ -60,8 +60,9 @@ def test_shared_out_weights_train_to_those_of_two_processes_that_have_all(shared
 
 
 def test_the_folder_is_opened_by_one_process(shared: Path) -> None:
-    command("evaluate.py", f"run={shared}", "num_samples=4", env=ENVIRONMENT)
-    assert "likelihood" in json.loads((shared / "results.json").read_text())["evaluations"]
+    command("evaluate.py", f"run={shared}", "metrics.likelihood.num_samples=4", env=ENVIRONMENT)
+    found = json.loads((shared / "results.json").read_text())
+    assert found["test"]["num_images_log_likelihood"] == found["test"]["num_images"] == 96
 
 
 def test_a_run_that_is_stopped_in_an_epoch_goes_on_bit_for_bit(shared: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +18,6 @@ from torch import Tensor
 
 from vaelab.data import DataModule
 from vaelab.runs.configs import flatten
-from vaelab.runs.folder import RESULTS, RunFolder
-from vaelab.runs.report import write_report
 from vaelab.training.speed import keep_freed_memory
 
 P = ParamSpec("P")
@@ -61,8 +58,14 @@ def check_given(config: DictConfig) -> None:
         raise ValueError(f"{' and '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
 
 
-def check_counts(config: DictConfig, optional: Sequence[str] = (), **least: int) -> None:
+def check_counts(config: DictConfig, optional: Sequence[str] = (), prefix: str = "", **least: int) -> None:
     """Raise if a count is no whole number of at least so much; null stands for all where it may.
+
+    Args:
+        config: of the counts.
+        optional: names of those that may be null.
+        prefix: of their names, where the whole config has them.
+        least: of each count.
 
     Raises:
         ValueError: if one is not, or is too small.
@@ -71,7 +74,7 @@ def check_counts(config: DictConfig, optional: Sequence[str] = (), **least: int)
         value = config[name]
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
         if not whole and not (value is None and name in optional):
-            raise ValueError(f"{name}={value} must be a whole number of at least {smallest}")
+            raise ValueError(f"{prefix}{name}={value} must be a whole number of at least {smallest}")
 
 
 def prepare_process() -> None:
@@ -107,7 +110,7 @@ def shorter(path: Path) -> Path:
     return Path(os.path.relpath(path)) if path.absolute().is_relative_to(Path.cwd()) else path
 
 
-class Shown:
+class WithProgress:
     """A data module whose passes over the data show how far they are."""
 
     def __init__(self, data: DataModule, description: str) -> None:
@@ -125,14 +128,3 @@ class Shown:
         size = self.data.batch_size if split == "train" else self.data.eval_batch_size
         total = -(-len(self.splits[split]) // size)
         yield from track(self.data.batches(split, device), f"{self.description} on {split} data", total=total, transient=True)
-
-
-def final_metrics(found: dict[str, Any]) -> dict[str, float]:
-    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
-    numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
-
-
-def report(folder: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:
-    """Write the report.html of a run."""
-    return write_report(folder, OmegaConf.to_yaml(config), results)

@@ -20,7 +20,7 @@ from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.build import OpenedRun, open_run
 from vaelab.commands.common import below, check_counts, check_given, chosen_device, prepare_process, report_errors, shorter
-from vaelab.commands.evaluate import show
+from vaelab.commands.judging import print_numbers
 from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
 from vaelab.runs.folder import RESULTS, RunFolder
@@ -99,7 +99,7 @@ def write_completions(
         paths.append(folder / "completions.png")
         save(completions(scene, observed, completion, title), paths[-1])
         show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
-    show(f"{config.method}, mask={config.mask}", report, seconds, console)
+    print_numbers(f"{config.method}, mask={config.mask}   ({seconds:.1f} s)", report, console)
     console.print("\n" + "\n".join(str(shorter(path)) for path in paths))
 
 

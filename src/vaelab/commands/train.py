@@ -19,19 +19,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import metrics, rng
 from vaelab.build import OpenedRun, build, build_data, build_model, start_from
-from vaelab.commands.common import Shown, check_given, final_metrics, prepare_process, report, report_errors, shorter
+from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
+from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
-from vaelab.models import Model
 from vaelab.objectives import PriorFit
-from vaelab.runs.configs import Use, flatten, material
+from vaelab.runs.configs import MOVED_KEYS, Use, flatten, material, moved_key
 from vaelab.runs.files import write_json
 from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
 from vaelab.runs.provenance import git, stamp
@@ -199,10 +198,10 @@ def check_evaluation(options: DictConfig) -> None:
     """
     if options.checkpoint not in ("best", "last"):
         raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
-    for name in ("num_samples", "chunk_size", "num_images"):
-        value = options[name]
-        if not ((isinstance(value, int) and value >= 1) or (name != "num_samples" and value is None)):
-            raise ValueError(f"evaluation.{name}={value} must be a whole number of at least 1")
+    moved = sorted(MOVED_KEYS.keys() & options.keys())
+    if moved:
+        raise ValueError(moved_key("evaluation.", moved[0]))
+    build_metrics(options.get("metrics") or OmegaConf.create(), "evaluation.metrics")
 
 
 def record_of_split(datamodule: DataModule) -> dict[str, Any]:
@@ -237,12 +236,24 @@ def finish_run(
     model.to(device).eval()
     with rng.set_aside(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
-    test = evaluate_on_test(model, datamodule, options, config.seed) if options.enabled else None
+    console, test, evaluations = Console(soft_wrap=True, highlight=False), dict[str, Any](), dict[str, Any]()
+
+    def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
+        test.update(found)
+        evaluations[name] = how
+        draw_charts(run, found, trainer.global_step)
+
+    if options.enabled and options.get("metrics"):
+        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, console):
+            console.print(f"could not be computed: {failure}")
+    if not test:
+        print_numbers("validation data, nats per example", val, console)
     if options.figures:
         show_figures(trainer, draw_figures(model, datamodule, run.figures, device, config.seed))
     results: dict[str, Any] = {
-        "test": test,
+        "test": test or None,
         "val": val,
+        "evaluations": evaluations,
         "checkpoint": str(path.relative_to(run.path)) if path.is_file() else None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
@@ -253,26 +264,12 @@ def finish_run(
         **stamp(device),
         **origin,
     }
-    run.write_results(results)
-    if options.get("metrics"):
-        from vaelab.commands.evaluate import judge  # which stands above this module
-
-        for failure in judge(
-            OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, False, Console(highlight=False)
-        ):
-            print(failure)
+    run.write_results(results)  # when all of them are there: it says that the run is finished
     if options.get("report"):
         report(run, config)
-    log_hparams(trainer, config, final_metrics(test or {}))
-    show(test or val, run, "test" if test else "validation", results["wall_time_s"])
+    log_hparams(trainer, config, final_metrics(test))
+    print_places(run, results["wall_time_s"], console)
     return val["elbo"]
-
-
-def evaluate_on_test(model: Model, datamodule: DataModule, options: DictConfig, seed: int) -> dict[str, Any]:
-    """`metrics.evaluate_test_data`, with noise of its own."""
-    with rng.set_aside(seed):
-        shown = Shown(datamodule, "evaluating")
-        return metrics.evaluate_test_data(model, shown, options.num_samples, options.chunk_size, options.num_images)
 
 
 def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:
@@ -300,25 +297,10 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def show(report: dict[str, Any], run: RunFolder, split: str, seconds: float | None = None) -> None:
-    """The summary at the end of a run."""
-    table = Table(
-        box=None, show_header=False, padding=(0, 2), title=f"{split} data, nats per example", title_justify="left", title_style="bold"
-    )
-    for name in ("elbo", "rate", "distortion", "log_likelihood", "bits_per_dim"):
-        if report.get(name) is not None:
-            error = report.get(f"{name}_std_error")
-            table.add_row(
-                name, f"{report[name]:.4g}" if name == "bits_per_dim" else f"{report[name]:.2f}", f"± {error:.2f}" if error else ""
-            )
-    if "active_units" in report:
-        table.add_row("active_units", f"{report['active_units']} of {report['latent_dim']}", "")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
-    if "num_samples" in report:
-        console.print(f"\nlog_likelihood: {report['num_samples']} importance samples for {report['num_images_log_likelihood']} examples")
+def print_places(run: RunFolder, seconds: float, console: Console) -> None:
+    """Print where a finished run can be looked at."""
     shown = shorter(run.path)
-    console.print(f"\nrun folder:   {shown}" + (f"   ({seconds:.0f} s)" if seconds is not None else ""))
+    console.print(f"\nrun folder:   {shown}   ({seconds:.0f} s)")
     places = [str(shown / name) for name in ("report.html", "figures") if (run.path / name).exists()]
     places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if run.tensorboard else []
     if places:

@@ -1,17 +1,19 @@
 """Configs of runs: flat, compared, and with one table of the keys that change no number."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from functools import cache
 from typing import Any, NamedTuple
 
 # Where classes lived when older runs stored their configs. The first row that fits counts.
-MOVED = {
+MOVED_TARGETS = {
     "vaelab.callbacks.Pruning": "vaelab.sweeps.pruning.Pruning",
     "vaelab.callbacks": "vaelab.training.callbacks",
     "vaelab.metrics_csv": "vaelab.training.metrics_csv",
     "vaelab.seeds": "vaelab.commands.seeds",
 }
+# Where keys were, below `evaluation` and in the config of scripts/evaluate.py.
+MOVED_KEYS = {name: f"metrics.likelihood.{name}" for name in ("num_samples", "chunk_size", "num_images")}
 
 
 class Use(Enum):
@@ -116,16 +118,48 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], use: Use) -> 
     return [f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
 
 
+def of_today(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config with classes and keys where they are today; see `MOVED_TARGETS` and `MOVED_KEYS`."""
+    today: dict[str, Any] = with_moved_targets(config)
+    evaluation = today.get("evaluation")
+    old = {name: evaluation.pop(name) for name in MOVED_KEYS if name in evaluation} if isinstance(evaluation, dict) else {}
+    if old:
+        likelihood = {"_target_": "vaelab.metrics.evaluate_test_data", "_partial_": True, **old}
+        today["evaluation"]["metrics"] = {"likelihood": likelihood, **(today["evaluation"].get("metrics") or {})}
+    return today
+
+
+def check_words(words: Iterable[str], prefix: str = "") -> None:
+    """End the process if a word of its command line sets a key that has moved.
+
+    Args:
+        words: of the command line.
+        prefix: of the keys.
+
+    Raises:
+        SystemExit: if one does, with the key of today.
+    """
+    for word in words:
+        key = word.split("=")[0].lstrip("+~")
+        if key.startswith(prefix) and key.removeprefix(prefix) in MOVED_KEYS:
+            raise SystemExit(moved_key(prefix, key.removeprefix(prefix)))
+
+
+def moved_key(prefix: str, key: str) -> str:
+    """Text that says where a key of older versions is today."""
+    return f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are the metric likelihood of evaluate.py"
+
+
 def with_moved_targets(node: Any) -> Any:
-    """A stored config in which every `_target_` is where its class lives today; see `MOVED`."""
-    if isinstance(node, dict):
+    """A node of a config in which every `_target_` is where its class lives today."""
+    if isinstance(node, Mapping):
         return {key: moved(value) if key == "_target_" else with_moved_targets(value) for key, value in node.items()}
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
 
 
 def moved(target: Any) -> Any:
     """The name of a class today, from its name when it was stored."""
-    for old, new in MOVED.items():
+    for old, new in MOVED_TARGETS.items():
         if f"{target}.".startswith(f"{old}."):
             return f"{new}{target.removeprefix(old)}"
     return target

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.runs.claims import claim, is_claimed
-from vaelab.runs.configs import value_at, with_moved_targets
+from vaelab.runs.configs import of_today, value_at
 from vaelab.runs.files import DamagedFile, read_curves, read_json, read_yaml, write_json, write_text
 
 RESULTS = "results.json"
@@ -103,7 +103,7 @@ class RunFolder:
                 return read_checkpoint(found[0], mmap=True)["config"]
             if not written.is_file():
                 raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
-        return with_moved_targets(read_yaml(written, "restore it, or remove the run"))
+        return of_today(read_yaml(written, "restore it, or remove the run"))
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -370,4 +370,4 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
-    return checkpoint | {"config": with_moved_targets(checkpoint["config"])}
+    return checkpoint | {"config": of_today(checkpoint["config"])}

@@ -1,0 +1,126 @@
+"""Metrics that a config names, of one checkpoint: checked, computed, drawn and printed, after training as at any time later."""
+
+import inspect
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
+
+from vaelab import rng
+from vaelab.build import OpenedRun
+from vaelab.commands.common import WithProgress, check_counts
+from vaelab.evidence import evaluating
+from vaelab.figures.charts.disentanglement import disentanglement_chart
+from vaelab.figures.charts.latent import active_units_chart, rate_chart
+from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.provenance import stamp
+from vaelab.runs.report import write_report
+
+# what is drawn of results, and the number that it needs
+CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
+    "active_units": (active_units_chart, "active_units_variances"),
+    "rate_per_dimension": (rate_chart, "rate_per_dimension"),
+    "disentanglement": (disentanglement_chart, "mig"),
+}
+COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each
+Metric = Callable[..., dict[str, Any]]  # metric(model, data), or metric(model, data, run=...): what it found out, flat
+Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]  # keep(name of a metric, what it found, how)
+
+
+def build_metrics(metrics: DictConfig, key: str = "metrics") -> dict[str, Metric]:
+    """The metrics by name; options of a metric that is not chosen, and so has no `_target_`, are not used.
+
+    Args:
+        metrics: of conf/metrics.
+        key: of the config where they are.
+
+    Raises:
+        ValueError: if a count is no whole number, or too small.
+    """
+    for name, options in metrics.items():
+        given = {option: least for option, least in COUNTS.items() if option in options}
+        check_counts(options, ["chunk_size", "num_images"], f"{key}.{name!s}.", **given)
+    return {str(name): instantiate(options, _convert_="all") for name, options in metrics.items() if "_target_" in options}
+
+
+def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Mapping[str, Any], console: Console) -> list[str]:
+    """Compute metrics of a run, one after the other; return what could not be computed, and why.
+
+    Each has noise of its own, from the seed, so that its numbers do not depend on which others were chosen.
+
+    Args:
+        run: its model is where the metrics are computed.
+        metrics: of conf/metrics.
+        seed: of the noise.
+        keep: called as soon as the numbers of a metric are known.
+        known: how metrics have been computed before; what would be the same is not computed again.
+        console: shows the numbers.
+    """
+    options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
+    failures = []
+    for name, metric in build_metrics(metrics).items():
+        how: dict[str, Any] = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": seed}
+        before = known.get(name) or {}
+        if {key: before.get(key) for key in how} == how:
+            console.print(f"{name}: known since {before['finished']} (again=true computes it again)")
+            continue
+        started = time.time()
+        compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
+        try:
+            with rng.set_aside(seed), evaluating(run.model):
+                found = metric(run.model, WithProgress(run.datamodule, name), **compared)
+        except ValueError as error:
+            failures.append(f"{name}: {error}")
+            continue
+        seconds = round(time.time() - started, 1)
+        keep(name, found, {**how, "keys": sorted(found), "seconds": seconds, **stamp(run.model.device)})
+        print_numbers(f"{name}   ({seconds} s)", found, console)
+    return failures
+
+
+def draw_charts(run: RunFolder, found: Mapping[str, Any], step: int) -> None:
+    """Draw the charts of what a metric found, in figures/ and in TensorBoard."""
+    figures = {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None}
+    for name, figure in figures.items():
+        run.figures.mkdir(exist_ok=True)
+        figure.savefig(run.figures / f"{name}.png", dpi=130)
+    if figures and run.tensorboard is not None:
+        with SummaryWriter(str(run.tensorboard)) as writer:
+            for name, figure in figures.items():
+                writer.add_figure(name, figure, step)
+
+
+def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+
+
+def print_numbers(title: str, found: Mapping[str, Any], console: Console) -> None:
+    """Print numbers with their standard errors or intervals, a line each."""
+    table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
+    for key, value in found.items():
+        if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
+            continue
+        text = f"{value:.5g}" if isinstance(value, float) else str(value)
+        error, interval = found.get(f"{key}_std_error"), found.get(f"{key}_ci")
+        spread = f"[{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
+        if error and math.isfinite(error):
+            decimals = max(0, 1 - math.floor(math.log10(error)))  # two digits of the error are known
+            text, spread = f"{value:.{decimals}f}", f"± {error:.{decimals}f}"
+        table.add_row(key, text, spread)
+    console.print(table)
+
+
+def report(run: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:
+    """Write the report.html of a run."""
+    return write_report(run, OmegaConf.to_yaml(config), results)
