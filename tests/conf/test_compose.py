@@ -12,9 +12,7 @@ from small_runs import composed
 from torch.distributions import Distribution
 
 GROUPS = {
-    folder.name: sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
-    for folder in sorted((ROOT / "conf").iterdir())
-    if folder.is_dir()
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted((ROOT / "conf").iterdir()) if folder.is_dir()
 }
 PARTS = [f"{group}={choice}" for group in ("encoder", "decoder", "posterior", "likelihood", "prior") for choice in GROUPS[group]]
 ELSEWHERE = ("schedule", "experiment", "metrics")
@@ -37,6 +35,22 @@ def test_every_choice_of_every_dial_composes_and_resolves(choice: str, tmp_path:
     assert resolved["model"]["_target_"].startswith("vaelab.models.")
     sees_x = resolved["model"].get("posterior") or resolved["model"]["ladder"]
     assert sees_x["in_shape"] == resolved["data"]["shape"]
+
+
+@pytest.mark.parametrize("group", ["posterior", "likelihood"])
+def test_a_family_holds_nothing_that_all_families_are_given(group: str) -> None:
+    shared = OmegaConf.load(ROOT / "conf" / f"_{group}.yaml").keys() - {"_target_"}
+    assert shared == {"network", "in_shape", "event_shape", "num_classes"}
+    repeated = {choice: shared & OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml").keys() for choice in GROUPS[group]}
+    assert not any(repeated.values()), repeated
+
+
+def test_debugging_limits_the_evaluation_too_and_the_command_line_wins(tmp_path: Path) -> None:
+    def num_images(*overrides: str) -> int:
+        return composed(list(overrides), tmp_path).evaluation.num_images
+
+    assert num_images("trainer=debug") < num_images() / 10
+    assert num_images("trainer=debug", "evaluation.num_images=7") == 7
 
 
 @pytest.mark.parametrize("metric", GROUPS["metrics"])
@@ -112,3 +126,4 @@ def test_help_lists_the_dials() -> None:
     done = subprocess.run([sys.executable, "scripts/train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
     for group in ("data", "encoder", "likelihood", "objective", "trainer", "experiment", "speed"):
         assert f"\n{group}: " in done.stdout
+    assert " _" not in done.stdout

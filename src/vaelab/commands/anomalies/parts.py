@@ -82,7 +82,7 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     if path.exists():
         return open_run(path, data_dir=config.data_dir, trust=config.trust).datamodule.dataset(split="test")
     known = GlobalHydra.instance().config_loader().get_group_options("data")
-    choices = [choice for choice in known if choice not in ("_base", "folder")]
+    choices = [choice for choice in known if choice != "folder"]
     if against not in choices:
         raise ValueError(f"against={against} is neither a folder nor a choice of conf/data ({', '.join(choices)})")
     theirs = compose("config", [f"data={against}"])
