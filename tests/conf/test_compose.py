@@ -47,10 +47,10 @@ def test_a_family_holds_nothing_that_all_families_are_given(group: str) -> None:
 
 def test_debugging_limits_the_evaluation_too_and_the_command_line_wins(tmp_path: Path) -> None:
     def num_images(*overrides: str) -> int:
-        return composed(list(overrides), tmp_path).evaluation.num_images
+        return composed(list(overrides), tmp_path).evaluation.metrics.likelihood.num_images
 
     assert num_images("trainer=debug") < num_images() / 10
-    assert num_images("trainer=debug", "evaluation.num_images=7") == 7
+    assert num_images("trainer=debug", "evaluation.metrics.likelihood.num_images=7") == 7
 
 
 @pytest.mark.parametrize("metric", GROUPS["metrics"])

@@ -13,7 +13,7 @@ OWN = set[Path]()
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim_folder(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while inside; the claim of a process that is killed ends with it.
 
     Raises:
@@ -24,15 +24,16 @@ def claim(folder: Path) -> Iterator[None]:
             time.sleep(0.1)  # another process may only have asked whether there is a claim
             if not _is_locked(file):
                 raise ValueError(f"another process is at work in {folder}: wait for it, or choose another folder")
-        OWN.add(folder.resolve())
+        place = folder.resolve()
+        OWN.add(place)
         try:
             yield
         finally:
-            OWN.discard(folder.resolve())
+            OWN.discard(place)
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether this process or another works in a folder."""
+    """True if this process or another works in a folder."""
     if folder.resolve() in OWN:
         return True
     try:
@@ -43,7 +44,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def _is_locked(file: IO[str]) -> bool:
-    """Whether this process has the lock of an open file now, or the file system has no locks."""
+    """True if this process has the lock of an open file now, or the file system has no locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -17,7 +17,7 @@ MOVED_KEYS = {name: f"metrics.likelihood.{name}" for name in ("num_samples", "ch
 
 
 class Use(Enum):
-    """Who asks whether a key matters."""
+    """The question that a key is asked about."""
 
     RESUME = auto()  # may a run go on with another value?
     SWEEP = auto()  # may a sweep go on with another value?
@@ -73,7 +73,7 @@ def _immaterial_keys(use: Use) -> frozenset[str]:
 
 
 def is_immaterial(key: str, use: Use) -> bool:
-    """Whether a dotted key changes no number for this use; see `IMMATERIAL`."""
+    """True if a dotted key changes no number for this use; see `IMMATERIAL`."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in _immaterial_keys(use) for length in range(1, len(parts) + 1))
 

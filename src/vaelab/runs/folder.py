@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vaelab.runs.claims import claim, is_claimed
+from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
 from vaelab.runs.files import DamagedFile, read_curves, read_json, read_yaml, write_json, write_text
 
@@ -86,7 +86,7 @@ class RunFolder:
     # What was asked for.
 
     def is_run(self, file: str = RESULTS) -> bool:
-        """Whether there is anything of a run: its config, results in a file of that name, or a checkpoint."""
+        """True if there is anything of a run: its config, results in a file of that name, or a checkpoint."""
         return (self.path / CONFIG).is_file() or (self.path / file).is_file() or any(self.checkpoints.glob("*.ckpt"))
 
     @cached_property
@@ -127,11 +127,11 @@ class RunFolder:
             return None
         path = Path(str(value_at(self.hydra, "runtime.cwd", "")), named)
         origin = RunFolder.of_checkpoint(path) if path.is_file() else RunFolder(path)
-        return origin if origin.is_run() else None
+        return origin if origin.is_run() and origin.path.resolve() != self.path.resolve() else None
 
     @cached_property
     def hydra(self) -> dict[str, Any]:
-        """What Hydra noted of the start: `overrides.task`, `runtime.choices` and `runtime.cwd` among others; {} if it noted nothing.
+        """Notes of Hydra on the start: `overrides.task`, `runtime.choices` and `runtime.cwd` among others; {} if there are none.
 
         Raises:
             DamagedFile: if it cannot be read.
@@ -228,7 +228,7 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether training has come to its end, and was evaluated."""
+        """True if training has come to its end, and was evaluated."""
         return (self.path / RESULTS).is_file()
 
     @property
@@ -248,7 +248,7 @@ class RunFolder:
 
     @property
     def reason(self) -> str:
-        """Why the run was pruned or failed; "" if it was not."""
+        """The reason for which the run was pruned or failed; "" if it was not."""
         path = self.path / f"{self.state}.txt"
         return path.read_text(errors="replace").strip() if path.is_file() else ""
 
@@ -322,13 +322,13 @@ class RunFolder:
         Raises:
             ValueError: if another process works in it.
         """
-        return claim(self.path)
+        return claim_folder(self.path)
 
     def clear(self) -> None:
         """Remove what a start that left no checkpoint had begun to write; what Hydra has noted of a new start replaces its config."""
         noted = sorted(self.path.glob("resumed/*/.hydra"))
         if noted:
-            shutil.rmtree(self.path / ".hydra")
+            shutil.rmtree(self.path / ".hydra", ignore_errors=True)
             noted[-1].rename(self.path / ".hydra")
             shutil.rmtree(self.path / "resumed")
         for name in WRITTEN:

@@ -134,7 +134,7 @@ def matching(folders: Sequence[str], where: Sequence[str]) -> list[tuple[RunFold
     Raises:
         ValueError: if there is no run, or a condition cannot be read or names what no run has.
     """
-    chosen = runs = [(run, known(run)) for run in find_runs(folders)]
+    chosen = runs = [(run, facts_of(run)) for run in find_runs(folders)]
     for condition in where:
         parts = re.fullmatch(r"([^<>=!]+)(!=|<=|>=|=|<|>)(.*)", condition)
         if parts is None:
@@ -146,7 +146,7 @@ def matching(folders: Sequence[str], where: Sequence[str]) -> list[tuple[RunFold
     return chosen
 
 
-def known(run: RunFolder) -> Facts:
+def facts_of(run: RunFolder) -> Facts:
     """The facts of a run that conditions are about; of one that is damaged, which is said, its state alone."""
     try:
         results = run.results()
@@ -158,7 +158,7 @@ def known(run: RunFolder) -> Facts:
 
 
 def holds(value: Any, sign: str, wanted: str) -> bool:
-    """Whether value sign wanted; numbers are compared as numbers, and everything else as text, whatever its case and spaces."""
+    """True if the condition holds; numbers are compared as numbers, and everything else as text, whatever its case and spaces."""
     if value is None:
         return False
     try:

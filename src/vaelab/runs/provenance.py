@@ -1,4 +1,4 @@
-"""Where a number came from."""
+"""The origin of numbers: time, code, versions, device."""
 
 import platform
 import resource
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def stamp(device: "torch.device") -> dict[str, Any]:
-    """What is noted beside numbers that are ready now: the time, the code, versions, the device and memory."""
+    """The origin of numbers that are ready now: the time, the code, versions, the device and memory."""
     return {"finished": datetime.now().astimezone().isoformat(timespec="seconds"), **git(), **provenance(device)}
 
 

@@ -1,1 +1,1 @@
-"""How the jobs of a multirun are chosen, started and continued: Hydra's sweepers and launchers of this package."""
+"""Hydra's sweepers and launchers of this package: they choose, start and resume the jobs of a multirun."""

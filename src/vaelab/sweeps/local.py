@@ -56,7 +56,7 @@ class LocalLauncher(Launcher):
         at_once = min(self.n_jobs, len(job_overrides))
         places: queue.Queue[dict[str, str]] = queue.Queue()
         for place in range(at_once):
-            places.put(share(place, at_once))
+            places.put(cores_and_gpu(place, at_once))
         running: list[subprocess.Popen] = []
         previous = signal.signal(signal.SIGTERM, interrupt)
         try:
@@ -96,7 +96,7 @@ class LocalLauncher(Launcher):
         return Process(overrides, config, folder, self.command(overrides, folder))
 
     def command(self, overrides: list[str], folder: Path) -> list[str]:
-        """What a person would type for this job alone."""
+        """The words that a person would type for this job alone."""
         main = sys.modules["__main__"]
         spec = getattr(main, "__spec__", None)
         script = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
@@ -119,7 +119,7 @@ class LocalLauncher(Launcher):
 
 @dataclass
 class Process:
-    """What runs a job."""
+    """The process of a job."""
 
     overrides: list[str]
     config: DictConfig
@@ -132,7 +132,7 @@ class Process:
         return self.folder / "console.log"
 
     def returned(self, status: int, when: str = "") -> JobReturn:
-        """What Hydra is told of it, and says of it."""
+        """The end of the job, for Hydra and in the log."""
         ret = JobReturn(overrides=filter_overrides(self.overrides), cfg=self.config, working_dir=os.getcwd())
         ret.status = JobStatus.COMPLETED if status == 0 else JobStatus.FAILED
         if status:
@@ -152,7 +152,7 @@ def start(command: list[str], console: IO[str], environment: dict[str, str]) -> 
     )
 
 
-def share(place: int, at_once: int) -> dict[str, str]:
+def cores_and_gpu(place: int, at_once: int) -> dict[str, str]:
     """The cores and the GPU of one of several jobs at a time."""
     if at_once == 1:
         return {}
@@ -177,7 +177,7 @@ def interrupt(*_: object) -> None:
 
 
 def ended(status: int) -> str:
-    """In words, how a process ended."""
+    """The end of a process, in words."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     return f"exit code {status}"

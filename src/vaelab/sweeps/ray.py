@@ -25,7 +25,7 @@ class RayConf:
 
 
 class RayLauncher(LocalLauncher):
-    """As `LocalLauncher`, where Ray finds room. Ray (Moritz et al., 2018, https://arxiv.org/abs/1712.05889) is an extra: vaelab[ray].
+    """A `LocalLauncher` whose jobs run where Ray (Moritz et al., 2018, https://arxiv.org/abs/1712.05889) finds room; an extra: vaelab[ray].
 
     Raises:
         CompactHydraException: if Ray is not installed.

@@ -98,7 +98,7 @@ class Trials:
         return trials
 
     def _keeps(self, trial: Any, known: int) -> bool:
-        """Whether a trial is to be launched that was proposed when so many others were known.
+        """True if a trial is to be launched that was proposed when so many others were known.
 
         Searches that ask at the same moment may be given the same point, or one more than the total: the later trial is withdrawn. A point
         that is proposed again, of a few values, is told what it gave.

@@ -1,4 +1,4 @@
-"""What the table needs to know of a run folder."""
+"""Run folders with results, as the table sees them."""
 
 import json
 import re
