@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
-from running import composed
+from small_runs import composed
 
 from vaelab.runs.configs import IMMATERIAL, Use, differences, flatten, is_immaterial, material, value_at, with_moved_targets
 from vaelab.runs.find import other_seeds
@@ -18,7 +18,7 @@ from vaelab.runs.folder import RunFolder
 from vaelab.runs.summary import summarize
 from vaelab.sweeps.jobs import Job
 from vaelab.sweeps.search import OptunaSweeper, SearchConf
-from vaelab.training.resume import refuse_another
+from vaelab.training.resume import check_same_run
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 STOPPING = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/elbo"}
@@ -97,7 +97,7 @@ def write(folder: Path, config: dict[str, Any]) -> RunFolder:
 
 def resumes(before: dict[str, Any], after: dict[str, Any], folder: Path) -> bool:
     try:
-        refuse_another(folder, OmegaConf.create(before), OmegaConf.create(after))
+        check_same_run(RunFolder(folder), before, after)
         return True
     except ValueError:
         return False
