@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.data import DataModule
 from vaelab.models import Model
 from vaelab.runs.configs import flatten
-from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
+from vaelab.runs.files import read_checkpoint
+from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
 from vaelab.training.speed import accelerate

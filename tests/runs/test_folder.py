@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from vaelab.runs.files import DamagedFile
-from vaelab.runs.folder import RunFolder, read_checkpoint
+from vaelab.runs.files import DamagedFile, read_checkpoint
+from vaelab.runs.folder import RunFolder
 
 FORK = multiprocessing.get_context("fork")
 CONFIG = "seed: 0\nname: circles\ndata: {_target_: vaelab.data.DataModule}\ncallbacks: {pictures: {_target_: vaelab.callbacks.Pictures}}\n"

@@ -7,8 +7,9 @@ from vaelab.build import OpenedRun, build_model
 from vaelab.metrics import disentanglement
 from vaelab.metrics.data import Data
 from vaelab.models import Model
+from vaelab.runs.files import read_checkpoint
 from vaelab.runs.find import other_seeds
-from vaelab.runs.folder import RunFolder, read_checkpoint
+from vaelab.runs.folder import RunFolder
 from vaelab.training.checkpoints import model_weights
 
 

@@ -31,8 +31,8 @@ from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.objectives import PriorFit
 from vaelab.runs.configs import MOVED_KEYS, Use, flatten, material, moved_key
-from vaelab.runs.files import write_json
-from vaelab.runs.folder import RunFolder, find_checkpoint, read_checkpoint
+from vaelab.runs.files import read_checkpoint, write_json
+from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights

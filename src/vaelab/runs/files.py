@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from vaelab.runs.configs import of_today
+
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was compiled
 
 
@@ -84,3 +86,24 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             path, f"it is no table of numbers: {error}", "remove it; the metrics of a finished run are in its results"
         ) from error
     return found
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint, read without running anything that is in it; its config names classes where they live today.
+
+    Args:
+        path: of the file.
+        mmap: whether weights stay on the disk until they are used.
+
+    Raises:
+        ValueError: if the file is truncated, or was not written by vaelab.
+    """
+    import torch  # most readers of run folders do without
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
+        raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
+        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
+    return checkpoint | {"config": of_today(checkpoint["config"])}

@@ -12,7 +12,7 @@ from typing import Any
 
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
-from vaelab.runs.files import DamagedFile, read_curves, read_json, read_yaml, write_json, write_text
+from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_json, read_yaml, write_json, write_text
 
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
@@ -350,24 +350,3 @@ def find_checkpoint(run: str | Path, name: str = "best") -> Path:
         ValueError: if there is none.
     """
     return Path(run) if Path(run).is_file() else RunFolder(run).checkpoint(name)
-
-
-def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint, read without running anything that is in it; its config names classes where they live today.
-
-    Args:
-        path: of the file.
-        mmap: whether weights stay on the disk until they are used.
-
-    Raises:
-        ValueError: if the file is truncated, or was not written by vaelab.
-    """
-    import torch  # most readers of run folders do without
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
-        raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
-    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
-        raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
-    return checkpoint | {"config": of_today(checkpoint["config"])}
