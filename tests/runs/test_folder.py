@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from vaelab.runs.files import DamagedFile, read_checkpoint
+from vaelab.runs.find import lineage, setting
 from vaelab.runs.folder import RunFolder
 
 FORK = multiprocessing.get_context("fork")
@@ -76,7 +77,14 @@ def test_the_run_that_another_started_from_is_part_of_its_setting(run: RunFolder
         (other / ".hydra" / "config.yaml").write_text(json.dumps({"seed": 3, "pretrained": named}))
         (other / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": str(tmp_path)}}}))
         expected = "gone" if named == "gone" else run.config
-        assert RunFolder(other).setting == {"seed": 3, "pretrained": expected}
+        assert setting(lineage(RunFolder(other))) == {"seed": 3, "pretrained": expected}
+
+
+def test_a_run_that_is_said_to_have_started_from_itself_has_no_end_of_ancestors(tmp_path: Path) -> None:
+    for name, origin in (("a", "b"), ("b", "a")):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(json.dumps({"pretrained": str(tmp_path / origin)}))
+    assert [run.path.name for run in lineage(RunFolder(tmp_path / "a"))] == ["a", "b"]
 
 
 # Damaged files.

@@ -1,11 +1,12 @@
-"""Run folders, found below other folders, and the other seeds of one."""
+"""Run folders that are found: below other folders, by their seeds, or as the run that another started from."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Any
 
-from vaelab.runs.configs import Use, material
+from vaelab.runs.configs import Use, material, value_at
 from vaelab.runs.folder import INSIDE, RESULTS, RunFolder
 
 
@@ -41,10 +42,31 @@ def other_seeds(run: RunFolder, paths: Iterable[str]) -> dict[int, RunFolder]:
     Raises:
         ValueError: as `find_runs`, or if a config cannot be read.
     """
-    own, others = material(run.setting, Use.COMPARISON), find_runs(paths)
-    same = [other for other in others if other.is_finished and material(other.setting, Use.COMPARISON) == own]
-    seeds = {other.config.get("seed"): other for other in same}
+    others = [other for other in find_runs(paths) if other.is_finished]
+    own, *settings = (material(setting(lineage(each)), Use.COMPARISON) for each in (run, *others))
+    seeds = {other.config.get("seed"): other for other, theirs in zip(others, settings, strict=True) if theirs == own}
     return {seed: seeds[seed] for seed in sorted(seed for seed in seeds if isinstance(seed, int) and seed != run.config.get("seed"))}
+
+
+def lineage(run: RunFolder) -> list[RunFolder]:
+    """A run, the run whose weights it started from (`pretrained`), and so on, as long as they are where they were.
+
+    Raises:
+        ValueError: if a config cannot be read.
+    """
+    found = [run]
+    while isinstance(named := found[-1].config.get("pretrained"), str):
+        path = Path(str(value_at(found[-1].hydra, "runtime.cwd", "")), named)
+        origin = RunFolder.of_checkpoint(path) if path.is_file() else RunFolder(path)
+        if not origin.is_run() or any(origin.path.resolve() == each.path.resolve() for each in found):
+            break
+        found.append(origin)
+    return found
+
+
+def setting(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """The config of the first run of a lineage, in which `pretrained` is the setting of the next."""
+    return runs[0].config | ({"pretrained": setting(runs[1:])} if len(runs) > 1 else {})
 
 
 def _folders(path: str) -> list[Path]:

@@ -105,30 +105,6 @@ class RunFolder:
                 raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
         return of_today(read_yaml(written, "restore it, or remove the run"))
 
-    @property
-    def setting(self) -> dict[str, Any]:
-        """The config, in which `pretrained` is the setting of the run that this one started from, if that is still there.
-
-        Raises:
-            ValueError: as `config`, of either run.
-        """
-        origin = self.origin
-        return self.config if origin is None else self.config | {"pretrained": origin.setting}
-
-    @cached_property
-    def origin(self) -> "RunFolder | None":
-        """The run whose weights this one started from; None if there was none, or it is no longer where it was.
-
-        Raises:
-            ValueError: as `config`.
-        """
-        named = self.config.get("pretrained")
-        if not isinstance(named, str):
-            return None
-        path = Path(str(value_at(self.hydra, "runtime.cwd", "")), named)
-        origin = RunFolder.of_checkpoint(path) if path.is_file() else RunFolder(path)
-        return origin if origin.is_run() and origin.path.resolve() != self.path.resolve() else None
-
     @cached_property
     def hydra(self) -> dict[str, Any]:
         """Notes of Hydra on the start: `overrides.task`, `runtime.choices` and `runtime.cwd` among others; {} if there are none.

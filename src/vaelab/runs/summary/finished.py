@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaelab.runs.configs import Use, flatten, material, value_at
+from vaelab.runs.find import lineage, setting
 from vaelab.runs.folder import RESULTS, RunFolder
 
 COSTS = ("num_parameters", "epochs", "steps", "train_time_s", "peak_memory_mib")
@@ -46,8 +48,9 @@ class Finished:
             reasons = {"pruned": "pruned by its search", "failed": f"it failed: {run.reason}"}
             raise ValueError(reasons.get(run.state, f"no {results}: it failed, was stopped, or is still running"))
         self.name, self.record = run.name, run.results(results)
-        self.raw = plain(run.setting)  # the config as it was written
-        self.choices = choices_of(run)  # of the dials, by the key that they set
+        runs = lineage(run)
+        self.raw = with_whole_numbers(setting(runs))  # the config as it was written
+        self.choices = choices_of(runs)  # of the dials, by the key that they set
         self.overrides = [re.split("[=@]", word.lstrip("+~"))[0] for word in run.overrides]  # the keys of the command line
         test, checkpoint, finished = self.record.get("test") or {}, self.record.get("checkpoint"), self.record.get("finished")
         evaluation = {
@@ -119,7 +122,7 @@ class Finished:
         config, pretrained = self._nodes
         try:
             value = OmegaConf.select(pretrained, below) if root == "pretrained" else OmegaConf.select(config, key)
-            return plain(OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+            return with_whole_numbers(OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
         except (OmegaConfBaseException, ValueError):
             return node
 
@@ -132,24 +135,25 @@ class Finished:
         return OmegaConf.create(self.raw), OmegaConf.create(origin if isinstance(origin, dict) else {})
 
 
-def choices_of(run: RunFolder) -> dict[str, str]:
-    """The choices of the dials that make the setting of a run, and of the run that it started from, by the key that they set.
+def choices_of(runs: Sequence[RunFolder]) -> dict[str, str]:
+    """The choices of the dials that make the setting of a lineage of runs, by the key that they set.
 
     Raises:
-        ValueError: if something cannot be read.
+        DamagedFile: if the notes of Hydra cannot be read.
     """
-    found = {f"pretrained.{key}": choice for key, choice in choices_of(run.origin).items()} if run.origin else {}
-    for key, choice in flatten(value_at(run.hydra, "runtime.choices", {})).items():
-        dial = key.split("@")[-1]  # schedule@objective.beta chooses what is at objective.beta
-        if choice is not None and dial not in UNNAMED and not dial.startswith("hydra/"):
-            found[dial] = str(choice)
+    found = {}
+    for generation, run in enumerate(runs):
+        for key, choice in flatten(value_at(run.hydra, "runtime.choices", {})).items():
+            dial = key.split("@")[-1]  # schedule@objective.beta chooses what is at objective.beta
+            if choice is not None and dial not in UNNAMED and not dial.startswith("hydra/"):
+                found["pretrained." * generation + dial] = str(choice)
     return found
 
 
-def plain(node: Any) -> Any:
-    """A config in which 1.0 is 1, and 2.5 is itself."""
+def with_whole_numbers(node: Any) -> Any:
+    """A config in which 1.0 is 1."""
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items()}
+        return {str(key): with_whole_numbers(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [plain(value) for value in node]
+        return [with_whole_numbers(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
