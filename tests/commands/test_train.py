@@ -215,6 +215,19 @@ def test_evaluation_and_pictures_do_not_change_the_weights(tmp_path: Path) -> No
     assert same(weights(plain), weights(rarely))
 
 
+def test_limits_of_batches_hold_after_training_and_not_when_the_run_is_opened(tmp_path: Path) -> None:
+    """96 test images in five batches, and 64 validation images in four; the rate has no noise."""
+    from vaelab.build import open_run
+
+    limits = ["trainer.limit_val_batches=0.5", "trainer.limit_test_batches=2", "data.eval_batch_size=20"]
+    run = train_small(tmp_path / "run", *limits, "evaluation.figures=false", "evaluation.checkpoint=last")
+    results = json.loads((run / "results.json").read_text())
+    assert results["test"]["num_images"] == 20 + 19
+    rates = [float(row["val/rate"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/rate"]]
+    assert results["val"]["rate"] == pytest.approx(rates[-1], rel=1e-5)
+    assert sum(len(x) for x, _ in open_run(run).datamodule.batches("test")) == 96
+
+
 def test_seed_0_is_a_seed(tmp_path: Path) -> None:
     runs = [train_small(tmp_path / name, f"seed={seed}", "evaluation.enabled=false") for name, seed in (("a", 0), ("b", 0), ("c", 1))]
     assert same(weights(runs[0]), weights(runs[1]))

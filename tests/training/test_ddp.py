@@ -99,7 +99,9 @@ def test_torchrun_leaves_one_folder_also_on_several_machines(tmp_path_factory: p
     mine, other = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, two))
     assert len(mine["generators"]) == len(other["generators"]) == 2
     assert all(torch.equal(mine["state_dict"][key], other["state_dict"][key]) for key in mine["state_dict"])
-    assert json.loads((one / "results.json").read_text())["test"] == json.loads((two / "results.json").read_text())["test"]
+    found = [json.loads((folder / "results.json").read_text())["test"] for folder in (one, two)]
+    assert found[0] == found[1]
+    assert found[0]["num_images"] == 96  # all, and not the share of the first process
 
 
 def test_torchrun_of_a_sweep_is_refused_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The one LightningDataModule: splits, batches, devices."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -192,11 +193,12 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._loader("test", training=False)
 
-    def _loader(self, name: str, training: bool) -> DataLoader:
+    def _loader(self, name: str, training: bool, shared: bool = True) -> DataLoader:
         split = self.splits[name]
         rank, world_size, device = 0, 1, torch.device("cpu")
         if self.trainer is not None:
-            rank, world_size, device = self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+            device = self.trainer.strategy.root_device
+            rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if shared else (rank, world_size)
         if self.device_resident:
             if not isinstance(split.dataset, InMemory):
                 raise ValueError("data.device_resident=true needs data that are in memory; these are read file by file: set it to false")
@@ -223,9 +225,15 @@ class DataModule(LightningDataModule):
         return (self.transform(x), y) if dynamic else (x, y)  # type: ignore[misc]
 
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass over "train", "val" or "test" without a trainer; training batches come shuffled and freshly transformed."""
+        """One pass over "train", "val" or "test" by this process alone; training batches come shuffled and freshly transformed.
+
+        A trainer's limit_train_batches, limit_val_batches and limit_test_batches hold, also after training; 0 does not: it turns off the
+        validation of epochs.
+        """
         self.setup("test" if split == "test" else "fit")
-        for x, y in self._loader(split, training=split == "train"):
+        loader = self._loader(split, training=split == "train", shared=False)
+        limit = getattr(self.trainer, f"limit_{split}_batches", 1.0) or 1.0
+        for x, y in islice(loader, limit if isinstance(limit, int) else max(1, int(limit * len(loader)))):
             x, y = to_float(x.to(device)), y.to(device)
             if split == "train" and self.transform is not None and self.static_seed is None:
                 x = self.transform(x)
