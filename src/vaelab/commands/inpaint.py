@@ -1,6 +1,6 @@
 """Completions of test data of which a part is hidden: what scripts/inpaint.py does, and leaves in inpainting/ of a run folder.
 
-completions.png shows some of them, completions.npz has all, the results says how good they are.
+completions.png shows some of them, completions.npz has all, its results say how good they are.
 """
 
 import time

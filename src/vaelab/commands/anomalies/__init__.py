@@ -1,6 +1,6 @@
 """The search for anomalies among test data: what scripts/detect_anomalies.py does, and leaves in anomalies/ of a run folder.
 
-scores.csv has the scores of each example, the results how well each score tells the anomalies, *.png show both.
+scores.csv has the scores of each example, the results say how well each score tells the anomalies, *.png show both.
 """
 
 from vaelab.commands.anomalies.search import detect_anomalies
