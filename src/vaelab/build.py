@@ -1,4 +1,4 @@
-"""From a config to a model, its data and its training; and from a run folder back to them."""
+"""Models, data and training, built from a config, and opened from a run folder."""
 
 import copy
 import inspect

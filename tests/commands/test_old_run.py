@@ -7,14 +7,22 @@ results.json. Its config names no folder that exists.
 import json
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from running import ROOT, command, composed
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+ROOT = Path(__file__).parents[2]
 OLD = Path(__file__).with_name("old_run")
+
+
+def composed(script: str, run: Path, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(script, [f"run='{run}'", *overrides])
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def test_its_model_and_its_numbers_are_what_they_were(run: Path) -> None:
     assert load(run).encode(torch.zeros(1, 1, 8, 8)).event_shape == (2,)
     before = json.loads((run / "results.json").read_text())
     options = ["metrics.likelihood.num_samples=3", "metrics.likelihood.num_images=5", "again=true"]
-    evaluate_runs(composed([f"run='{run}'", *options], run, "evaluate"))
+    evaluate_runs(composed("evaluate", run, *options))
     after = json.loads((run / "results.json").read_text())
     assert after["val"] == before["val"]
     assert after["evaluations"]["latent"] == before["evaluations"]["latent"]
@@ -55,12 +63,14 @@ def test_its_model_and_its_numbers_are_what_they_were(run: Path) -> None:
 def test_it_is_pictured(run: Path) -> None:
     from vaelab.commands.generate import generate
 
-    generate(composed([f"run='{run}'"], run, "generate"))
+    generate(composed("generate", run))
     assert {"reconstructions", "samples", "manifold"} <= {path.stem for path in (run / "figures").glob("*.png")}
 
 
 def test_it_goes_on(run: Path) -> None:
-    command("train.py", f"resume={run}", "trainer.max_epochs=2")
+    line = [sys.executable, str(ROOT / "scripts" / "train.py"), f"resume={run}", "trainer.max_epochs=2"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
     results = json.loads((run / "results.json").read_text())
     assert results["epochs"] == 2
     assert results["test"]["num_samples"] == 2

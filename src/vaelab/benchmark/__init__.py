@@ -1,4 +1,4 @@
-"""How fast this project is, beside what one would write by hand."""
+"""The speed of this project, beside what one would write by hand."""
 
 from omegaconf import DictConfig
 

@@ -17,7 +17,7 @@ def alone(measure: Callable[..., Any], config: DictConfig, *arguments: Any) -> A
 
 
 def device_of(config: DictConfig) -> torch.device:
-    """Where the config trains."""
+    """The device on which the config trains."""
     return torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""How long the disentanglement scores of a model take."""
+"""The seconds that the disentanglement scores of a model take."""
 
 import time
 from typing import Any

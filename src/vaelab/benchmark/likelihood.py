@@ -94,7 +94,7 @@ def by_loop(model: VAE, x: Float[Tensor, "b c h w"], num_samples: int) -> Float[
 
 
 def peak_memory(device: torch.device) -> float:
-    """Of this process so far, in MB: on a GPU that of its tensors."""
+    """The peak memory of this process so far, in MB: on a GPU that of its tensors."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

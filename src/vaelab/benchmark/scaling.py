@@ -27,14 +27,14 @@ REPEATED = 20  # all-reduces that are timed
 
 
 class Link(NamedTuple):
-    """What gradients travel over."""
+    """A connection that gradients travel over."""
 
     bytes_per_second: float  # each way
     latency: float  # seconds of a message
 
 
 def all_reduce_seconds(num_devices: int, num_bytes: float, link: Link) -> float:
-    """Of a ring: each device sends 2 (N - 1) messages of G / N bytes.
+    """Seconds of an all-reduce in a ring: each device sends 2 (N - 1) messages of G / N bytes.
 
     Patarasuk & Yuan, 2009, https://doi.org/10.1016/j.jpdc.2008.09.002: 2 (N - 1) (G / N / w + l), whatever the order of the devices.
 
@@ -77,7 +77,7 @@ def scaling(config: DictConfig) -> None:
     rates: dict[int, list[float]] = {1: [], options.measured: []}
     for i in range(config.benchmark.rounds):
         for num, found in rates.items():
-            found.append(train(config, num, folder / f"{num}_devices_{i}"))
+            found.append(rate_of_training(config, num, folder / f"{num}_devices_{i}"))
             print(f"round {i + 1} of {config.benchmark.rounds}: devices={num}: {found[-1]:,.0f} images/s", flush=True)
     num_bytes, found_link = gradient_bytes(config), measure_link(config)
     near = found_link if options.gb_per_s is None else found_link._replace(bytes_per_second=1e9 * options.gb_per_s)
@@ -101,16 +101,16 @@ def scaling(config: DictConfig) -> None:
 
 
 def between(limits: Sequence[float], digits: str) -> str:
-    """Of numbers that look alike, one."""
+    """Text such as "1.2 to 1.4", or "1.2" if both limits round alike."""
     return " to ".join(dict.fromkeys(f"{limit:{digits}}" for limit in limits))
 
 
 def ratio(rates: dict[int, list[float]], num: int) -> float:
-    """Of N devices to one: the median over rounds."""
+    """The rate of N devices over that of one, the median over rounds."""
     return statistics.median(many / one for many, one in zip(rates[num], rates[1], strict=True))
 
 
-def train(config: DictConfig, num_devices: int, folder: Path) -> float:
+def rate_of_training(config: DictConfig, num_devices: int, folder: Path) -> float:
     """Images per second of the command line that a user would type, over all devices."""
     typed = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(("benchmark.", "hydra."))]
     device = device_of(config).type
@@ -125,17 +125,17 @@ def train(config: DictConfig, num_devices: int, folder: Path) -> float:
 
 
 def threads(config: DictConfig) -> int:
-    """Of each process on the CPU."""
+    """Threads of each process on the CPU."""
     return max(1, len(os.sched_getaffinity(0)) // config.benchmark.scaling.measured)
 
 
 def gradient_bytes(config: DictConfig) -> int:
-    """Of all that is trained."""
+    """Bytes of the gradients of all that is trained."""
     return sum(weight.numel() * weight.element_size() for weight in build_model(config).parameters() if weight.requires_grad)
 
 
 def measure_link(config: DictConfig) -> Link:
-    """Between `benchmark.scaling.measured` devices of this machine: latency of a number's all-reduce, bandwidth of that of 64 MB."""
+    """The link between `benchmark.scaling.measured` devices of this machine: latency of a number's all-reduce, and bandwidth."""
     num, device = config.benchmark.scaling.measured, device_of(config).type
     with TemporaryDirectory() as folder:
         spawn(_all_reduce, (num, device, threads(config), folder), nprocs=num)

@@ -1,4 +1,4 @@
-"""How many images a second are trained on, beside what one would write by hand."""
+"""Images per second of training, beside what one would write by hand."""
 
 import csv
 import io

@@ -265,10 +265,9 @@ def finish_run(
         **origin,
     }
     run.write_results(results)  # when all of them are there: it says that the run is finished
-    if options.get("report"):
-        report(run, config)
+    seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
-    print_places(run, results["wall_time_s"], console)
+    print_places(run, seen, results["wall_time_s"], console)
     return val["elbo"]
 
 
@@ -297,11 +296,10 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def print_places(run: RunFolder, seconds: float, console: Console) -> None:
-    """Print where a finished run can be looked at."""
-    shown = shorter(run.path)
-    console.print(f"\nrun folder:   {shown}   ({seconds:.0f} s)")
-    places = [str(shown / name) for name in ("report.html", "figures") if (run.path / name).exists()]
-    places += [f"tensorboard --logdir {shlex.quote(str(shown))}"] if run.tensorboard else []
+def print_places(run: RunFolder, seen: list[Path], seconds: float, console: Console) -> None:
+    """Print the places where a finished run can be looked at: files, figures, TensorBoard."""
+    console.print(f"\nrun folder:   {shorter(run.path)}   ({seconds:.0f} s)")
+    places = [str(shorter(path)) for path in [*seen, run.figures] if path.exists()]
+    places += [f"tensorboard --logdir {shlex.quote(str(shorter(run.path)))}"] if run.tensorboard else []
     if places:
         console.print("look at:      " + "\n              ".join(places))

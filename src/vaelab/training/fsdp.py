@@ -17,13 +17,13 @@ from vaelab.objectives import FactorTC, PriorFit
 
 
 def whole(trainer: Trainer) -> AbstractContextManager:
-    """Inside, every process has all weights; what all of them change alike stays changed. To be entered by all of them."""
+    """A context in which every process has all weights; what all of them change alike stays changed. All of them must enter it."""
     assert trainer.model is not None
     return FullyShardedDataParallel.summon_full_params(trainer.model)  # where nothing is shared out, this does nothing
 
 
 def unshardable(module: nn.Module) -> list[str]:
-    """In words, what would fail or train to something else.
+    """The parts that would fail or train to something else, in words.
 
     Within a step the weights of a part are views of one long vector: they have no `requires_grad` of their own, and what is written to
     them is lost. Buffers are not shared out: they must come out the same on all processes.
@@ -40,7 +40,7 @@ def unshardable(module: nn.Module) -> list[str]:
 
 
 def refuse_unshardable(module: nn.Module, trainer: Trainer) -> None:
-    """What cannot be trained with weights that are shared out.
+    """Raise if a module cannot be trained with weights that are shared out.
 
     Raises:
         ValueError: if they are to be, and there is something; or if all of training would be in another precision than float32.

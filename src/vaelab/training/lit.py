@@ -32,7 +32,7 @@ class StartsFromData(Protocol):
 
 
 def local_to_each_process(module: nn.Module) -> list[str]:
-    """In words, what each of several processes computes of its own batch alone, where one process would compute it of the whole batch."""
+    """The parts that each of several processes computes of its own batch alone, and one process of the whole batch, in words."""
     notes = [part.local for part in module.modules() if isinstance(part, Objective) and part.local]
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # and not SyncBatchNorm
     if any(isinstance(part, norms) for part in module.modules()):
@@ -158,7 +158,7 @@ class LitVAE(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """By the norm of the whole gradient, also where each process has a share of it, which Lightning leaves to us."""
+        """Clip by the norm of the whole gradient, also where each process has a share of it, which Lightning leaves to us."""
         model = self.trainer.model
         if isinstance(model, FullyShardedDataParallel) and gradient_clip_val and gradient_clip_algorithm != "value":
             model.clip_grad_norm_(gradient_clip_val)

@@ -15,7 +15,7 @@ LENGTH = ("max_epochs", "max_steps")
 
 
 def goes_on(config: Mapping[str, Any]) -> bool:
-    """Whether a run that is found in the folder is to be continued, which a job that SLURM has started again always does.
+    """True if a run that is found in the folder is to be continued, which a job that SLURM has started again always does.
 
     Raises:
         ValueError: if `existing` is neither refuse nor resume.

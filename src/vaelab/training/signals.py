@@ -24,7 +24,7 @@ class Preempted(BaseException):
 
 
 class Signals:
-    """While it is entered, a signal that asks this process to end raises `Preempted`.
+    """A context in which a signal that asks this process to end raises `Preempted`.
 
     With `deferred`, it is only kept in `received`, for training to end after its step. Another Ctrl-C then ends it at once.
     Signals can be handled in the main thread alone; in another one, nothing changes.
@@ -48,12 +48,12 @@ class Signals:
         self._before = {}
 
     def unblock(self) -> None:
-        """Lets signals through that were held back while there was nobody to handle them."""
+        """Let signals through that were held back while there was nobody to handle them."""
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
     def handle(self) -> None:
-        """Takes the signals back from whoever took them since: Lightning's Trainer would write in the middle of a step."""
+        """Take the signals back from whoever took them since: Lightning's Trainer would write in the middle of a step."""
         if self._before and threading.current_thread() is threading.main_thread():
             for signum in STOP:
                 signal.signal(signum, self._handle)
@@ -70,23 +70,23 @@ class Signals:
             raise Preempted(signum)
 
     def before(self, signum: int) -> Callable[[int, FrameType | None], Any] | None:
-        """Who handled a signal before; None for nobody."""
+        """The former handler of a signal; None if there was none."""
         handler = self._before.get(signum)
         return handler if callable(handler) and handler is not signal.default_int_handler else None
 
 
 def exit_code(signum: int) -> int:
-    """Of a process that a signal ended, as a shell gives it: 143 for SIGTERM."""
+    """The exit code of a process that a signal ended, as a shell gives it: 143 for SIGTERM."""
     return 128 + signum
 
 
 def was_requeued() -> bool:
-    """Whether SLURM has started this job before."""
+    """True if SLURM has started this job before."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
 def requeue(signum: int, signals: Signals) -> None:
-    """Has SLURM start this job again if the signal is one that announces the end of its time, and says so.
+    """Have SLURM start this job again if the signal is one that announces the end of its time, and say so.
 
     After SIGTERM it does not: scancel sends it for a job that shall end, and a job that SLURM preempts is requeued by SLURM.
     Where somebody else waited for the signal, as submitit does, it is theirs to requeue.

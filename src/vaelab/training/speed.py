@@ -1,4 +1,4 @@
-"""What the hardware likes: faster networks that compute the same, up to the rounding of bfloat16."""
+"""Faster networks that compute the same, up to the rounding of bfloat16."""
 
 import ctypes
 import platform

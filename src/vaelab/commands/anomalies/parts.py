@@ -17,6 +17,7 @@ from vaelab.data.datamodule import Split
 from vaelab.data.images import ImageFiles, pictures_below
 from vaelab.data.memory import Examples
 from vaelab.data.views import by_class
+from vaelab.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
         ValueError: if it is none of these, or the folder holds no pictures.
     """
     path = Path(against)
-    if path.is_dir() and not (path / "checkpoints").is_dir():
+    if path.is_dir() and not RunFolder(path).checkpoints.is_dir():
         paths = pictures_below(path)
         if not paths:
             raise ValueError(f"against={against} is a folder without pictures, and no run folder")

@@ -1,4 +1,4 @@
-"""What happens beside training."""
+"""Callbacks: things that happen beside training."""
 
 from vaelab.training.callbacks.collapse import PosteriorCollapse
 from vaelab.training.callbacks.first_batch import FirstBatch

@@ -1,4 +1,4 @@
-"""Whether the latent variables are used while they are learned."""
+"""A watch over the latent variables: are they used while they are learned?"""
 
 from math import isclose
 from typing import Any
@@ -87,7 +87,7 @@ class PosteriorCollapse(Callback):
         return int((squares / count - (total / count).square() > self.threshold).sum())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """When val/rate is known."""
+        """Say once that the posterior has collapsed, when val/rate is known."""
         assert isinstance(pl_module, LitVAE)
         assert self.last_used is not None
         step, rate = trainer.global_step, float(trainer.callback_metrics["val/rate"])
@@ -104,12 +104,12 @@ class PosteriorCollapse(Callback):
 
 
 def last_step(trainer: Trainer) -> int:
-    """At which training will end."""
+    """The step at which training will end."""
     return int(min(trainer.estimated_stepping_batches, trainer.global_step + HORIZON))
 
 
 def settled(objective: nn.Module, step: int, last: int) -> bool:
-    """Whether every weight of the objective stays within 1 % of what it is at this step."""
+    """True if every weight of the objective stays within 1 % of what it is at this step."""
     later = torch.linspace(step, max(step, last), 100).long().tolist()
     return all(isclose(weight(step), weight(then), rel_tol=0.01) for weight in schedules(objective) for then in later)
 

@@ -1,4 +1,4 @@
-"""What can be found out before the first optimiser step."""
+"""A check of the first batch, before the first optimiser step."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,7 +48,7 @@ WANTED = {
 
 
 def check_support(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[Tensor, "b ..."] | None = None) -> None:
-    """Whether p(x | z) can have given the observed values of x.
+    """Raise if p(x | z) cannot have given the observed values of x.
 
     Raises:
         ValueError: if not, with an example of a value that it cannot give, and which likelihoods or which transform would fit.
