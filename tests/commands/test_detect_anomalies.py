@@ -230,6 +230,15 @@ def test_values_of_factors_can_be_normal(discs: Path, tmp_path: Path) -> None:
     assert not {row["y"].split()[2] for row in table(run) if row["is_anomaly"] == "1"} & {"0", "1"}
 
 
+def test_what_8_bits_cannot_hold_has_no_complexity_ratio(tmp_path: Path) -> None:
+    """Images of which half is missing."""
+    missing = ["missing=true", "data.transform={_target_:vaelab.data.Missing,share:0.5}", "data.static_seed=0"]
+    run = train_small(tmp_path / "run", "data.classes={radius: [0, 1]}", "logger=csv", *missing, *QUICK)
+    detect(run, "num_images=10")
+    assert results(run)["scores"].keys() == set(SCORES) - {"complexity_ratio"}
+    assert (run / "anomalies" / "other_classes" / "most_and_least_anomalous.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
