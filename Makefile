@@ -1,7 +1,10 @@
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
+TIMED = .venv/bin/python tests/support/timed.py
+TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: install train test lint
+.PHONY: install train test check quick lint house
 
 install: .venv/installed
 
@@ -14,10 +17,19 @@ install: .venv/installed
 train: install  ## train, evaluate and picture a VAE; make train ARGS="experiment=vae_mnist"
 	.venv/bin/python scripts/train.py $(ARGS)
 
-test: install  ## the whole test-suite; make test ARGS="tests/mathematics"
-	.venv/bin/python -m pytest $(ARGS)
+test: install  ## the whole test-suite, in WORKERS processes; make test ARGS="tests/mathematics"
+	$(TIMED) $(TEST) $(ARGS)
+
+check: install  ## what to look at while one works: lint, types, mathematics and contracts
+	$(TIMED) $(MAKE) --no-print-directory lint quick
+
+quick:
+	$(TEST) tests/mathematics tests/contracts tests/test_architecture.py
 
 lint: install  ## what CI checks besides the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+house: install  ## how the package is built, in numbers
+	.venv/bin/python tests/support/house.py

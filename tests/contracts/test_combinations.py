@@ -55,7 +55,7 @@ def choices(dial: str) -> list[str]:
 REAL, SPHERE, ONE_HOT, RELAXED, CODES = "real", "sphere", "one-hot", "relaxed", "codes"
 Z_SHAPE = {REAL: (3,), SPHERE: (3,), ONE_HOT: (2, 3), RELAXED: (2, 3), CODES: (3, 2, 2)}
 FLOWS = {"planar", "sylvester", "sylvester_householder", "sylvester_triangular", "iaf", "spline"}
-POSTERIORS = dict.fromkeys({"gaussian", "full_gaussian", "laplace"} | FLOWS, REAL) | {
+POSTERIORS = dict.fromkeys(["gaussian", "full_gaussian", "laplace", *sorted(FLOWS)], REAL) | {
     "hyperspherical": SPHERE,
     "categorical": ONE_HOT,
     "straight_through": ONE_HOT,

@@ -4,10 +4,12 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from multiprocessing.forkserver import _forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -84,6 +86,13 @@ def start(function: Callable[..., object], *arguments: object) -> BaseProcess:
     process = CONTEXT.Process(target=function, args=arguments)
     process.start()
     return process
+
+
+def end_server() -> None:
+    """End the process that the others are forked from, which would take seconds to clear up by itself."""
+    if _forkserver._forkserver_pid is not None:
+        os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+        os.waitpid(_forkserver._forkserver_pid, 0)
 
 
 def run_script(

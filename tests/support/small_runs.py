@@ -27,6 +27,8 @@ SMALL = [
     "evaluation.metrics.likelihood.num_samples=4",
     "evaluation.metrics.likelihood.num_images=20",
 ]
+# without what is only looked at
+QUICK = ["evaluation.figures=false", "evaluation.report=false", "~callbacks.pictures", "~callbacks.first_batch"]
 
 
 def composed(overrides: list[str], folder: Path, config_name: str = "config") -> DictConfig:

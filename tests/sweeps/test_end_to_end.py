@@ -1,0 +1,75 @@
+"""Two sweeps as a user types them: on this machine, killed and continued; and a search on Ray, which prunes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import forked_runs
+import optuna
+import pytest
+import torch
+from forked_scripts import ROOT
+from optuna.trial import TrialState
+from small_runs import QUICK, SMALL
+from stub_sweeps import results
+
+from vaelab.runs.folder import RunFolder
+from vaelab.sweeps.search import storage
+
+
+def typed(*words: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *SMALL, *QUICK, *words]
+
+
+def sweep(folder: Path, *words: str) -> str:
+    done = subprocess.run(typed(*words), cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_a_sweep_that_is_killed_within_an_epoch_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path) -> None:
+    """One job is of two processes: as each job is its own command line, its second rank joins it, and not a sweep of its own."""
+    slow = f"{{_target_: slow_callback.SlowFrom, epoch: 1, seconds: 300, until: {tmp_path / 'killed'}}}"
+    words = ["trainer=cpu,ddp_cpu", "seed=0", "hydra.launcher.n_jobs=2", f"+callbacks.slow={slow}"]
+    runs = [RunFolder(tmp_path / "outputs/sweeps/killed" / f"trainer={name}") for name in ("cpu", "ddp_cpu")]
+    with subprocess.Popen(typed("sweep=killed", *words), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not all((run.path / "slow").exists() for run in runs):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    (tmp_path / "killed").touch()
+    while any(run.state == "running" for run in runs):  # the jobs, which are told to end
+        time.sleep(0.1)
+    for run, num_processes in zip(runs, (1, 2), strict=True):
+        place = torch.load(run.last_checkpoint, weights_only=True)["place"]
+        assert (place["epoch"], place["num_processes"]) == (1, num_processes)
+        assert place["batch"] > 0
+    assert "2 to go on, 0 to start" in sweep(tmp_path, "sweep=killed", *words)
+    straight = [tmp_path / "one_process", tmp_path / "two_processes"]
+    assert forked_runs.run(straight[0], *SMALL, *QUICK, "seed=0")[0] == 0
+    assert forked_runs.run_ranks(straight[1], 2, *SMALL, *QUICK, "seed=0", "trainer=ddp_cpu")[0] == [0, 0]
+    for run, other in zip(runs, map(RunFolder, straight), strict=True):
+        assert run.results()["test"] == other.results()["test"]
+        after, expected = (torch.load(folder.last_checkpoint, weights_only=True) for folder in (run, other))
+        assert after["global_step"] == expected["global_step"]
+        assert all(torch.equal(after["state_dict"][key], expected["state_dict"][key]) for key in expected["state_dict"])
+
+
+def test_a_search_on_ray_prunes_bad_trials_from_inside(tmp_path: Path) -> None:
+    """Each of its jobs is of two processes, and its own command line."""
+    words = ["hparams_search=optuna", "sweep=pruned", "optimizer.lr=0.01,1e-7", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -172}", "launcher=ray", "trainer=ddp_cpu"]
+    told = sweep(tmp_path, *words)
+    folder = tmp_path / "outputs/sweeps/pruned"
+    study = optuna.load_study(study_name="pruned", storage=storage(str(folder / "study.journal")))
+    assert [(trial.params["optimizer.lr"], trial.state) for trial in study.trials] == [
+        ("0.01", TrialState.COMPLETE),
+        ("1e-07", TrialState.PRUNED),
+    ]
+    assert study.trials[0].intermediate_values
+    assert "pruned by its search: outputs/sweeps/pruned/optimizer.lr=1e-07" in told
+    (best,) = json.loads((folder / "best.json").read_text())
+    assert best["values"] == [pytest.approx(results(tmp_path, "pruned")["optimizer.lr=0.01"]["val"]["elbo"])]
