@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vaelab.checks import check_choice
 from vaelab.draw import Latent, refuse_other_space
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -87,8 +88,7 @@ def _analytic(q: Distribution, p: Distribution) -> Tensor:
 
 
 def _monte_carlo(estimator: str) -> Callable[[Tensor], Tensor]:
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"unknown KL estimator {estimator!r}: choose analytic, {', '.join(ESTIMATORS)}")
+    check_choice(ESTIMATORS, estimator=estimator)
     return ESTIMATORS[estimator]
 
 

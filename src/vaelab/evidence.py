@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from vaelab.checks import check_at_least, given
 from vaelab.networks.pointwise import Pointwise
 
 MAX_BIAS = 0.05  # nats: published log-likelihoods of images have two decimals
@@ -69,8 +70,7 @@ def importance_weighted(
         if so few samples are effective that the mean of log p^(x) is more than 0.05 nats too low. The mean over x of 1 / ESS is at least
         1 / (mean ESS), so that (1 / (mean ESS) - 1 / S) / 2 underestimates how much; for a large S the limit is a mean ESS of 10.
     """
-    if num_samples < 1 or (chunk_size is not None and chunk_size < 1):
-        raise ValueError(f"num_samples={num_samples} and chunk_size={chunk_size} must be at least 1")
+    check_at_least(1, num_samples=num_samples, **given(chunk_size=chunk_size))
     at_once = decodings_at_once(x)
     samples = min(num_samples, at_once) if chunk_size is None else chunk_size
     images = max(1, at_once // samples if chunk_size is None else len(x))

@@ -36,7 +36,7 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
     [
         ("objective.betta=4", "betta"),
         ("prior=vmap", "standard_normal"),
-        ("objective.kl=k9", "choose analytic, k1, k2, k3"),
+        ("objective.kl=k9", "choose analytic, k1, k2 or k3"),
         ("+data.foo=1", "nothing uses data.foo"),
         ("+schedule=linear", r"\+schedule@objective.beta=<schedule>"),
         ("data=folder", "data.root must be given: data.root=..."),

@@ -283,7 +283,7 @@ def test_another_input_shape_is_refused(family, given, batch):
 
 @pytest.mark.parametrize("sigma", [0, 0.0, -1.0, "optimum", "", float("nan")], ids=str)
 def test_impossible_sigma_is_refused(sigma):
-    with pytest.raises(ValueError, match="sigma must be a positive number, 'learned', 'per_pixel' or 'optimal'"):
+    with pytest.raises(ValueError, match=f"sigma={sigma} must be a positive number, learned, per_pixel or optimal"):
         build(partial(likelihoods.Gaussian, sigma=sigma), GIVENS["vector_to_image"])
 
 

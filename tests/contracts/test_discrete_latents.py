@@ -124,8 +124,8 @@ def test_codes_may_be_given_a_label(given):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"update": "sgd"}, r"posterior.update=sgd is unknown: choose ema or gradient"),
-        ({"num_codes": 1}, r"posterior.num_codes=1 must be at least 2"),
+        ({"update": "sgd"}, r"update=sgd is unknown: choose ema or gradient"),
+        ({"num_codes": 1}, r"num_codes=1 must be at least 2"),
         ({"decay": 1.0}, r"posterior.decay=1.0 .* in \[0, 1\)"),
         ({"revive_below": -0.1}, r"posterior.revive_below=-0.1 in \[0, 1\)"),
     ],

@@ -449,5 +449,5 @@ def test_impossible_shapes_are_refused(shape, flat):
 
 @pytest.mark.parametrize("crop", [0, -3])
 def test_impossible_crops_are_refused(crop, flat):
-    with pytest.raises(ValueError, match=f"data.crop={crop} must be at least 1"):
+    with pytest.raises(ValueError, match=f"crop={crop} must be at least 1"):
         folder(str(flat), "train", (1, 8, 8), crop=crop)

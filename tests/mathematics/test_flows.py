@@ -325,7 +325,7 @@ class TestPosteriors:
             FLOWS[name](4, **settings)
 
     def test_unknown_sylvester_is_refused(self):
-        with pytest.raises(ValueError, match="kind=qr of a Sylvester flow is unknown: choose orthogonal, householder, triangular"):
+        with pytest.raises(ValueError, match="kind=qr is unknown: choose orthogonal, householder or triangular"):
             flows.Sylvester(4, kind="qr")
 
 

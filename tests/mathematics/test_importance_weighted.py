@@ -431,16 +431,16 @@ def test_a_draw_with_gradients_can_be_scored_without():
 def test_refusals():
     """In words, with the option."""
     for build, message in (
-        (lambda: IWAE(0), "objective.num_samples=0 must be a whole number of at least 1"),
-        (lambda: STL(0), "objective.num_samples=0 must be a whole number of at least 1"),
-        (lambda: DReG(-1), "objective.num_samples=-1 must be a whole number of at least 1"),
-        (lambda: VIMCO(1), "objective.num_samples=1 must be a whole number of at least 2"),
-        (lambda: MIWAE(0, 3), "objective.num_bounds=0 must be a whole number of at least 1"),
-        (lambda: PIWAE(3, 0), "objective.samples_per_bound=0 must be a whole number of at least 1"),
-        (lambda: CIWAE(1.5, 3), r"objective.beta=1.5 mixes two bounds: it must lie in \[0, 1\]"),
-        (lambda: CIWAE(0.5, 0), "objective.num_samples=0 must be a whole number of at least 1"),
+        (lambda: IWAE(0), "num_samples=0 must be a whole number of at least 1"),
+        (lambda: STL(0), "num_samples=0 must be a whole number of at least 1"),
+        (lambda: DReG(-1), "num_samples=-1 must be a whole number of at least 1"),
+        (lambda: VIMCO(1), "num_samples=1 must be a whole number of at least 2"),
+        (lambda: MIWAE(0, 3), "num_bounds=0 must be a whole number of at least 1"),
+        (lambda: PIWAE(3, 0), "samples_per_bound=0 must be a whole number of at least 1"),
+        (lambda: CIWAE(1.5, 3), r"beta=1.5 mixes two bounds: it must lie in \[0, 1\]"),
+        (lambda: CIWAE(0.5, 0), "num_samples=0 must be a whole number of at least 1"),
         (lambda: Renyi(1.0, 3), "objective.alpha=1 is the ELBO: set objective=elbo"),
-        (lambda: Renyi(0.5, 0), "objective.num_samples=0 must be a whole number of at least 1"),
+        (lambda: Renyi(0.5, 0), "num_samples=0 must be a whole number of at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             build()

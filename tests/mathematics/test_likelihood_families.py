@@ -530,13 +530,13 @@ def test_extreme_outputs_have_finite_scores_and_gradients(family, values, size):
 @pytest.mark.parametrize("family", [likelihoods.Laplace, likelihoods.StudentT, likelihoods.DiscretizedLogistic])
 @pytest.mark.parametrize("scale", [0, -1.0, "optimal", float("nan")])
 def test_impossible_scales_are_refused(family, scale):
-    with pytest.raises(ValueError, match=f"must be a positive number, 'learned' or 'per_pixel', but it is '?{scale}"):
+    with pytest.raises(ValueError, match=f"scale={scale} must be a positive number, learned or per_pixel"):
         family(LINEAR, (2,), (2,), scale=scale)
 
 
 @pytest.mark.parametrize("df", [1, 0.5, "per_pixel", float("nan")])
 def test_impossible_degrees_of_freedom_are_refused(df):
-    with pytest.raises(ValueError, match=f"a number above 1, so that the mean exists, or 'learned', but it is '?{df}"):
+    with pytest.raises(ValueError, match=f"df={df} must be a number above 1, so that the mean exists, or learned"):
         likelihoods.StudentT(LINEAR, (2,), (2,), df=df)
 
 

@@ -143,7 +143,7 @@ class TestVampPrior:
         torch.testing.assert_close(prior.pseudo_inputs[0], torch.tensor([0.4, 0.6]), atol=1e-3, rtol=0)
 
     def test_bounds_the_wrong_way_round_are_refused(self):
-        with pytest.raises(ValueError, match=r"prior.low=1.0 must be below prior.high=0.0"):
+        with pytest.raises(ValueError, match=r"low=1.0 must be below high=0.0"):
             VampPrior(Encoder(), (2,), 3, low=1.0, high=0.0)
 
     def test_where_they_start(self):

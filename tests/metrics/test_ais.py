@@ -293,8 +293,8 @@ def test_other_priors(prior):
         ({"num_temperatures": 0}, "num_temperatures=0 must be at least 1"),
         ({"num_chains": 0}, "num_chains=0"),
         ({"num_leapfrog_steps": 0}, "num_leapfrog_steps=0"),
-        ({"start": "posterior"}, "start=posterior must be prior or encoder"),
-        ({"schedule": "cosine"}, "schedule=cosine must be linear or sigmoid"),
+        ({"start": "posterior"}, "start=posterior is unknown: choose prior or encoder"),
+        ({"schedule": "cosine"}, "schedule=cosine is unknown: choose linear or sigmoid"),
         ({"target_acceptance": 1.0}, "target_acceptance=1.0 must be between"),
     ],
 )

@@ -68,7 +68,7 @@ def test_two_sets_of_the_same_points_are_at_distance_zero():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda z: mmd_squared(z, z, "gauss"), "kernel=gauss must be imq or rbf"),
+        (lambda z: mmd_squared(z, z, "gauss"), "kernel=gauss is unknown: choose imq or rbf"),
         (lambda z: mmd_squared(z, z, "imq", (1.0, 0.0)), r"scales=\[1.0, 0.0\] must be positive"),
         (lambda z: mmd_squared(z, z[:4]), r"as many samples.*\(5, 2\) and \(4, 2\)"),
         (lambda z: mmd_squared(z[:1], z[:1]), "at least 2"),

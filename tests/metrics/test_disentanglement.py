@@ -528,7 +528,7 @@ def test_udr_refuses():
         udr_scores([PERFECT, PERFECT[:4]])
     with pytest.raises(ValueError, match=r"each of 2 models needs a rate .* shapes \[\(2,\), \(3,\)\]"):
         udr_scores([PERFECT, ROTATED], [np.ones(2), np.ones(3)])
-    with pytest.raises(ValueError, match="unknown similarity 'pearson': choose lasso or spearman"):
+    with pytest.raises(ValueError, match="similarity=pearson is unknown: choose lasso or spearman"):
         udr_scores([PERFECT, ROTATED], similarity="pearson")
 
 

@@ -273,10 +273,9 @@ def test_a_warning_where_few_samples_are_effective(effective, num_samples, warne
 
 @pytest.mark.parametrize("wrong", [{"num_samples": 0}, {"chunk_size": 0}, {"num_samples": -3}])
 def test_too_few_samples(wrong):
-    """The message gives both numbers."""
     ((name, value),) = wrong.items()
     theory = orthogonal()
-    with pytest.raises(ValueError, match=f"{name}={value}.*must be at least 1"):
+    with pytest.raises(ValueError, match=f"{name}={value} must be at least 1"):
         importance_weighted(theory.vae((6,)), theory.sample(2), **wrong)
 
 

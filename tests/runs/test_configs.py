@@ -91,7 +91,7 @@ def write(folder: Path, config: dict[str, Any]) -> RunFolder:
     """A finished run."""
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.dump(config, Dumper=DUMPER))
-    (folder / "results.json").write_text(json.dumps({"test": {"elbo": -90.0}, "checkpoint": "checkpoints/best.ckpt"}))
+    (folder / "results.json").write_text(json.dumps({"test": {"elbo": -90.0}, "val": {}, "checkpoint": "checkpoints/best.ckpt"}))
     return RunFolder(folder)
 
 

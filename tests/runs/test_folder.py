@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunFolder:
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text(CONFIG)
     (tmp_path / "run" / ".hydra" / "hydra.yaml").write_text(HYDRA)
     (tmp_path / "run" / "metrics.csv").write_text(CURVES)
-    (tmp_path / "run" / "results.json").write_text(json.dumps({"test": {"elbo": -90.0}, "checkpoint": "checkpoints/best.ckpt"}))
+    (tmp_path / "run" / "results.json").write_text(json.dumps({"test": {"elbo": -90.0}, "val": {}, "checkpoint": "checkpoints/best.ckpt"}))
     return RunFolder(tmp_path / "run")
 
 
@@ -173,6 +173,14 @@ def test_the_states_of_a_run(run: RunFolder) -> None:
         assert (run.state, run.reason) == ("running", "")
 
 
+def test_metrics_of_a_checkpoint_do_not_finish_a_run(run: RunFolder) -> None:
+    """A sweep would leave a job out that was interrupted, and whose checkpoint was then evaluated."""
+    (run.path / "results.json").unlink()
+    run.add_results(run.checkpoints / "best.ckpt", "mig", {"mig": 0.5}, {"keys": ["mig"], "seed": 0})
+    assert run.results()["test"] == {"mig": 0.5}
+    assert (run.state, run.is_finished) == ("interrupted", False)
+
+
 def test_whether_a_run_is_running_can_be_asked_from_anywhere(run: RunFolder) -> None:
     """Also by the process that runs it, which POSIX would let lose its claim by that."""
     with FORK.Pool(1) as elsewhere:
@@ -255,7 +263,7 @@ def test_results_of_another_checkpoint_have_a_file_of_their_own(run: RunFolder) 
     assert (run.results_file(best), run.results_file(last)) == ("results.json", "results_last.json")
     run.add_results(last, "mig", {"mig": 0.5, "mig_ci": [0.4, 0.6]}, {"keys": ["mig", "mig_ci"], "seed": 0})
     run.add_results(last, "mig", {"mig": 0.25}, {"keys": ["mig"], "seed": 1})
-    assert run.results() == {"test": {"elbo": -90.0}, "checkpoint": "checkpoints/best.ckpt"}
+    assert run.results() == {"test": {"elbo": -90.0}, "val": {}, "checkpoint": "checkpoints/best.ckpt"}
     assert run.results("results_last.json") == {
         "checkpoint": "checkpoints/last.ckpt",
         "test": {"mig": 0.25},  # what it found before is not there any more

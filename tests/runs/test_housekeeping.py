@@ -124,7 +124,7 @@ def several(tmp_path: Path) -> Path:
     for name in ("good", "failed", "config", "results"):
         (tmp_path / name / ".hydra").mkdir(parents=True)
         (tmp_path / name / ".hydra" / "config.yaml").write_text("{seed: 0, missing: true, encoder: {hidden: [32, 16]}}")
-        (tmp_path / name / "results.json").write_text('{"test": {"elbo": -90.0}}')
+        (tmp_path / name / "results.json").write_text('{"test": {"elbo": -90.0}, "val": {}}')
     (tmp_path / "failed" / "results.json").unlink()
     RunFolder(tmp_path / "failed").end("failed", "objective.beta=-1 must not be negative")
     (tmp_path / "config" / ".hydra" / "config.yaml").write_text("seed: 'ab")

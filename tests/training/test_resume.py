@@ -204,7 +204,7 @@ def test_a_run_of_another_config_is_not_gone_on_with(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", *QUIET, "trainer.max_epochs=1")
     with pytest.raises(ValueError, match=r"holds a run of another config:\n  objective.beta: 1.0, now 4\n  seed: 0, now 1\n"):
         train_small(run, *QUIET, "trainer.max_epochs=2", "objective.beta=4", "seed=1", GO_ON)
-    with pytest.raises(ValueError, match="existing=maybe must be refuse or resume"):
+    with pytest.raises(ValueError, match="existing=maybe is unknown: choose refuse or resume"):
         train_small(run, *QUIET, "existing=maybe")
 
 

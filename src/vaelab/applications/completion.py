@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import NearestCode
 from vaelab.evidence import Evidence
 from vaelab.models import Model
@@ -34,9 +35,7 @@ def refuse_shapes(x: Float[Tensor, "..."], observed: Bool[Tensor, "..."], **numb
     """
     if observed.shape != x.shape:
         raise ValueError(f"observed has shape {tuple(observed.shape)}, but x has {tuple(x.shape)}: every value is observed or is not")
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}={number} must be at least 1")
+    check_at_least(1, **numbers)
 
 
 def no_density(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None) -> str:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.distributions import Normal
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Latent
 from vaelab.metrics.latent import rate_per_dimension, unit_variances
@@ -139,8 +140,7 @@ def nearest(
     Raises:
         ValueError: if num_neighbours is below 1, or there is no reference.
     """
-    if num_neighbours < 1:
-        raise ValueError(f"num_neighbours={num_neighbours} must be at least 1")
+    check_at_least(1, num_neighbours=num_neighbours)
 
     def place(x: Tensor) -> Tensor:
         return (x if features is None else features(x)).flatten(1).double()

@@ -2,16 +2,18 @@
 
 import logging
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor
@@ -35,15 +37,31 @@ def report_errors(function: Callable[P, T]) -> Callable[P, T]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except ValueError as error:
-            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            ours = Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
+        except (ValueError, InstantiationException) as error:
+            cause = error.__cause__ if isinstance(error, InstantiationException) else error
+            ours = isinstance(cause, ValueError) and Path(frames(cause)[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
             if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            message = str(error)
+            message = str(error) if cause is None or cause is error else with_key(cause, str(error).rpartition("full_key: ")[2])
         raise UserError(message)
 
     return wrapper
+
+
+def frames(error: BaseException) -> list[FrameType]:
+    """The calls that an error has passed through, from the outermost on."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def with_key(error: BaseException, key: str) -> str:
+    """The message of an object that Hydra could not build; an argument of it has its name in the config.
+
+    `num_samples=0 must be ...` becomes `objective.num_samples=0 must be ...`. What another object says that this one builds for itself
+    stays as it is.
+    """
+    _, target, *_ = frames(error)  # the call that Hydra makes
+    name = re.match(r"(\w+)=", str(error))
+    return f"{key}.{error}" if name and name[1] in target.f_locals else str(error)
 
 
 def check_given(config: DictConfig) -> None:

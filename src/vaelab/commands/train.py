@@ -25,6 +25,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from vaelab import metrics, rng
 from vaelab.build import OpenedRun, build, build_data, build_model, start_from
+from vaelab.checks import check_whole
 from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
@@ -181,8 +182,7 @@ def check_values(config: DictConfig) -> None:
     Raises:
         ValueError: if the seed is no whole number of at least 0, or all of training would be in another precision than float32.
     """
-    if not isinstance(config.seed, int) or config.seed < 0:
-        raise ValueError(f"seed={config.seed} must be a whole number of at least 0")
+    check_whole(0, seed=config.seed)
     if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
         raise ValueError(
             f"trainer.precision={config.trainer.precision}: data and probabilities are float32; networks in half precision are"

@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vaelab.checks import check_whole
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.modality import Modality, modality_of
 from vaelab.data.transforms import Transform
@@ -155,8 +156,7 @@ class DataModule(LightningDataModule):
         super().__init__()
         if isinstance(transform, Transform) and transform.once and static_seed is None:
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
-        if any(not isinstance(size, int) or size < 1 for size in (batch_size, eval_batch_size)):
-            raise ValueError(f"data.batch_size={batch_size} and data.eval_batch_size={eval_batch_size} must be whole numbers, at least 1")
+        check_whole(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         self.modality = modality_of(self.shape)
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform

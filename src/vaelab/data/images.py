@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vaelab.checks import check_at_least, given
 from vaelab.data.memory import Examples, InMemory
 
 EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -96,8 +97,7 @@ def folder(
     base = Path(root)
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
         raise ValueError(f"data.shape must be [1 or 3, height, width] for a folder of pictures, but it is {list(shape)}")
-    if crop is not None and crop < 1:
-        raise ValueError(f"data.crop={crop} must be at least 1")
+    check_at_least(1, **given(crop=crop))
     if not base.is_dir():
         raise ValueError(f"there is no folder {base.absolute()}: set data.root to a folder of pictures")
     published = all((base / name).is_dir() for name in ("train", "test"))

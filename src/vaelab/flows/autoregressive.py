@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from vaelab.checks import check_at_least
+
 _validate_args = Distribution._validate_args  # importing zuko turns validation off for the whole process
 import zuko  # noqa: E402
 
@@ -44,10 +46,7 @@ class Autoregressive(nn.Module):
         shapes: Sequence[Sequence[int]] = ((), ()),
     ) -> None:
         super().__init__()
-        if num_flows < 1 or num_context < 1:
-            raise ValueError(
-                f"an autoregressive flow needs num_flows and num_context of at least 1, but they are {num_flows}, {num_context}"
-            )
+        check_at_least(1, num_flows=num_flows, num_context=num_context)
         self.num_context = num_context
         orders = [torch.arange(features), torch.arange(features).flip(0)]
         self.maps = nn.ModuleList(
@@ -95,8 +94,7 @@ def density(features: int, context: int, num_flows: int, hidden: Sequence[int], 
     Raises:
         ValueError: if there are no maps.
     """
-    if num_flows < 1:
-        raise ValueError(f"num_flows={num_flows} of a flow prior must be at least 1")
+    check_at_least(1, num_flows=num_flows)
     flow = zuko.flows.MAF(features, context, num_flows, passes=passes, univariate=Affine, hidden_features=list(hidden))
     flow.base = zuko.lazy.UnconditionalDistribution(diagonal_normal, torch.zeros(features), torch.ones(features), buffer=True)
     return prepare(flow)

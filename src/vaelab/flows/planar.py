@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from vaelab.checks import check_at_least
+
 
 class Planar(nn.Module):
     """num_flows planar maps in a row; each asks the encoder for u, w and b.
@@ -25,8 +27,7 @@ class Planar(nn.Module):
 
     def __init__(self, features: int, num_flows: int = 4) -> None:
         super().__init__()
-        if num_flows < 1:
-            raise ValueError(f"num_flows={num_flows} must be at least 1")
+        check_at_least(1, num_flows=num_flows)
         self.features, self.num_flows = features, num_flows
         self.num_context = num_flows * (2 * features + 1)
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.checks import check_at_least, check_choice
+
 KINDS = ("orthogonal", "householder", "triangular")
 
 
@@ -29,10 +31,8 @@ class Sylvester(nn.Module):
 
     def __init__(self, features: int, num_flows: int = 4, kind: str = "orthogonal", num_vectors: int = 8) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f"kind={kind} of a Sylvester flow is unknown: choose {', '.join(KINDS)}")
-        if num_flows < 1 or num_vectors < 1:
-            raise ValueError(f"a Sylvester flow needs num_flows and num_vectors of at least 1, but they are {num_flows} and {num_vectors}")
+        check_choice(KINDS, kind=kind)
+        check_at_least(1, num_flows=num_flows, num_vectors=num_vectors)
         self.features, self.num_flows, self.kind = features, num_flows, kind
         self.num_vectors = min(num_vectors, features)
         self.size = self.num_vectors if kind == "orthogonal" else features  # M

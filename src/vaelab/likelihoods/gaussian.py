@@ -72,7 +72,7 @@ class Gaussian(Conditional):
         momentum: float = 0.01,
     ) -> None:
         if sigma not in ("learned", "per_pixel", "optimal") and not (isinstance(sigma, float | int) and 0 < sigma < float("inf")):
-            raise ValueError(f"sigma must be a positive number, 'learned', 'per_pixel' or 'optimal', but it is {sigma!r}")
+            raise ValueError(f"sigma={sigma} must be a positive number, learned, per_pixel or optimal")
         self.num_params = 2 if sigma == "per_pixel" else 1
         super().__init__(network, in_shape, event_shape, num_classes)
         self.sigma, self.min_sigma, self.momentum = sigma, min_sigma, momentum

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from vaelab.checks import check_positive
 from vaelab.conditional import Conditional, NetworkFactory
 
 
@@ -35,9 +36,8 @@ class LocationScale(Conditional):
         min_scale: float = 1e-3,
     ) -> None:
         if scale not in ("learned", "per_pixel") and not (isinstance(scale, float | int) and 0 < scale < float("inf")):
-            raise ValueError(f"likelihood.scale must be a positive number, 'learned' or 'per_pixel', but it is {scale!r}")
-        if not min_scale > 0:
-            raise ValueError(f"likelihood.min_scale={min_scale} must be positive")
+            raise ValueError(f"scale={scale} must be a positive number, learned or per_pixel")
+        check_positive(min_scale=min_scale)
         self.num_params = 2 if scale == "per_pixel" else 1
         super().__init__(network, in_shape, event_shape, num_classes)
         self.scale, self.min_scale = scale, min_scale

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab import distributions
+from vaelab.checks import check_at_least, check_positive
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.likelihoods.location_scale import LocationScale
 
@@ -68,8 +69,8 @@ class MixtureOfLogistics(Conditional):
         min_scale: float = 1e-4,
         num_bins: int = 256,
     ) -> None:
-        if num_mixtures < 1 or not min_scale > 0:
-            raise ValueError(f"likelihood.num_mixtures={num_mixtures} must be at least 1, and likelihood.min_scale={min_scale} positive")
+        check_at_least(1, num_mixtures=num_mixtures)
+        check_positive(min_scale=min_scale)
         channels = event_shape[0] if len(event_shape) > 1 else 1
         sizes = [1, channels, channels, channels * (channels - 1) // 2]
         self.num_params = -(-num_mixtures * sum(sizes) // channels)  # in rows of C numbers a pixel; the last one may be longer than needed

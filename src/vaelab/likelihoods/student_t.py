@@ -37,7 +37,7 @@ class StudentT(LocationScale):
         df: float | str = "learned",
     ) -> None:
         if df != "learned" and not (isinstance(df, float | int) and 1 < df < float("inf")):
-            raise ValueError(f"likelihood.df must be a number above 1, so that the mean exists, or 'learned', but it is {df!r}")
+            raise ValueError(f"df={df} must be a number above 1, so that the mean exists, or learned")
         super().__init__(network, in_shape, event_shape, num_classes, scale, min_scale)
         self.df = df
         if df == "learned":

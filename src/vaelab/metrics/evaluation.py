@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaelab.checks import check_at_least, given
 from vaelab.distributions import centre, is_discrete
 from vaelab.draw import Draw
 from vaelab.evidence import bits_per_dim, evaluating, importance_weighted
@@ -44,8 +45,7 @@ def evaluate(
     Raises:
         ValueError: if there is no batch, or num_samples, chunk_size or num_images is below 1.
     """
-    if num_images is not None and num_images < 1:
-        raise ValueError(f"num_images={num_images} must be at least 1, or null for all")
+    check_at_least(1, **given(num_images=num_images))
     found: dict[str, list[Tensor]] = defaultdict(list)
     with evaluating(model):
         for x, y in batches:

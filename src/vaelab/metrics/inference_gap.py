@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_at_least
 from vaelab.evidence import decodings_at_once, evaluating, importance_weighted
 from vaelab.metrics.ais.report import in_parts, of_test_data
 from vaelab.metrics.ais.sampler import Sampler
@@ -63,8 +64,7 @@ def inference_gap(
         ValueError: if the model has several latent variables, z is no vector of real numbers, q(z | x) is no Gaussian, or an option is out
             of range.
     """
-    if min(num_images, num_samples) < 1:
-        raise ValueError(f"num_images={num_images} and num_samples={num_samples} must be at least 1")
+    check_at_least(1, num_images=num_images, num_samples=num_samples)
     sampler = Sampler(num_chains=num_chains, num_temperatures=num_temperatures, start=start)
     x, y = first_as_one(data.batches("test", model.device), num_images)
     with evaluating(model):

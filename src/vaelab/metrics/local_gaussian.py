@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import detach
 from vaelab.metrics.ais.hmc import LogDensity
 
@@ -82,8 +83,7 @@ def fit(log_joint: LogDensity, q: LocalGaussian, num_samples: int = 10, max_step
     Raises:
         ValueError: if max_steps is too small.
     """
-    if max_steps < 2 * NUM_STEPS_COMPARED:
-        raise ValueError(f"max_steps={max_steps} must be at least {2 * NUM_STEPS_COMPARED}")
+    check_at_least(2 * NUM_STEPS_COMPARED, max_steps=max_steps)
     local = LocalGaussian(*(each.detach().clone().requires_grad_() for each in q.parameters()))
     num_steps, before, improvement = 0, -float("inf"), float("inf")
     for rate in LEARNING_RATES:

@@ -57,7 +57,7 @@ class ConvLadder(Ladder):
     ) -> None:
         if not num_layers or min(num_layers) < 0 or min(z_channels, channels, *z_shape) < 1:
             raise ValueError(
-                f"model.ladder.num_layers={list(num_layers)} must name how many latents each of the resolutions 1/2, 1/4, ... has, and"
+                f"num_layers={list(num_layers)} must name how many latents each of the resolutions 1/2, 1/4, ... has, and"
                 f" z_channels={z_channels}, channels={channels} and z_shape={list(z_shape)} must be at least 1"
             )
         image, coarsest = image_shape(in_shape, "in_shape"), len(num_layers)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.checks import check_at_least, check_choice
 from vaelab.networks.mlp import MLP
 
 
@@ -51,8 +52,7 @@ class Ladder(nn.Module, ABC):
 
     def __init__(self, in_shape: Sequence[int], state_shape: Sequence[int], rungs: Sequence[Rung], merge: str) -> None:
         super().__init__()
-        if merge not in ("precision", "network"):
-            raise ValueError(f"model.ladder.merge={merge} is unknown: choose precision or network")
+        check_choice(("precision", "network"), merge=merge)
         if not rungs:
             raise ValueError("a ladder needs at least one latent variable")
         self.in_shape, self.state_shape, self.merge = tuple(in_shape), tuple(state_shape), merge
@@ -130,8 +130,7 @@ class DenseLadder(Ladder):
         skip: bool = False,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
-        if min(hidden, *z_dims, 1) < 1:
-            raise ValueError(f"model.ladder.z_dims={list(z_dims)} and model.ladder.hidden={hidden} must be at least 1")
+        check_at_least(1, z_dims=z_dims, hidden=hidden)
         rungs: list[Rung] = []
         state = 0  # how many numbers
         for dim in reversed(z_dims):

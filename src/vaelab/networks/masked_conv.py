@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.checks import check_at_least, check_choice
+
 
 class MaskedConv2d(nn.Module):
     """A convolution whose weights are zero for the places after its own, and with mask "A" for its own too; "B" keeps that one.
@@ -18,8 +20,7 @@ class MaskedConv2d(nn.Module):
 
     def __init__(self, mask: str, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
-        if mask not in ("A", "B"):
-            raise ValueError(f"mask={mask} is unknown: choose A or B")
+        check_choice(("A", "B"), mask=mask)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         before = torch.zeros(kernel_size, kernel_size)
         before.view(-1)[: kernel_size**2 // 2 + (mask == "B")] = 1  # the middle is number k^2 // 2 of an odd kernel
@@ -57,8 +58,7 @@ class PixelCNN(nn.Module):
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], channels: int = 64, num_layers: int = 5) -> None:
         super().__init__()
-        if num_layers < 1 or channels < 1:
-            raise ValueError(f"num_layers={num_layers} and channels={channels} must be at least 1")
+        check_at_least(1, num_layers=num_layers, channels=channels)
         assert tuple(in_shape[1:]) == tuple(out_shape[1:])
         self.layers = nn.Sequential(
             MaskedConv2d("A", in_shape[0], channels, 7),

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from vaelab.checks import check_choice
 from vaelab.distributions import NearestCode
 from vaelab.divergences import ESTIMATORS
 from vaelab.draw import Draw, Latent
@@ -70,26 +71,13 @@ def refuse_untrained_codes(latents: Sequence[Latent]) -> None:
         raise ValueError("this objective has no gradient for the codebook: set posterior.update=ema, or objective=vq")
 
 
-def at_least(name: str, value: int, least: int) -> int:
-    """The value.
-
-    Raises:
-        ValueError: if it is no whole number, or below the least that makes sense.
-    """
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"objective.{name}={value} must be a whole number of at least {least}")
-    return value
-
-
-def known_kl(kl: str) -> str:
-    """The name of an estimator of the KL.
+def check_kl(kl: str) -> None:
+    """Check the name of an estimator of the KL.
 
     Raises:
         ValueError: if there is none of this name.
     """
-    if kl not in ("analytic", *ESTIMATORS):
-        raise ValueError(f"objective.kl={kl} is unknown: choose analytic, {', '.join(ESTIMATORS)}")
-    return kl
+    check_choice(("analytic", *ESTIMATORS), kl=kl)
 
 
 class Sum(Objective):

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_at_least, check_choice, check_whole
 from vaelab.collectives import averaged
 from vaelab.divergences import kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
-from vaelab.objectives.base import Objective, at_least, known_kl
+from vaelab.objectives.base import Objective, check_kl
 from vaelab.schedules import Schedule, at
 
 
@@ -48,21 +49,19 @@ class ELBO(Objective):
         free_bits_of: str = "dimension",
     ) -> None:
         super().__init__()
-        if free_bits_of not in ("dimension", "latent"):
-            raise ValueError(f"objective.free_bits_of={free_bits_of} is unknown: choose dimension or latent")
+        check_choice(("dimension", "latent"), free_bits_of=free_bits_of)
         if not callable(beta) and not isinstance(beta, int | float):
-            raise ValueError(f"objective.beta={beta!r} must be a number or a schedule")
+            raise ValueError(f"beta={beta!r} must be a number or a schedule")
         if not callable(beta) and beta < 0:
-            raise ValueError(f"objective.beta={beta} would reward a large KL: it must not be negative")
-        if free_bits < 0:
-            raise ValueError(f"objective.free_bits={free_bits} must not be negative")
+            raise ValueError(f"beta={beta} would reward a large KL: it must not be negative")
+        check_at_least(0, free_bits=free_bits)
         if isinstance(capacity, int | float) and capacity < 0:
-            raise ValueError(f"objective.capacity={capacity} is a rate: it must not be negative")
+            raise ValueError(f"capacity={capacity} is a rate: it must not be negative")
         if capacity is not None and free_bits:
-            raise ValueError(
-                f"objective.capacity={capacity} and objective.free_bits={free_bits} both set a target for the rate: choose one"
-            )
-        self.beta, self.kl, self.num_samples = beta, known_kl(kl), at_least("num_samples", num_samples, 1)
+            raise ValueError(f"capacity={capacity} and free_bits={free_bits} both set a target for the rate: choose one")
+        check_kl(kl)
+        check_whole(1, num_samples=num_samples)
+        self.beta, self.kl, self.num_samples = beta, kl, num_samples
         self.capacity, self.free_bits = capacity, free_bits
         self.free_bits_of = free_bits_of
 

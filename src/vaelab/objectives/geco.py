@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from vaelab.checks import check_whole
 from vaelab.collectives import averaged
 from vaelab.divergences import kl
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective, at_least, known_kl
+from vaelab.objectives.base import Objective, check_kl
 
 MAX_LOG_MULTIPLIER = 10.0  # a target that cannot be reached would otherwise raise lambda without end
 
@@ -39,7 +40,9 @@ class GECO(Objective):
                 f"geco needs objective.target other than 0, 0 <= decay < 1 and step_size > 0, but they are {target}, {decay}, {step_size}"
             )
         self.target, self.step_size, self.decay = target, step_size, decay
-        self.kl, self.num_samples = known_kl(kl), at_least("num_samples", num_samples, 1)
+        check_kl(kl)
+        check_whole(1, num_samples=num_samples)
+        self.kl, self.num_samples = kl, num_samples
         self.register_buffer("log_multiplier", torch.zeros(()))
         self.register_buffer("constraint", torch.full((), torch.nan))  # nothing was seen yet
 

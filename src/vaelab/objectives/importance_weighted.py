@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_whole
 from vaelab.distributions import detach, log_mean_exp
 from vaelab.draw import Draw
-from vaelab.objectives.base import Objective, at_least
+from vaelab.objectives.base import Objective
 
 
 def with_terms(draw: Draw, loss: Float[Tensor, ""], bound: Float[Tensor, ""]) -> dict[str, Tensor]:
@@ -27,7 +28,8 @@ class IWAE(Objective):
 
     def __init__(self, num_samples: int = 5) -> None:
         super().__init__()
-        self.num_samples = at_least("num_samples", num_samples, 1)
+        check_whole(1, num_samples=num_samples)
+        self.num_samples = num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = log_mean_exp(draw.log_w).mean()
@@ -42,8 +44,8 @@ class MIWAE(Objective):
 
     def __init__(self, num_bounds: int = 8, samples_per_bound: int = 8) -> None:
         super().__init__()
-        self.num_bounds = at_least("num_bounds", num_bounds, 1)
-        self.num_samples = num_bounds * at_least("samples_per_bound", samples_per_bound, 1)
+        check_whole(1, num_bounds=num_bounds, samples_per_bound=samples_per_bound)
+        self.num_bounds, self.num_samples = num_bounds, num_bounds * samples_per_bound
 
     def grouped(self, draw: Draw) -> Float[Tensor, "m k b"]:
         """log w, M groups of K."""
@@ -89,8 +91,9 @@ class CIWAE(Objective):
     def __init__(self, beta: float = 0.05, num_samples: int = 64) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
-            raise ValueError(f"objective.beta={beta} mixes two bounds: it must lie in [0, 1]")
-        self.beta, self.num_samples = beta, at_least("num_samples", num_samples, 1)
+            raise ValueError(f"beta={beta} mixes two bounds: it must lie in [0, 1]")
+        check_whole(1, num_samples=num_samples)
+        self.beta, self.num_samples = beta, num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.beta * draw.log_w.mean() + (1 - self.beta) * log_mean_exp(draw.log_w).mean()
@@ -108,7 +111,8 @@ class STL(Objective):
 
     def __init__(self, num_samples: int = 1) -> None:
         super().__init__()
-        self.num_samples = at_least("num_samples", num_samples, 1)
+        check_whole(1, num_samples=num_samples)
+        self.num_samples = num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = log_mean_exp(path_log_w(draw)).mean()
@@ -127,7 +131,8 @@ class DReG(Objective):
 
     def __init__(self, num_samples: int = 5) -> None:
         super().__init__()
-        self.num_samples = at_least("num_samples", num_samples, 1)
+        check_whole(1, num_samples=num_samples)
+        self.num_samples = num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         log_w, z = path_log_w(draw), draw.latent.z
@@ -159,7 +164,8 @@ class Renyi(Objective):
         super().__init__()
         if alpha == 1.0:
             raise ValueError("objective.alpha=1 is the ELBO: set objective=elbo")
-        self.alpha, self.num_samples = alpha, at_least("num_samples", num_samples, 1)
+        check_whole(1, num_samples=num_samples)
+        self.alpha, self.num_samples = alpha, num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = (log_mean_exp((1 - self.alpha) * draw.log_w) / (1 - self.alpha)).mean()
@@ -180,7 +186,8 @@ class VIMCO(Objective):
 
     def __init__(self, num_samples: int = 10) -> None:
         super().__init__()
-        self.num_samples = at_least("num_samples", num_samples, 2)
+        check_whole(2, num_samples=num_samples)
+        self.num_samples = num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         if any(latent.z.requires_grad for latent in draw.latents):

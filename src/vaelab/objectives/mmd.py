@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_choice, check_positive
 from vaelab.collectives import gathered
 from vaelab.draw import Draw, refuse_other_space
 from vaelab.objectives.base import Objective
@@ -56,10 +57,8 @@ class MMD(Objective):
 
     def __init__(self, kernel: str = "imq", scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
         super().__init__()
-        if kernel not in KERNELS:
-            raise ValueError(f"objective.kernel={kernel} is unknown: choose {' or '.join(KERNELS)}")
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"objective.scales={list(scales)} must be positive")
+        check_choice(KERNELS, kernel=kernel)
+        check_positive(scales=scales)
         self.kernel, self.scales = kernel, tuple(scales)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaelab.checks import check_choice
 from vaelab.collectives import averaged, gathered
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
@@ -27,8 +28,7 @@ class DIP(Objective):
 
     def __init__(self, covariance: str = "i", lambda_od: float = 10.0, lambda_d: float = 100.0) -> None:
         super().__init__()
-        if covariance not in ("i", "ii"):
-            raise ValueError(f"objective.covariance={covariance} is unknown: choose i or ii")
+        check_choice(("i", "ii"), covariance=covariance)
         self.covariance, self.lambda_od, self.lambda_d = covariance, lambda_od, lambda_d
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ prior of the VQ-VAE (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937
 from jaxtyping import Shaped
 from torch import Tensor
 
+from vaelab.checks import check_whole
 from vaelab.draw import Draw
 from vaelab.models import Model, SemiSupervisedVAE
-from vaelab.objectives.base import Objective, at_least
+from vaelab.objectives.base import Objective
 
 
 class PriorFit(Objective):
@@ -27,7 +28,8 @@ class PriorFit(Objective):
 
     def __init__(self, num_samples: int = 1) -> None:
         super().__init__()
-        self.num_samples = at_least("num_samples", num_samples, 1)
+        check_whole(1, num_samples=num_samples)
+        self.num_samples = num_samples
 
     def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         if isinstance(model, SemiSupervisedVAE):

@@ -8,7 +8,7 @@ from vaelab.collectives import gathered
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.models import Model, SemiSupervisedVAE
-from vaelab.objectives.base import Objective, known_kl, refuse_unreparameterised, refuse_untrained_codes
+from vaelab.objectives.base import Objective, check_kl, refuse_unreparameterised, refuse_untrained_codes
 
 
 class M2(Objective):
@@ -29,7 +29,8 @@ class M2(Objective):
 
     def __init__(self, alpha: float = 1.0, kl: str = "analytic") -> None:
         super().__init__()
-        self.alpha, self.kl = alpha, known_kl(kl)
+        check_kl(kl)
+        self.alpha, self.kl = alpha, kl
 
     def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         if not isinstance(model, SemiSupervisedVAE):

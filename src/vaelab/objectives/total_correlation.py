@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Independent
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from vaelab.checks import check_choice
 from vaelab.collectives import gathered, world
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.divergences import is_product
@@ -50,8 +51,7 @@ class BetaTC(Objective):
         num_examples: int | None = None,
     ) -> None:
         super().__init__()
-        if estimator not in ("mss", "mws"):
-            raise ValueError(f"objective.estimator={estimator} is unknown: choose mss or mws")
+        check_choice(("mss", "mws"), estimator=estimator)
         self.alpha, self.beta, self.gamma, self.estimator, self.num_examples = alpha, beta, gamma, estimator, num_examples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

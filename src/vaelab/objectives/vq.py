@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import NearestCode
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
@@ -26,8 +27,7 @@ class VQ(Objective):
 
     def __init__(self, commitment: float = 0.25) -> None:
         super().__init__()
-        if commitment < 0:
-            raise ValueError(f"objective.commitment={commitment} must not be negative")
+        check_at_least(0, commitment=commitment)
         self.commitment = commitment
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

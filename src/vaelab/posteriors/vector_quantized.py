@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.checks import check_choice
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.distributions import NearestCode, nearest_codes
 
@@ -47,13 +48,9 @@ class VectorQuantized(Conditional):
         revive_below: float = 0.1,
     ) -> None:
         super().__init__(network, in_shape, event_shape, num_classes)
-        if update not in ("ema", "gradient"):
-            raise ValueError(f"posterior.update={update} is unknown: choose ema or gradient")
+        check_choice(("ema", "gradient"), update=update)
         if num_codes < 2 or not 0 <= decay < 1 or not 0 <= revive_below < 1:
-            raise ValueError(
-                f"posterior.num_codes={num_codes} must be at least 2, and posterior.decay={decay} and"
-                f" posterior.revive_below={revive_below} in [0, 1)"
-            )
+            raise ValueError(f"num_codes={num_codes} must be at least 2, and decay={decay} and revive_below={revive_below} in [0, 1)")
         self.event_shape, self.update, self.decay, self.revive_below = tuple(event_shape), update, decay, revive_below
         codebook = torch.randn(num_codes, event_shape[0])
         if update == "gradient":

@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from vaelab.checks import check_positive
 from vaelab.distributions import GumbelSoftmax, OneHot
 
 
@@ -40,8 +41,7 @@ class RelaxedCategorical(nn.Module):
 
     def __init__(self, z_shape: Sequence[int], temperature: float = 0.5) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"prior.temperature={temperature} must be positive")
+        check_positive(temperature=temperature)
         self.temperature = temperature
         self.register_buffer("logits", torch.zeros(tuple(z_shape)), persistent=False)
 

@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import GaussianMixture
 
 
@@ -20,8 +21,7 @@ class Mixture(nn.Module):
 
     def __init__(self, z_shape: Sequence[int], num_components: int = 10) -> None:
         super().__init__()
-        if num_components < 1:
-            raise ValueError(f"prior.num_components={num_components} must be at least 1")
+        check_at_least(1, num_components=num_components)
         self.logits = nn.Parameter(torch.zeros(num_components))
         self.loc = nn.Parameter(torch.randn(num_components, *z_shape))
         self.log_scale = nn.Parameter(torch.zeros(num_components, *z_shape))

@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import GaussianMixture
 
 
@@ -60,12 +61,11 @@ class VampPrior(nn.Module):
             raise ValueError("a VampPrior is not conditional on y: set prior=conditional_gaussian, or num_classes=0")
         if hasattr(posterior, "codebook"):
             raise ValueError("a VampPrior needs a posterior with a density: for posterior=vector_quantized set prior=uniform_codes")
-        if num_components < 1:
-            raise ValueError(f"prior.num_components={num_components} must be at least 1")
+        check_at_least(1, num_components=num_components)
         self._posterior = (posterior,)  # in a tuple it is no submodule, so its weights are saved and trained once, by the model
         self.low, self.high = -math.inf if low is None else low, math.inf if high is None else high
         if self.low >= self.high:
-            raise ValueError(f"prior.low={low} must be below prior.high={high}")
+            raise ValueError(f"low={low} must be below high={high}")
         self.num_initial = num_components if from_data else 0
         middle = (self.low + self.high) / 2 if math.isfinite(self.high - self.low) else 0.0
         self.pseudo_inputs = nn.Parameter(middle + 0.02 * torch.randn(num_components, *x_shape))

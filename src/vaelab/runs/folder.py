@@ -204,8 +204,11 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """True if training has come to its end, and was evaluated."""
-        return (self.path / RESULTS).is_file()
+        """True if training has come to its end; metrics of a run that was interrupted do not make it one."""
+        try:
+            return "val" in self.results()
+        except DamagedFile:  # which says so to whoever reads it; here it must not be written over
+            return True
 
     @property
     def left_nothing(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from vaelab.checks import check_choice
 from vaelab.runs.configs import IMMATERIAL, Use, differences, is_immaterial
 from vaelab.runs.folder import RunFolder
 from vaelab.training.metrics_csv import MetricsCSV
@@ -21,8 +22,7 @@ def goes_on(config: Mapping[str, Any]) -> bool:
         ValueError: if `existing` is neither refuse nor resume.
     """
     existing = config.get("existing", "refuse")
-    if existing not in ("refuse", "resume"):
-        raise ValueError(f"existing={existing} must be refuse or resume")
+    check_choice(("refuse", "resume"), existing=existing)
     return existing == "resume" or was_requeued()
 
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_at_least, check_choice
 from vaelab.metrics.ais.hmc import Path, hmc_step
 
 FIRST_STEP_SIZE, GAIN = 0.1, 0.3  # of the adaptation; its traces are gone after some tens of temperatures
@@ -38,10 +39,8 @@ def temperatures(num: int, schedule: str = "sigmoid") -> list[float]:
     Raises:
         ValueError: if num is below 1, or the schedule is neither linear nor sigmoid.
     """
-    if num < 1:
-        raise ValueError(f"num_temperatures={num} must be at least 1")
-    if schedule not in ("linear", "sigmoid"):
-        raise ValueError(f"schedule={schedule} must be linear or sigmoid")
+    check_at_least(1, num_temperatures=num)
+    check_choice(("linear", "sigmoid"), schedule=schedule)
     times = torch.linspace(0, 1, num + 1, dtype=torch.float64)
     if schedule == "linear":
         return times.tolist()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from vaelab.checks import check_at_least
 from vaelab.evidence import decodings_at_once, evaluating
 from vaelab.metrics.ais.sampler import Estimate, Sampler
 from vaelab.metrics.data import Data, first_as_one
@@ -49,8 +50,8 @@ def ais(
     Raises:
         ValueError: if the model has several latent variables, z is no vector of real numbers, or an option is out of range.
     """
-    if num_images < 1 or num_simulated < 0:
-        raise ValueError(f"num_images={num_images} must be at least 1, and num_simulated={num_simulated} at least 0")
+    check_at_least(1, num_images=num_images)
+    check_at_least(0, num_simulated=num_simulated)
     sampler = Sampler(
         num_chains=num_chains,
         num_temperatures=num_temperatures,

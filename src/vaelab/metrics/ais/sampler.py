@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_at_least, check_choice
 from vaelab.distributions import log_mean_exp
 from vaelab.metrics.ais.annealing import Chains, anneal, num_tuning_temperatures, temperatures, tuned_step_sizes
 from vaelab.metrics.ais.hmc import Path
@@ -49,10 +50,8 @@ class Sampler:
 
     def __post_init__(self) -> None:
         temperatures(self.num_temperatures, self.schedule)
-        if self.num_chains < 1 or self.num_leapfrog_steps < 1:
-            raise ValueError(f"num_chains={self.num_chains} and num_leapfrog_steps={self.num_leapfrog_steps} must be at least 1")
-        if self.start not in ("prior", "encoder"):
-            raise ValueError(f"start={self.start} must be prior or encoder")
+        check_at_least(1, num_chains=self.num_chains, num_leapfrog_steps=self.num_leapfrog_steps)
+        check_choice(("prior", "encoder"), start=self.start)
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance={self.target_acceptance} must be between 0 and 1")
 

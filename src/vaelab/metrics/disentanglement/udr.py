@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.checks import check_choice
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data, first
@@ -107,8 +108,7 @@ def informative(
 
 def agreements(kept: Sequence[Float[np.ndarray, "n _"]], model: int, similarity: str) -> Float[np.ndarray, "others"]:
     """How one-to-one the codes of a model are with those of each of the others."""
-    if similarity not in ("lasso", "spearman"):
-        raise ValueError(f"unknown similarity {similarity!r}: choose lasso or spearman")
+    check_choice(("lasso", "spearman"), similarity=similarity)
     of = _lasso if similarity == "lasso" else _spearman
     return np.array([one_to_one(of(other, kept[model])) for i, other in enumerate(kept) if i != model])
 

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vaelab.checks import check_at_least, check_choice, check_positive
+
 KERNELS = ("imq", "rbf")
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -31,8 +33,8 @@ def mmd_squared(
     Raises:
         ValueError: if the kernel is unknown, a scale is not positive, or there are not as many of each and at least 2.
     """
-    if kernel not in KERNELS or not scales or min(scales) <= 0:
-        raise ValueError(f"kernel={kernel} must be {' or '.join(KERNELS)}, and scales={list(scales)} must be positive")
+    check_choice(KERNELS, kernel=kernel)
+    check_positive(scales=scales)
     refuse_unequal(z, u)
     n, widths = len(z), [2 * z.shape[1] * scale for scale in scales]
     terms = []  # whose mean is the estimate, one for each pair
@@ -66,8 +68,7 @@ def sliced_wasserstein(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"], num_pro
     Raises:
         ValueError: if there are not as many of each and at least 2, or there is no direction.
     """
-    if num_projections < 1:
-        raise ValueError(f"num_projections={num_projections} must be at least 1")
+    check_at_least(1, num_projections=num_projections)
     refuse_unequal(z, u)
     directions = normalize(torch.randn(z.shape[1], num_projections, dtype=z.dtype, device=z.device), dim=0)
     squares = ((z @ directions).sort(0).values - (u @ directions).sort(0).values).square().mean(0).cpu().double()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import is_euclidean
 from vaelab.evidence import evaluating
 from vaelab.metrics.data import Data, first, labelled, with_labels
@@ -64,8 +65,7 @@ def latent(
     """
     if split not in ("test", "val"):
         raise ValueError(f"split={split} must be test or val: probes learn from the training data, and are tested on others")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size} must be at least 1")
+    check_at_least(1, chunk_size=chunk_size)
     with evaluating(model):
         codes = encoded(model, first(data.batches(split, model.device), num_examples))
         report = {

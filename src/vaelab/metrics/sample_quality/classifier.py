@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vaelab.checks import check_at_least
+
 Scale = Callable[[Tensor], Tensor]  # stored x -> x as models see them, on their device
 NUM_FEATURES, WIDTH, BATCH_SIZE = 64, 128, 128
 
@@ -54,8 +56,7 @@ def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epoc
     Raises:
         ValueError: if num_epochs is below 1, there are fewer than 2 examples, or all of them are of one class.
     """
-    if num_epochs < 1:
-        raise ValueError(f"num_epochs={num_epochs} must be at least 1")
+    check_at_least(1, num_epochs=num_epochs)
     if len(y) < 2 or bool((y == y[0]).all()):
         raise ValueError(f"a classifier needs examples of two classes or more, but there are {len(y)}, all alike: set features=pixels")
     with torch.random.fork_rng(), torch.backends.cudnn.flags(deterministic=True, benchmark=False), torch.enable_grad():

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from vaelab.checks import check_choice
 from vaelab.metrics.data import labelled
 from vaelab.metrics.sample_quality.classifier import Classifier, Scale, train_classifier
 
@@ -88,8 +89,7 @@ def feature_space(features: str, x: Shaped[Tensor, "n ..."], are_viewable: bool)
     Raises:
         ValueError: if the name is unknown, or Inception is asked for and x are not viewable.
     """
-    if features not in ("auto", "inception", "classifier", "pixels"):
-        raise ValueError(f"features={features} must be auto, inception, classifier or pixels")
+    check_choice(("auto", "inception", "classifier", "pixels"), features=features)
     if features == "auto":
         return "inception" if are_viewable and has_torch_fidelity() and inception_weights().is_file() else "classifier"
     if features == "inception" and not are_viewable:

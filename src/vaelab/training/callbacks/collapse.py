@@ -9,6 +9,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vaelab.checks import check_at_least
 from vaelab.distributions import centre, is_euclidean
 from vaelab.draw import Draw
 from vaelab.objectives import Objective
@@ -40,8 +41,7 @@ class PosteriorCollapse(Callback):
     """
 
     def __init__(self, threshold: float = 0.01, rate: float = 0.1, patience: int = 1000) -> None:
-        if min(threshold, rate, patience) < 0:
-            raise ValueError(f"threshold={threshold}, rate={rate} and patience={patience} of callbacks.collapse must not be negative")
+        check_at_least(0, threshold=threshold, rate=rate, patience=patience)
         self.threshold, self.rate, self.patience = threshold, rate, patience
         self.last_used: int | None = None
         self.told = False

@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch.distributed import ReduceOp
 
+from vaelab.checks import check_positive, given
 from vaelab.training.lit import LitVAE
 from vaelab.training.signals import Preempted, Signals
 
@@ -31,10 +32,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, dirpath: str, every_n_steps: int | None = None, every_n_minutes: float | None = 10.0) -> None:
-        if any(value is not None and value <= 0 for value in (every_n_steps, every_n_minutes)):
-            raise ValueError(
-                f"every_n_steps={every_n_steps} and every_n_minutes={every_n_minutes} of callbacks.last must be positive or null"
-            )
+        check_positive(**given(every_n_steps=every_n_steps, every_n_minutes=every_n_minutes))
         self.path, self.every_n_steps, self.every_n_minutes = Path(dirpath) / "last.ckpt", every_n_steps, every_n_minutes
         self.signals = Signals()  # that nobody has entered: none is received
         self._group: Any = None

@@ -1,0 +1,78 @@
+"""Checks of arguments: one line where an argument comes in, one sentence for whoever got it wrong.
+
+Each check takes arguments by name, `check_at_least(1, num_samples=num_samples)`, and names the one that is wrong. Of a sequence every
+number is checked, and there must be one. `check_at_least(1, **given(num_images=num_images))` allows None.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def check_choice(choices: Iterable[Any], **values: Any) -> None:
+    """Check that values are among some choices.
+
+    Raises:
+        ValueError: if one is not, with the choices.
+    """
+    known = list(choices)
+    for name, value in values.items():
+        if value not in known:
+            raise ValueError(f"{name}={value} is unknown: choose {listed(known)}")
+
+
+def check_at_least(least: float, **values: Any) -> None:
+    """Check that numbers are not smaller than another.
+
+    Raises:
+        ValueError: if one is, or is NaN.
+    """
+    check_all(lambda number: number >= least, f"at least {least:g}", values)
+
+
+def check_positive(**values: Any) -> None:
+    """Check that numbers are larger than 0.
+
+    Raises:
+        ValueError: if one is not, or is NaN.
+    """
+    check_all(lambda number: number > 0, "positive", values)
+
+
+def check_whole(least: int, **values: Any) -> None:
+    """Check that values are whole numbers, not smaller than another.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    check_all(lambda number: isinstance(number, Integral) and int(number) >= least, f"a whole number of at least {least}", values)
+
+
+def check_all(holds: Callable[[Any], bool], what: str, values: Mapping[str, Any]) -> None:
+    """Check that values are numbers, not booleans, for which something holds.
+
+    Args:
+        holds: whether it does for a number.
+        what: they must be, in words.
+        values: by name.
+
+    Raises:
+        ValueError: if it does not hold for one.
+    """
+    for name, value in values.items():
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+        numbers = list(value) if is_sequence else [value]
+        right = [isinstance(number, Real) and not isinstance(number, bool) and holds(number) for number in numbers]
+        if not (right and all(right)):
+            raise ValueError(f"{name}={numbers if is_sequence else value} must be {what}")
+
+
+def listed(words: Iterable[Any]) -> str:
+    """Words in a sentence: "a, b or c"."""
+    *first, last = map(str, words)
+    return " or ".join(filter(None, [", ".join(first), last]))
