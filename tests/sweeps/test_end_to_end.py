@@ -11,7 +11,7 @@ import forked_runs
 import optuna
 import pytest
 import torch
-from forked_scripts import ROOT
+from forked_scripts import ROOT, command
 from optuna.trial import TrialState
 from small_runs import QUICK, SMALL
 from stub_sweeps import results
@@ -20,14 +20,8 @@ from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.search import storage
 
 
-def typed(*words: str) -> list[str]:
-    return [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *SMALL, *QUICK, *words]
-
-
 def sweep(folder: Path, *words: str) -> str:
-    done = subprocess.run(typed(*words), cwd=folder, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return command("train.py", "-m", *SMALL, *QUICK, *words, cwd=folder).stdout
 
 
 def test_a_sweep_that_is_killed_within_an_epoch_ends_bit_for_bit_as_one_that_was_not(tmp_path: Path) -> None:
@@ -35,7 +29,8 @@ def test_a_sweep_that_is_killed_within_an_epoch_ends_bit_for_bit_as_one_that_was
     slow = f"{{_target_: slow_callback.SlowFrom, epoch: 1, seconds: 300, until: {tmp_path / 'killed'}}}"
     words = ["trainer=cpu,ddp_cpu", "seed=0", "hydra.launcher.n_jobs=2", f"+callbacks.slow={slow}"]
     runs = [RunFolder(tmp_path / "outputs/sweeps/killed" / f"trainer={name}") for name in ("cpu", "ddp_cpu")]
-    with subprocess.Popen(typed("sweep=killed", *words), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+    line = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *SMALL, *QUICK, "sweep=killed", *words]
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:  # whose jobs are its children, and end with it
         while not all((run.path / "slow").exists() for run in runs):
             assert process.poll() is None
             time.sleep(0.1)

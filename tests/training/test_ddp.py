@@ -4,14 +4,13 @@ import csv
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from forked_scripts import ROOT, command
+from forked_scripts import ROOT, Script, command
 from small_runs import SMALL
+from torch.distributed import run as torchrunner
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")]), "OMP_NUM_THREADS": "1"}
 
@@ -75,17 +74,13 @@ def torchrun(folder: Path, nodes: int) -> Path:
     words = [*SMALL, "trainer=ddp_cpu", f"trainer.devices={devices}", f"trainer.num_nodes={nodes}", "trainer.max_epochs=1"]
     launch = ["--nnodes", str(nodes), "--nproc_per_node", str(devices), "--master_addr", "127.0.0.1", "--master_port", str(port)]
     machines = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *launch, "--node_rank", str(rank), str(ROOT / "scripts" / "train.py"), *words],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stderr=subprocess.PIPE,
-            text=True,
+        Script(
+            torchrunner.__file__, *launch, "--node_rank", str(rank), str(ROOT / "scripts" / "train.py"), *words, cwd=folder, env=ENVIRONMENT
         )
         for rank in range(nodes)
     ]
-    errors = [machine.communicate(timeout=300)[1] for machine in machines]
-    assert not any(machine.returncode for machine in machines), "\n".join(errors)[-3000:]
+    ended = [machine.wait() for machine in machines]
+    assert not any(done.returncode for done in ended), "\n".join(done.stderr for done in ended)[-3000:]
     (run,) = (folder / "outputs").glob("*/*")
     return run
 

@@ -4,13 +4,11 @@ So do they if each has its share of the weights alone.
 """
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
-from forked_scripts import ROOT
+from forked_scripts import ROOT, Script
 from two_process_training import CASES, COUPLED, UNSHARDABLE, Step, train
 
 from vaelab import objectives
@@ -28,14 +26,10 @@ every_case = pytest.mark.parametrize("name", CASES)
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes train all cases to."""
     folder = tmp_path_factory.mktemp("halves")
-    lines = [[sys.executable, str(ROOT / "tests" / "support" / "two_process_training.py"), str(folder), str(rank), "2"] for rank in (0, 1)]
-    started = [subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for line in lines]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(errors)[-3000:]
+    script = ROOT / "tests" / "support" / "two_process_training.py"
+    started = [Script(script, str(folder), str(rank), "2", env=ENVIRONMENT) for rank in (0, 1)]
+    ended = [process.wait() for process in started]
+    assert [done.returncode for done in ended] == [0, 0], "\n".join(done.stderr for done in ended)[-3000:]
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 
 

@@ -338,12 +338,11 @@ def test_a_finished_run_that_is_resumed_keeps_its_results(tmp_path: Path, capsys
 
 def test_what_a_user_types(tmp_path: Path) -> None:
     """Ctrl-C in the second epoch, and on, in another place, for longer; Hydra's record of the start stays."""
-    line = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, *QUIET, stop(9, signal.SIGINT), f"hydra.run.dir={tmp_path / 'run'}"]
-    with Popen(line, env=ENVIRONMENT, stdout=PIPE, stderr=PIPE, text=True) as process:
-        out, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"stopped by SIGINT in epoch 1, after step 9: go on with resume={tmp_path / 'run'}" in out
-    assert "Traceback" not in error
+    words = [*SMALL, *QUIET, stop(9, signal.SIGINT), f"hydra.run.dir={tmp_path / 'run'}"]
+    done = command("train.py", *words, check=False, env=ENVIRONMENT)
+    assert done.returncode == 130
+    assert f"stopped by SIGINT in epoch 1, after step 9: go on with resume={tmp_path / 'run'}" in done.stdout
+    assert "Traceback" not in done.stderr
     run = (tmp_path / "run").rename(tmp_path / "moved")
     command("train.py", f"resume={run}", "trainer.max_epochs=3", env=ENVIRONMENT)
     assert json.loads((run / "results.json").read_text())["epochs"] == 3
