@@ -1,20 +1,8 @@
-"""Find anomalies with a trained model: python scripts/detect_anomalies.py run=<run folder> [against=kmnist]; --help lists the options.
+"""Find anomalies: `python scripts/detect_anomalies.py` is `vaelab detect_anomalies`; --help lists what it takes."""
 
-python scripts/train.py experiment=vae_mnist data.classes=[1]
-python scripts/detect_anomalies.py run=outputs/vae_mnist/...                      the other digits are anomalies
-python scripts/detect_anomalies.py run=outputs/vae_mnist/... against=kmnist       characters are
-"""
+import sys
 
-import hydra
-from omegaconf import DictConfig
-
-
-@hydra.main(config_path="../conf", config_name="detect_anomalies", version_base="1.3")
-def main(config: DictConfig) -> None:
-    from vaelab.commands.anomalies import detect_anomalies  # imports torch: only now, so that --help answers at once
-
-    detect_anomalies(config)
-
+from vaelab.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main("detect_anomalies"))

@@ -1,15 +1,8 @@
-"""Picture a trained model: python scripts/generate.py run=<run folder>; --help lists the options."""
+"""Draw the figures of a trained model: `python scripts/generate.py` is `vaelab generate`; --help lists what it takes."""
 
-import hydra
-from omegaconf import DictConfig
+import sys
 
-
-@hydra.main(config_path="../conf", config_name="generate", version_base="1.3")
-def main(config: DictConfig) -> None:
-    from vaelab.commands.generate import generate
-
-    generate(config)
-
+from vaelab.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main("generate"))

@@ -1,57 +1,8 @@
-"""The runs of a folder: python scripts/runs.py list|show|diff|rerun|delete; --help has examples."""
+"""List, show, compare, repeat and delete runs: `python scripts/runs.py` is `vaelab runs`; --help lists what it takes."""
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
 
-EXAMPLES = """\
-examples:
-  python scripts/runs.py list outputs --where 'elbo>-100' objective.beta=4
-  python scripts/runs.py list outputs/sweeps/betas --where state=interrupted
-  python scripts/runs.py show outputs/shapes/2026-11-21_12-00-00
-  python scripts/runs.py diff outputs/shapes/2026-11-21_12-00-00 outputs/shapes/2026-11-21_13-00-00
-  python scripts/runs.py rerun outputs/shapes/2026-11-21_12-00-00
-  python scripts/runs.py delete outputs --where state=interrupted
-"""
-
-
-def main() -> int:
-    parser = ArgumentParser(description="The runs of a folder.", epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    where = (
-        "dotted keys of the config, metrics or state (running, finished, pruned, failed, interrupted, damaged),"
-        " with =, !=, <, >, <= or >=; all of them must hold"
-    )
-    for name, words in (("list", "date, state, headline numbers and name"), ("delete", "removes folders, after asking")):
-        command = commands.add_parser(name, help=words)
-        command.add_argument("folders", nargs="*" if name == "list" else "+", default=["outputs"])
-        command.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE", help=where)
-        if name == "delete":
-            command.add_argument("--yes", action="store_true", help="do not ask")
-    commands.add_parser("show", help="command line, numbers and files of a run").add_argument("folder")
-    diff = commands.add_parser("diff", help="where two configs and their numbers differ")
-    diff.add_argument("folder")
-    diff.add_argument("other")
-    again = commands.add_parser("rerun", help="trains anew with the config of a run, seed and all")
-    again.add_argument("folder")
-    again.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
-    arguments = vars(parser.parse_args())
-
-    from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, rerun, show_run  # only now, so that --help answers at once
-
-    functions: dict[str, Callable[..., int | None]] = {
-        "list": list_runs,
-        "show": show_run,
-        "diff": compare_runs,
-        "rerun": rerun,
-        "delete": delete_runs,
-    }
-    try:
-        return functions[arguments.pop("command")](**arguments) or 0
-    except ValueError as error:
-        print(f"runs.py: {error}", file=sys.stderr)
-        return 2
-
+from vaelab.commands.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("runs"))

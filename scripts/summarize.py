@@ -1,47 +1,8 @@
-"""One table over run folders: python scripts/summarize.py outputs/sweeps/...; --help has examples."""
+"""Make one table over runs: `python scripts/summarize.py` is `vaelab summarize`; --help lists what it takes."""
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-from vaelab.runs.folder import RESULTS
-
-EXAMPLES = """\
-examples:
-  python scripts/train.py -m objective.beta=0.1,1,10 seed=0,1,2
-  python scripts/summarize.py outputs/sweeps/2026-11-21_12-00-00 --output summary
-  python scripts/summarize.py outputs --metrics elbo 'val/*' --baseline prior=standard_normal
-  python scripts/summarize.py 'outputs/mnist*' --format latex > table.tex
-  python scripts/summarize.py outputs --results results_last.json --metrics '*'
-
-Runs that differ in their seed alone are one row; columns are the keys in which configs differ. The best run is named by val/elbo, or by the
-first of --metrics. `--output` also draws each metric, the rate-distortion plane, and parallel coordinates of two parameters or more.
-
-This script reads folders, and what it is told is a list of them, with globs, as the shell gives it: those are not key=value pairs, there
-is no config to compose and no run to record, so it is not a Hydra application.
-"""
-
-
-def main() -> int:
-    parser = ArgumentParser(
-        description="One table over run folders, with statistics over seeds.", epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="+", help="run folders, or folders above them, or globs")
-    parser.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="names or patterns; default: the headline metrics")
-    parser.add_argument("--baseline", metavar="NAME", help="the setting to compare with, as key=value[,key=value]; default: the best")
-    parser.add_argument("--format", choices=["text", "csv", "markdown", "latex"], default="text", help="of what is printed; default: text")
-    parser.add_argument("--output", metavar="DIR", help="write summary.csv, summary.md, summary.tex and figures there")
-    parser.add_argument("--results", default=RESULTS, metavar="FILE", help=f"of each run folder; default: {RESULTS}")
-    arguments = parser.parse_args()
-
-    from vaelab.runs.summary import main as summarize  # imports matplotlib: only now, so that --help answers at once
-
-    try:
-        summarize(**vars(arguments))
-    except ValueError as error:
-        print(f"summarize.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
+from vaelab.commands.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("summarize"))

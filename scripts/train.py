@@ -1,82 +1,8 @@
-"""Train a model, evaluate it on test data and picture it: python scripts/train.py [dial=choice] [key=value]; --help lists them."""
+"""Train a model, evaluate it on test data and picture it: `python scripts/train.py` is `vaelab train`; --help lists what it takes."""
 
-import os
-import re
-import signal
 import sys
-from datetime import datetime
-from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
-
-from vaelab.runs.configs import check_words
-from vaelab.runs.folder import RunFolder
-
-
-def hydra_dir(resume: str | None, new: str) -> str:
-    """Where Hydra writes .hydra/ and train.log. What it writes of a continuation must not replace what it wrote of the start."""
-    if resume is None or not Path(resume).is_dir():  # what is no folder must not become one; train says what is wrong
-        name = slurm_step() or start_of_torchrun()
-        return new if name is None else re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name, new)
-    return f"{resume}/resumed/{slurm_step() or start_of_torchrun() or f'{datetime.now():%Y-%m-%d_%H-%M-%S}'}"
-
-
-def slurm_step() -> str | None:
-    """slurm-<job>.<step> of what srun has started: the same for all of its tasks, and when SLURM starts the job again; a time is not."""
-    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "SLURM_PTY_PORT" in os.environ:
-        return None  # in a shell, one thing is run after the other
-    step = [os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
-    return f"slurm-{'.'.join(map(str, step))}" if all(step) else None
-
-
-def start_of_torchrun() -> str | None:
-    """When the first of torchrun's processes started: what all of them write in one folder must not depend on their own clocks."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))  # torchrun's own
-    return store.compare_set("vaelab_start", "", f"{datetime.now():%Y-%m-%d_%H-%M-%S}").decode()
-
-
-def rank() -> int | None:
-    """Of a process that torchrun or srun started beside others."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ["RANK"])
-    return int(os.environ["SLURM_PROCID"]) if slurm_step() and int(os.environ.get("SLURM_NTASKS", "1")) > 1 else None
-
-
-def as_rank(words: list[str], rank: int) -> list[str]:
-    """The command line of one of several processes: only the first writes train.log, the others logs of their own."""
-    if {"-m", "--multirun"} & set(words):
-        raise SystemExit("torchrun and srun start the processes of one run, and a sweep is many: leave them out, and set trainer.devices")
-    return words + [f"hydra.job.name=train_rank_{rank}"] * (rank > 0)
-
-
-def hydra_subdir(run_dir: str) -> str | None:
-    """The place of .hydra/ in the folder, which one process writes; beside the one that is there, if it is a run's that may go on."""
-    if rank():
-        return None
-    is_new = not Path(run_dir, ".hydra").exists() or RunFolder(run_dir).left_nothing
-    return ".hydra" if is_new else f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra"
-
-
-OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)
-OmegaConf.register_new_resolver("hydra_subdir", hydra_subdir, use_cache=True)
-
-
-@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
-def main(config: DictConfig) -> float | None:
-    from vaelab.commands.train import train
-
-    return train(config)
-
+from vaelab.commands.cli import main
 
 if __name__ == "__main__":
-    check_words(sys.argv[1:], "evaluation.")
-    if hasattr(signal, "pthread_sigmask"):  # a time limit that is announced during imports waits until train can handle it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
-    if (number := rank()) is not None:
-        sys.argv[1:] = as_rank(sys.argv[1:], number)
-    main()
+    sys.exit(main("train"))

@@ -7,6 +7,7 @@ from house import ROOT, circles, imports, modules, numbers, room
 
 # Each room may import itself and the rooms named with it. A room is a package directly below vaelab, or a module beside its __init__.
 MAY_IMPORT = {
+    "checks": set(),  # which every room may import
     # mathematics: torch only
     "schedules": set(),
     "networks": set(),
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "commands": {"applications", "build", "data", "evidence", "figures", "metrics", "models", "objectives", "rng", "runs", "training"},
     "benchmark": {"build", "commands", "data", "evidence", "likelihoods", "metrics", "models", "networks", "posteriors", "priors"},
     "hydra_plugins": {"sweeps"},
-    "__init__": {"draw", "models"},
+    "__init__": {"build", "commands", "data", "draw", "metrics", "models", "objectives", "runs"},  # the public names
 }
 SEES_HYDRA = {"build", "commands", "sweeps", "benchmark", "hydra_plugins"}
 READS_CONFIGS = SEES_HYDRA | {"runs"}  # which resolves interpolations of stored configs
@@ -54,7 +55,7 @@ def test_there_is_no_circle() -> None:
     assert not circles(MAY_IMPORT)
 
 
-@pytest.mark.parametrize(("name", "most"), [("rooms", 28), ("arrows", 80), ("circles", 0), ("loose modules", 9)])
+@pytest.mark.parametrize(("name", "most"), [("rooms", 28), ("arrows inside", 80), ("circles", 0), ("loose modules", 9)])
 def test_the_house_does_not_grow(name: str, most: int) -> None:
     assert numbers()[name] <= most
 
@@ -63,7 +64,7 @@ def test_the_house_does_not_grow(name: str, most: int) -> None:
 def test_imports_point_downwards(path: Path) -> None:
     here = room(path)
     used = {name.split(".")[1] for name in imports(path) if name.startswith("vaelab.")}
-    assert used <= MAY_IMPORT[here] | {here}
+    assert used <= MAY_IMPORT[here] | {here, "checks"}
     roots = {name.split(".")[0] for name in imports(path)}
     assert here in SEES_HYDRA or "hydra" not in roots
     assert here in READS_CONFIGS or "omegaconf" not in roots

@@ -36,7 +36,7 @@ def test_what_passes(check: Callable[[], None]) -> None:
         (lambda: check_at_least(0.5, x=1, y=0.25), "y=0.25 must be at least 0.5"),
         (lambda: check_at_least(0, x=nan), "x=nan must be at least 0"),
         (lambda: check_at_least(1, x=(2, 0)), "x=[2, 0] must be at least 1"),
-        (lambda: check_at_least(1, x=[]), "x=[] must be at least 1"),
+        (lambda: check_at_least(1, x=[]), "x=[] must hold at least one number"),
         (lambda: check_at_least(1, x=None), "x=None must be at least 1"),
         (lambda: check_at_least(1, x="two"), "x=two must be at least 1"),
         (lambda: check_at_least(1, x=True), "x=True must be at least 1"),

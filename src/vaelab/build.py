@@ -54,7 +54,7 @@ def build_data(config: DictConfig) -> DataModule:
     """
     config, known = copy.deepcopy(config), inspect.signature(DataModule).parameters
     taken = {key: config.data[key] for key in ("_target_", *known) if key in config.data}
-    return instantiate(OmegaConf.create(taken, parent=config), _convert_="all")
+    return instantiate(OmegaConf.create({"data": taken}, parent=config).data, _convert_="all")  # errors name the key: data.batch_size
 
 
 def build(config: DictConfig) -> LitVAE:
@@ -192,5 +192,14 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
 
 
 def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
-    """The trained model of a run folder or checkpoint file; see `open_run`."""
+    """The trained model of a run folder or checkpoint file, on the CPU and in evaluation mode.
+
+    >>> load("outputs/no_such_run")
+    Traceback (most recent call last):
+        ...
+    ValueError: there is no run folder ...
+
+    Raises:
+        ValueError: as `open_run`.
+    """
     return open_run(run, checkpoint, trust=trust).model

@@ -68,7 +68,9 @@ def check_all(holds: Callable[[Any], bool], what: str, values: Mapping[str, Any]
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         numbers = list(value) if is_sequence else [value]
         right = [isinstance(number, Real) and not isinstance(number, bool) and holds(number) for number in numbers]
-        if not (right and all(right)):
+        if not numbers:
+            raise ValueError(f"{name}=[] must hold at least one number")
+        if not all(right):
             raise ValueError(f"{name}={numbers if is_sequence else value} must be {what}")
 
 

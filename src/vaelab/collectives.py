@@ -1,4 +1,4 @@
-"""What several processes that train one model tell each other about their batches.
+"""Sums and means over all processes that train one model.
 
 DistributedDataParallel trains with the mean of the processes' gradients. Where a loss is a mean over examples, that is the gradient of the
 mean over the examples of all processes; where it couples the examples of a batch, it is so only if each process looks at all of them.

@@ -1,4 +1,4 @@
-"""Where networks become distributions; the only place that knows both."""
+"""Networks that become distributions. No other module knows both."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

@@ -66,13 +66,13 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
 
 
 def factorised(latent: Latent) -> bool:
-    """Whether q and p are both products over the dimensions of z, or over the same variables that z is made of."""
+    """True if q and p are both products over the dimensions of z, or over the same variables that z is made of."""
     q, p = latent.q, latent.p
     return isinstance(q, Independent) and isinstance(p, Independent) and q.base_dist.event_shape == p.base_dist.event_shape
 
 
 def is_product(distribution: Distribution) -> bool:
-    """Whether it is a product over the dimensions of its event."""
+    """True if it is a product over the dimensions of its event."""
     return isinstance(distribution, Independent) and not distribution.base_dist.event_shape
 
 
@@ -88,7 +88,7 @@ def _analytic(q: Distribution, p: Distribution) -> Tensor:
 
 
 def _monte_carlo(estimator: str) -> Callable[[Tensor], Tensor]:
-    check_choice(ESTIMATORS, estimator=estimator)
+    check_choice(("analytic", *ESTIMATORS), estimator=estimator)
     return ESTIMATORS[estimator]
 
 

@@ -1,4 +1,4 @@
-"""What one pass through a model returns: the draws of its random variables, and their distributions."""
+"""Draws: samples of a model's random variables, and their distributions, which one pass through the model returns."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,13 @@ from vaelab.distributions import space_of
 
 @dataclass(frozen=True, kw_only=True)
 class Latent:
-    """z ~ q, scored under q and p. Shapes: z (K, B, *z_shape), log_q and log_p (K, B), in nats."""
+    """z ~ q, scored under q and p.
+
+    >>> latent = model(x, num_samples=3).latent
+    >>> latent.z.shape, latent.log_q.shape, latent.log_p.shape
+    (torch.Size([3, 5, 2]), torch.Size([3, 5]), torch.Size([3, 5]))
+
+    Shapes: z (K, B, *z_shape), log_q and log_p (K, B), in nats."""
 
     z: Float[Tensor, "k b ..."]
     q: Distribution  # q(z | x), or q(z | x, the latents above it)
@@ -33,6 +39,10 @@ class Latent:
 @dataclass(frozen=True, kw_only=True)
 class Draw:
     """Everything that an objective or a metric may look at, for K samples of the latents of B examples.
+
+    >>> draw = model(x, num_samples=3)
+    >>> draw.log_px.shape, draw.log_w.shape
+    (torch.Size([3, 5]), torch.Size([3, 5]))
 
     x is (B, *x_shape), with zeros where it was not observed; `latents` has one entry for each latent variable of the model.
     """

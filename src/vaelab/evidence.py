@@ -23,13 +23,13 @@ MAX_BIAS = 0.05  # nats: published log-likelihoods of images have two decimals
 
 @dataclass(frozen=True)
 class Evidence:
-    """What S importance samples say of each example: shapes (B,)."""
+    """Estimates of log p(x) from S importance samples of each example: shapes (B,)."""
 
     log_likelihood: Float[Tensor, "b"]  # log (1/S) sum_s w_s, in nats
     effective_sample_size: Float[Tensor, "b"]  # (sum w)^2 / sum w^2: S if all weights are equal, 1 if one has all
 
     def std_error(self, num_samples: int) -> Float[Tensor, "b"]:
-        """That of each log-likelihood in nats, from num_samples = S > 1 samples: sqrt((S / ESS - 1) / (S - 1)), NaN if S = 1."""
+        """The standard error of each log-likelihood in nats, from S = num_samples: sqrt((S / ESS - 1) / (S - 1)), NaN if S = 1."""
         return ((num_samples / self.effective_sample_size - 1).clamp(min=0) / (num_samples - 1)).sqrt()
 
 
@@ -97,7 +97,7 @@ def log_sums_of_weights(
 
 
 def decodings_at_once(x: Float[Tensor, "b ..."]) -> int:
-    """How many x are in memory at a time: on a CPU 8 MiB of them, elsewhere 128 MiB; what networks need comes on top.
+    """The number of x in memory at a time: 8 MiB of them on a CPU, elsewhere 128 MiB; what networks need comes on top.
 
     An x of less than 1024 numbers counts as 1024, because hidden layers are no smaller for it.
     """

@@ -1,5 +1,6 @@
 """Every yaml composes and builds; the command line answers without importing anything heavy."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from small_runs import composed
 from torch.distributions import Distribution
+
+from vaelab.commands.cli import COMMANDS, main
+from vaelab.commands.help import help_of_one
 
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted((ROOT / "conf").iterdir()) if folder.is_dir()
@@ -122,8 +126,42 @@ def test_help_and_config_are_shown_without_importing_torch(script: str, argument
     assert done.stdout.rstrip().endswith("LIGHT"), done.stdout + done.stderr
 
 
-def test_help_lists_the_dials() -> None:
-    done = subprocess.run([sys.executable, "scripts/train.py", "--help"], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60)
-    for group in ("data", "encoder", "likelihood", "objective", "trainer", "experiment", "speed"):
-        assert f"\n{group}: " in done.stdout
-    assert " _" not in done.stdout
+def test_help_lists_the_dials_and_their_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    told = help_of_one("train", "config", []).splitlines()
+    listed = {dial[1]: i for i, line in enumerate(told) if (dial := re.match(r"  ([\w@.]+)=", line))}
+    for group, names in GROUPS.items():
+        if group != "schedule":  # which is no dial of its own
+            (start,) = [i for dial, i in listed.items() if dial.partition("@")[0] == group]
+            words = " ".join(told[start : min((i for i in listed.values() if i > start), default=None)])
+            assert set(names) <= set(re.findall(r"\w+", words)), group
+
+
+@pytest.mark.parametrize(("command", "config"), [(name, each.config) for name, each in COMMANDS.items() if each.config])
+def test_help_fits_a_terminal(command: str, config: str) -> None:
+    told = help_of_one(command, config, [])
+    assert max(map(len, told.splitlines())) <= 80
+    assert " _" not in told
+    assert f"  vaelab {command} " in told  # an example
+    assert "seed=0 " in told
+
+
+def test_help_lists_yamls_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "objective").mkdir()
+    (tmp_path / "objective" / "mine.yaml").touch()
+    for words in (["--config-dir", str(tmp_path)], [f"--config-dir={tmp_path}"]):
+        assert "mine" in re.findall(r"\w+", help_of_one("train", "config", words))
+
+
+def test_the_commands_are_listed_a_line_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["-h"]):
+        monkeypatch.setattr(sys, "argv", ["vaelab", *words])
+        assert main() == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
+
+
+def test_a_command_that_does_not_exist_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["vaelab", "trian"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("vaelab: trian is no command: choose one of train, evaluate")

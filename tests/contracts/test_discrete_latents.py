@@ -126,8 +126,8 @@ def test_codes_may_be_given_a_label(given):
     [
         ({"update": "sgd"}, r"update=sgd is unknown: choose ema or gradient"),
         ({"num_codes": 1}, r"num_codes=1 must be at least 2"),
-        ({"decay": 1.0}, r"posterior.decay=1.0 .* in \[0, 1\)"),
-        ({"revive_below": -0.1}, r"posterior.revive_below=-0.1 in \[0, 1\)"),
+        ({"decay": 1.0}, r"decay=1.0 .* in \[0, 1\)"),
+        ({"revive_below": -0.1}, r"revive_below=-0.1 in \[0, 1\)"),
     ],
 )
 def test_impossible_codebooks_are_refused(options, message):
@@ -138,7 +138,7 @@ def test_impossible_codebooks_are_refused(options, message):
 @pytest.mark.parametrize("family", [GumbelSoftmax, StraightThrough])
 @pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), lambda step: 0.0], ids=["0", "-1", "nan", "schedule"])
 def test_impossible_temperatures_are_refused(family, temperature):
-    with pytest.raises(ValueError, match=r"posterior.temperature=.* must be positive"):
+    with pytest.raises(ValueError, match=r"temperature=.* must be positive"):
         family(partial(MLP, hidden=()), (6,), (2, 4), temperature=temperature)
 
 

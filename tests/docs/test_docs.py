@@ -8,6 +8,8 @@ import pytest
 from forked_scripts import ROOT
 from hydra import compose, initialize_config_dir
 
+from vaelab.commands.cli import COMMANDS
+
 TUTORIAL = ROOT / "docs" / "from_elbo_to_code.md"
 PAGES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "docs").glob("**/*.md"))]
 
@@ -92,15 +94,14 @@ def test_nothing_that_a_page_links_to_is_missing(page) -> None:
 
 
 def commands() -> list[str]:
-    """The command lines of scripts in the tutorial, comments taken off."""
+    """The command lines of the tutorial, comments taken off."""
     lines = "".join(SHELL.findall(TUTORIAL.read_text())).replace("\\\n", " ").splitlines()
-    return [line.partition("#")[0].strip() for line in lines if line.startswith("python scripts/")]
+    return [line.partition("#")[0].strip() for line in lines if line.startswith("vaelab ")]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_the_config_takes_the_words_of_each_command(command) -> None:
-    _, script, *words = command.split()
-    name = "config" if script == "scripts/train.py" else Path(script).stem
+    _, name, *words = command.split()
     overrides = [word.partition(",")[0] for word in words if word != "-m"]  # of a sweep, its first job
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        compose(name, overrides)
+        compose(COMMANDS[name].config, overrides)

@@ -2,20 +2,20 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from forked_scripts import ROOT, command
-from small_runs import SMALL, composed, train_small
+from small_runs import QUICK, SMALL, composed, train_small
+
+from vaelab.commands.cli import COMMANDS as COMMAND_TABLE
 
 TEXT = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^\.venv/bin/python (scripts/\w+\.py)([^#\n]*)", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^vaelab (\w+)([^#\n]*)", TEXT, re.MULTILINE)
 
 
 def test_its_length() -> None:
-    assert len(TEXT.splitlines()) <= 150
+    assert len(TEXT.splitlines()) <= 130
 
 
 def test_the_python_block_trains_a_vae() -> None:
@@ -26,25 +26,21 @@ def test_the_python_block_trains_a_vae() -> None:
     assert namespace["model"].sample(8).shape == (8, 1, 16, 16)
 
 
-FOLDERS = ("scripts/summarize.py", "scripts/runs.py")  # which are told a list of folders, and have no config
-COMPOSED = [line for line in COMMANDS if line[0] not in FOLDERS]
+COMPOSED = [line for line in COMMANDS if COMMAND_TABLE[line[0]].config]  # others are told a list of folders
 
 
-@pytest.mark.parametrize(("script", "arguments"), COMPOSED, ids=[f"{script} {arguments.strip()}" for script, arguments in COMPOSED])
-def test_the_command_lines_compose(script: str, arguments: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "arguments"), COMPOSED, ids=[f"{name} {arguments.strip()}" for name, arguments in COMPOSED])
+def test_the_command_lines_compose(name: str, arguments: str, tmp_path: Path) -> None:
     words = [word for word in shlex.split(arguments) if word != "-m"]
-    name = Path(script).stem
-    config = composed(
-        [word.split(",")[0] if "-m" in shlex.split(arguments) else word for word in words], tmp_path, "config" if name == "train" else name
-    )
-    assert config
+    first = [word.split(",")[0] if "-m" in shlex.split(arguments) else word for word in words]
+    assert composed(first, tmp_path, COMMAND_TABLE[name].config)
 
 
 # so that it takes seconds; a run on circles has no kmnist to be compared with, but other circles
 FEWER = {
-    "scripts/evaluate.py": ["metrics.likelihood.num_samples=5", "metrics=[likelihood,latent]"],
-    "scripts/detect_anomalies.py": ["against=null", "num_samples=5", "num_images=50", "num_train=50", "num_pictured=3"],
-    "scripts/inpaint.py": ["num_images=4", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
+    "evaluate": ["metrics.likelihood.num_samples=5", "metrics=[likelihood,latent]"],
+    "detect_anomalies": ["against=null", "num_samples=5", "num_images=50", "num_train=50", "num_pictured=3"],
+    "inpaint": ["num_images=4", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
 }
 
 
@@ -53,11 +49,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_small(tmp_path_factory.mktemp("readme") / "run", "trainer.max_epochs=1", "data.classes={radius: [0, 1, 2]}")
 
 
-@pytest.mark.parametrize(("script", "arguments"), [line for line in COMMANDS if "outputs" in line[1]], ids=lambda words: words.strip()[:40])
-def test_what_is_done_with_a_run_as_written(script: str, arguments: str, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "arguments"), [line for line in COMMANDS if "outputs" in line[1]], ids=lambda words: words.strip()[:40])
+def test_what_is_done_with_a_run_as_written(name: str, arguments: str, run: Path, tmp_path: Path) -> None:
     """The README's run folder is replaced by one that exists, and its numbers by small ones."""
     words = [re.sub(r"outputs\S*", str(run), word) for word in shlex.split(arguments)]
-    left = command(Path(script).name, *words, *FEWER.get(script, []), cwd=tmp_path).stdout
+    left = command(f"{name}.py", *words, *FEWER.get(name, []), cwd=tmp_path).stdout
     assert left.strip()
 
 
@@ -73,6 +69,6 @@ def test_the_dial_table_is_complete() -> None:
 def test_sweep_as_written_runs_every_combination(tmp_path: Path) -> None:
     (line,) = [arguments for _, arguments in COMMANDS if "-m" in shlex.split(arguments)]
     small = [option for option in SMALL if not option.startswith("trainer.max_epochs")]
-    words = [*shlex.split(line), *small, "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false"]
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "train.py"), *words], check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    words = [*shlex.split(line), *small, "trainer.max_epochs=1", *QUICK]
+    command("train.py", *words, cwd=tmp_path)
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/results.json"))) == 6

@@ -512,7 +512,7 @@ def test_probabilities_stay_float32_under_autocast():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="merge=sum is unknown: choose precision or network"):
         dense(merge="sum")
-    with pytest.raises(ValueError, match="at least one latent variable"):
+    with pytest.raises(ValueError, match=r"z_dims=\[\] must hold at least one number"):
         DenseLadder((4,), [], MLP)
     with pytest.raises(ValueError, match=r"z_dims=\[3, 0\]"):
         DenseLadder((4,), [3, 0], MLP)

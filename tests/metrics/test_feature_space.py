@@ -266,7 +266,7 @@ def test_labels_that_teach_nothing(y, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": "vgg"}, "features=vgg must be auto, inception, classifier or pixels"),
+        ({"features": "vgg"}, "features=vgg is unknown: choose auto, inception, classifier or pixels"),
         ({"split": "train"}, "split=train must be test or val"),
         ({"num_samples": 19}, "num_samples=19 at least 20"),
         ({"num_train": 0}, "num_train=0 at least 1"),

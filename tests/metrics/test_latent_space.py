@@ -299,7 +299,7 @@ def test_a_rate_without_a_closed_form_is_sampled():
         ({"num_examples": 0}, "at least 2 examples"),
         ({"chunk_size": 0}, "chunk_size=0 must be at least 1"),
         ({"num_projections": 0}, "num_projections=0 must be at least 1"),
-        ({"kernel": "gauss"}, "kernel=gauss must be imq or rbf"),
+        ({"kernel": "gauss"}, "kernel=gauss is unknown: choose imq or rbf"),
         ({"num_neighbours": 41}, "num_neighbours=41 must be from 1 to.* 40"),
     ],
 )

@@ -47,7 +47,7 @@ def state_of(path: Path) -> str:
 def test_what_was_asked_for_and_logged(run: RunFolder) -> None:
     assert run.config["callbacks"]["pictures"]["_target_"] == "vaelab.training.callbacks.Pictures"  # where it lives today
     assert run.overrides == ["objective.beta=4", "name=a b"]
-    assert run.command_line == "python scripts/train.py objective.beta=4 'name=a b'"
+    assert run.command_line == "vaelab train objective.beta=4 'name=a b'"
     assert run.curves() == {"train/elbo": [(3, -100.5), (6, -95.0)], "val/elbo": [(6, -90.25)]}
     assert run.results()["test"] == {"elbo": -90.0}
 

@@ -72,7 +72,7 @@ def test_a_wrong_command_is_told_in_a_line_and_ends_with_2(
     arguments: list[str], message: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert typed(monkeypatch, *(argument.format(run=run) for argument in arguments)) == 2
-    assert capsys.readouterr().err == f"summarize.py: {message.format(run=run)}\n"
+    assert capsys.readouterr().err == f"vaelab summarize: {message.format(run=run)}\n"
 
 
 def test_no_folder_is_a_wrong_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

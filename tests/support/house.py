@@ -1,7 +1,8 @@
 """How the package is built, in numbers: python tests/support/house.py [folder of a checkout]
 
-A room is a package directly below vaelab, or a module beside its __init__, which is a room as well; the plugins of Hydra are one more.
-An arrow is that a room imports from another one; a circle, rooms that all lead to one another; a loose module, one beside __init__.
+A room is a package directly below vaelab, or a module beside its __init__, which is a room as well, together with __main__; the plugins
+of Hydra are one more. An arrow is that a room imports from another one; a circle, rooms that all lead to one another; a loose module, one
+beside __init__. Arrows inside leave out those of __init__, which names what is public, and those to checks, which know no other room.
 """
 
 import ast
@@ -23,7 +24,8 @@ def room(path: Path) -> str:
     """The room that a file is in."""
     _, _, inside = path.as_posix().rpartition("/src/")
     package, name = inside.split("/")[:2]
-    return name.removesuffix(".py") if package == "vaelab" else package
+    name = "__init__" if name == "__main__.py" else name.removesuffix(".py")
+    return name if package == "vaelab" else package
 
 
 @cache
@@ -79,7 +81,7 @@ def defined(path: Path) -> set[str]:
 
 
 def loose(paths: list[Path]) -> list[Path]:
-    return [path for path in paths if path.parent.name == "vaelab" and path.parent.parent.name == "src" and path.stem != "__init__"]
+    return [path for path in paths if path.parent.name == "vaelab" and path.parent.parent.name == "src" and not path.stem.startswith("__")]
 
 
 def lines(path: Path) -> int:
@@ -93,6 +95,7 @@ def numbers(root: Path = ROOT) -> dict[str, int]:
     return {
         "rooms": len(below),
         "arrows": sum(map(len, below.values())),
+        "arrows inside": sum(len(others - {"checks"}) for name, others in below.items() if name != "__init__"),
         "circles": len(circles(below)),
         "loose modules": len(loose(paths)),
         "longest file": max(map(lines, paths)),

@@ -1,4 +1,4 @@
-"""How unlike its training data an example looks to a trained model.
+"""Scores that say how unlike its training data an example looks to a trained model.
 
 A score is in nats, the larger the more anomalous. That -log p(x) alone can be smaller for anomalies than for training data is well known
 (Nalisnick et al., 2019, https://arxiv.org/abs/1810.09136): p(x) is dominated by what all images share. Hence several scores:

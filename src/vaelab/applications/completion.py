@@ -1,4 +1,4 @@
-"""What the methods of inpainting return, and what they have in common."""
+"""Completions of x, which all methods of inpainting return, and what the methods share."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def refuse_shapes(x: Float[Tensor, "..."], observed: Bool[Tensor, "..."], **numb
 
 
 def no_density(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None) -> str:
-    """In words, why there is no one q(z | x) whose density is known at any z; empty if there is."""
+    """The reason, in words, why there is no one q(z | x) whose density is known at any z; "" if there is one."""
     latents = model(x, y).latents
     if len(latents) > 1:
         return f"this model has {len(latents)} latent variables"
@@ -65,6 +65,6 @@ def moments(p_x: Distribution) -> tuple[Float[Tensor, "..."], Float[Tensor, "...
 def mean_and_std(
     x: Float[Tensor, "b ..."], observed: Bool[Tensor, "b ..."], first: Float[Tensor, "b ..."], second: Float[Tensor, "b ..."]
 ) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
-    """Of the first two moments of the missing values; those of the observed ones are x and 0."""
+    """Mean and standard deviation of the missing values, from sums over draws; those of the observed values are x and 0."""
     std = (second - first.square()).clamp(min=0).sqrt()
     return torch.where(observed, x, first.to(x)), torch.where(observed, 0.0, std.to(x))

@@ -1,4 +1,4 @@
-"""How well a score tells anomalies, which are the positives, from what is normal.
+"""Numbers that say how well a score tells anomalies, which are the positives, from normal examples.
 
 Only the order of the scores matters. Examples whose score is at least a threshold are called anomalies. The true positive rate is the share
 of the anomalies that are called so, the false positive rate that of the normal examples, and the precision the share of anomalies among all
@@ -57,7 +57,7 @@ def delong(anomalies: Int[Tensor, "m"], normals: Int[Tensor, "n"]) -> tuple[floa
 
 
 def share_below(values: Int[Tensor, "n"], others: Int[Tensor, "m"]) -> Float[Tensor, "n"]:
-    """Of each value, which share of the others is below it; equal ones count half."""
+    """The share of the others that is below each value; equal ones count half."""
     others = others.sort().values
     return (torch.searchsorted(others, values) + torch.searchsorted(others, values, right=True)).double() / (2 * len(others))
 
@@ -72,5 +72,5 @@ def of_curve(anomalies: Int[Tensor, "m"], normals: Int[Tensor, "n"], num_levels:
 
 
 def resample(ranks: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """As many, drawn with replacement."""
+    """Scores drawn with replacement, as many as there are."""
     return ranks[torch.randint(len(ranks), (len(ranks),))]

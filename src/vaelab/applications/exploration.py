@@ -26,7 +26,7 @@ class Order(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Of each query, those that are nearest to it, the nearest first."""
+    """The reference examples that are nearest to each query, the nearest first."""
 
     distances: Float[Tensor, "n k"]
     indices: Int[Tensor, "n k"]  # among all references, in their order

@@ -84,7 +84,7 @@ def metropolis_within_gibbs(
 
 
 class State(NamedTuple):
-    """Where N chains are."""
+    """The places of N chains."""
 
     x: Float[Tensor, "n ..."]
     z: Shaped[Tensor, "n ..."]  # that the missing values of x were drawn from
@@ -92,7 +92,7 @@ class State(NamedTuple):
     moved: Bool[Tensor, "n"]  # whether z is the proposal
 
     def chosen(self, rows: Shaped[Tensor, "r n ..."]) -> Shaped[Tensor, "n ..."]:
-        """Of proposals and old values, those that the chains have now."""
+        """The values that the chains have now: proposals where they were accepted, old values elsewhere."""
         return choose(self.moved, rows)
 
 
@@ -120,7 +120,7 @@ class GibbsChains:
         self.y = None if y is None else repeat(y, num_completions)
 
     def start(self) -> State:
-        """After one step from zero in place of what is missing."""
+        """A state after one step from zero in place of what is missing."""
         return self._pseudo_gibbs(self.x)
 
     def pseudo_gibbs(self, state: State) -> State:

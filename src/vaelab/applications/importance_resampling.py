@@ -118,7 +118,7 @@ def from_mixture(
 
 
 class WeightedSamples:
-    """What is kept of a stream of weighted samples: log-sums of weights, weighted moments, and K draws in proportion to the weights.
+    """A summary of a stream of weighted samples: log-sums of weights, weighted moments, and K draws in proportion to the weights.
 
     When a chunk arrives, each draw is replaced by one of the chunk with the probability that the chunk has of all weights so far.
     """

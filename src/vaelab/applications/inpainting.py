@@ -1,4 +1,4 @@
-"""What is missing of x, given what was observed of it: draws from p(x_missing | x_observed) of a trained model, and how good they are.
+"""Draws from p(x_missing | x_observed) of a trained model, and numbers that say how good they are.
 
 p(x_m | x_o) is the mean of p(x_m | z) over p(z | x_o), where p(x | z) is a product over the values of x. q(z | x) was made for whole x, and
 each method comes to p(z | x_o) in its own way: see `pseudo_gibbs`, `metropolis_within_gibbs` and `importance_resampling`.
@@ -30,7 +30,7 @@ def inpaint(
     num_pseudo_gibbs: int = 50,
     num_samples: int = 2000,
 ) -> Completion:
-    """By a method that is named; each has the arguments that it needs, and importance resampling the guesses that `guess` makes.
+    """Complete x with the chosen method.
 
     Raises:
         ValueError: if the method is unknown, or cannot be used for this model.
@@ -68,7 +68,7 @@ def assess(
     num_pseudo_gibbs: int = 50,
     num_samples: int = 2000,
 ) -> dict[str, Float[Tensor, "b"]]:
-    """What there is to say of the completion of each example, where x is known.
+    """Numbers that say how good the completion of each example is, where x is known.
 
     - mse of E[x_m | x_o], the best guess of x_m in the mean square, and mse_of_completions, of single draws; over hidden values, NaN where
       there are none.
@@ -126,5 +126,5 @@ def summarized(scores: Mapping[str, Float[Tensor, "b"]]) -> dict[str, float | No
 
 
 def mean_over(chosen: Bool[Tensor, "b ..."], values: Float[Tensor, "b ..."]) -> Float[Tensor, "b"]:
-    """Of each example, the mean of its chosen values; NaN if it has none."""
+    """The mean of the chosen values of each example; NaN if it has none."""
     return values.where(chosen, 0.0).flatten(1).sum(1) / chosen.flatten(1).sum(1)

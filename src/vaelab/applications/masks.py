@@ -1,4 +1,4 @@
-"""Which values of x are hidden, to be completed: True where they are.
+"""Masks of what is hidden of x and has to be completed: True where a value is hidden.
 
 A mask is of x's space: of the height and width of an image, whatever its channels, or of the length of a vector.
 """
@@ -51,7 +51,7 @@ def from_file(path: Path, space: Sequence[int]) -> Bool[Tensor, "*space"]:
 
 
 def hidden(mask: str, x_shape: Sequence[int], num_examples: int, share: float = 0.5) -> Bool[Tensor, "b *x_shape"]:
-    """Which values of a batch of x are hidden.
+    """A mask of the values that are hidden of a batch of x.
 
     Args:
         mask: "half", "box", "random" (each place of each example by itself, all its channels together), or a file's path.

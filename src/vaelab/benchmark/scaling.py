@@ -112,12 +112,15 @@ def ratio(rates: dict[int, list[float]], num: int) -> float:
 
 def rate_of_training(config: DictConfig, num_devices: int, folder: Path) -> float:
     """Images per second of the command line that a user would type, over all devices."""
-    typed = [word for word in sys.argv[1:] if not word.lstrip("+").startswith(("benchmark.", "hydra."))]
+    hydra = HydraConfig.get()
+    typed = [word for word in hydra.overrides.task if not word.lstrip("+").startswith("benchmark.")]
+    added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    typed += [word for path in added for word in ("--config-dir", path)]
     device = device_of(config).type
     words = [f"trainer.devices={num_devices}", f"trainer.accelerator={device}", f"trainer.strategy={'ddp' if num_devices > 1 else 'auto'}"]
     words += [f"trainer.max_epochs={config.benchmark.epochs + 1}", *QUIET, f"hydra.run.dir='{folder}'"]
     share = {} if device == "cuda" else {"OMP_NUM_THREADS": str(threads(config))}
-    line = [sys.executable, str(Path(sys.argv[0]).with_name("train.py")), *typed, *words]
+    line = [sys.executable, "-m", "vaelab", "train", *typed, *words]
     done = subprocess.run(line, env={**os.environ, **share}, capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"{' '.join(line)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")

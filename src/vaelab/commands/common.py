@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor
 
+from vaelab.build import DIALS
 from vaelab.data import DataModule
 from vaelab.runs.configs import flatten
 from vaelab.training.speed import keep_freed_memory
@@ -42,7 +43,7 @@ def report_errors(function: Callable[P, T]) -> Callable[P, T]:
             ours = isinstance(cause, ValueError) and Path(frames(cause)[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
             if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            message = str(error) if cause is None or cause is error else with_key(cause, str(error).rpartition("full_key: ")[2])
+            message = str(error) if cause is None or cause is error else with_key(cause, str(error).partition("full_key: ")[2])
         raise UserError(message)
 
     return wrapper
@@ -59,9 +60,11 @@ def with_key(error: BaseException, key: str) -> str:
     `num_samples=0 must be ...` becomes `objective.num_samples=0 must be ...`. What another object says that this one builds for itself
     stays as it is.
     """
-    _, target, *_ = frames(error)  # the call that Hydra makes
-    name = re.match(r"(\w+)=", str(error))
-    return f"{key}.{error}" if name and name[1] in target.f_locals else str(error)
+    code = frames(error)[1].f_code  # of the call that Hydra makes
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    name, part = re.match(r"(\w+)=", str(error)), key.removeprefix("model.")
+    dial = part if part in DIALS else key  # model.posterior is ${posterior}
+    return f"{dial}.{error}" if key and name and name[1] in arguments else str(error)
 
 
 def check_given(config: DictConfig) -> None:

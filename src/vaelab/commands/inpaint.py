@@ -1,4 +1,4 @@
-"""Completions of test data of which a part is hidden: what scripts/inpaint.py does, and leaves in inpainting/ of a run folder.
+"""Completions of test data of which a part is hidden: what `vaelab inpaint` does, and leaves in inpainting/ of a run folder.
 
 completions.png shows some of them, completions.npz has all, its results say how good they are.
 """

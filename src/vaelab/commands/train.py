@@ -48,6 +48,14 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 def train(config: DictConfig) -> float | None:
     """Train what the config describes, then evaluate and picture it; return val/elbo of the last epoch.
 
+    From Python, `compose` makes the config; the run folder is `config.paths.run_dir`:
+
+    >>> small = ["data.size=16", "data.dataset.num_train=64", "data.dataset.num_test=8", "data.val_size=8", "latent_dim=2"]
+    >>> quick = ["trainer=debug", "trainer.enable_progress_bar=false", "logger=csv", "evaluation.figures=false"]
+    >>> elbo = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
+    <BLANKLINE>
+    ...
+
     Raises:
         ValueError: for whatever a user can put right, in words.
     """

@@ -36,7 +36,7 @@ class Batches(Sampler[Tensor]):
         self.done = (0, 0)
 
     def go_on(self, epoch: int, batch: int) -> None:
-        """That epoch begins after so many batches, which a run that goes on has trained on."""
+        """Begin that epoch after so many batches, on which a resumed run has trained already."""
         self.epoch, self.done = epoch, (epoch, batch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -115,6 +115,11 @@ class Split(Dataset):
 
 class DataModule(LightningDataModule):
     """Train, validation and test batches (x, y) of one dataset.
+
+    >>> data = DataModule(lambda split: InMemory(torch.rand(100, 9)), shape=[9], batch_size=20, val_size=20)
+    >>> data.setup("fit")
+    >>> [x.shape for x, y in data.batches("val")]
+    [torch.Size([20, 9])]
 
     The test data are not read before evaluation asks for them. Validation data are taken out of the training data at random, by
     `split_seed` and not by the seed of training, so that runs with different seeds share them; a checkpoint remembers them.

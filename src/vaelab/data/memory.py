@@ -21,6 +21,9 @@ class Examples(Protocol):
 class InMemory(Dataset):
     """x (N, *x_shape) in its natural units (uint8 for 8-bit images) and y, held as tensors that answer a whole batch at once.
 
+    >>> InMemory(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), torch.arange(100) % 10)[[3, 4]][1]
+    tensor([3, 4])
+
     A step of a VAE on small images is so short that fetching images one by one would cost more than the model.
 
     Args:

@@ -1,4 +1,4 @@
-"""What torch.distributions lacks."""
+"""Distributions and supports that torch.distributions lacks."""
 
 from vaelab.distributions.autoregressive import Autoregressive
 from vaelab.distributions.bernoulli import Bernoulli

@@ -102,7 +102,7 @@ class GumbelSoftmax(Distribution):
         return (with_gumbel_noise(self.logits, sample_shape) / self.temperature).softmax(-1)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """At the smallest positive number in place of a zero, which is what a z_c too small for its precision has become."""
+        """log p(z). A z_c that is too small for its precision has become zero: the smallest positive number is used in its place."""
         num_classes, tau = value.shape[-1], self.temperature
         log_z = value.clamp(min=torch.finfo(value.dtype).tiny).log()
         score = self.logits.log_softmax(-1) - tau * log_z
@@ -116,7 +116,7 @@ def kl_one_hot(q: OneHot, p: OneHot) -> Float[Tensor, "..."]:
 
 
 def kl_gumbel_softmax(q: GumbelSoftmax, p: OneHot) -> Float[Tensor, "..."]:
-    """That of the categorical variables which are relaxed (Jang et al., 2017); z itself is over another space than p."""
+    """The KL of the categorical variables that are relaxed (Jang et al., 2017); z itself is over another space than p."""
     return kl_one_hot(OneHot(q.logits, validate_args=False), p)
 
 

@@ -116,7 +116,7 @@ class Embedded(Distribution):
         return Embedded(self.indices.expand(Size(batch_shape)), self.codebook, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Of the codes nearest to z."""
+        """log p of the codes nearest to z."""
         return self.indices.log_prob(indices_of(value, self.codebook))
 
     @torch.no_grad()

@@ -61,7 +61,7 @@ class ContinuousBernoulli(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        """By the inverse of the distribution function, of -|l|, whose exponential does not overflow; then mirrored."""
+        """Samples, by the inverse of the distribution function of -|l|, whose exponential does not overflow; then mirrored."""
         shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
         size = self.logits.abs().clamp(min=1e-6)  # at 0 the distribution is uniform, and so it is, to rounding, at 1e-6

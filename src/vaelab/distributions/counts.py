@@ -29,7 +29,7 @@ class NegativeBinomial(distributions.NegativeBinomial):
     """
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """As torch's, but for log Gamma(x + theta) / Gamma(theta), whose two terms are large where the family is almost a Poisson."""
+        """log p(x), with log Gamma(x + theta) / Gamma(theta) at once: its two terms are large where the family is almost a Poisson."""
         log_success = self.total_count * logsigmoid(-self.logits) + value * logsigmoid(self.logits)
         return log_success + log_rising(self.total_count, value) - (value + 1).lgamma()
 

@@ -127,7 +127,7 @@ class MixtureOfLogistics(Distribution):
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """Of each component, channel by channel at the means of those before.
+        """The mean of each component, channel by channel at the means of the channels before.
 
         Exact for the first channel, and for the others where mu + alpha x stays inside (0, 1), since it is linear; else nearly.
         The exact mean of blue would be a sum over every red, green and blue.

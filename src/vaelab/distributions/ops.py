@@ -47,7 +47,7 @@ def detach(q: Distribution) -> Distribution:
 
 
 def is_discrete(distribution: Distribution) -> bool:
-    """Whether its log_prob is that of a probability and not of a density."""
+    """True if its log_prob is that of a probability and not of a density."""
     support = support_of(distribution)
     return support is not None and support.is_discrete
 
@@ -61,12 +61,12 @@ def support_of(distribution: Distribution) -> constraints.Constraint | None:
 
 
 def is_euclidean(distribution: Distribution) -> bool:
-    """Whether every point of R^D is in its support, so that lines and axes mean something there."""
+    """True if every point of R^D is in its support, so that lines and axes mean something there."""
     return space_of(distribution) == "vectors of real numbers"
 
 
 def space_of(distribution: Distribution) -> str:
-    """In words, what its values are."""
+    """The space of its values, in words."""
     support: Any = support_of(distribution)
     while hasattr(support, "base_constraint"):  # of independent events, and of mixtures
         support = support.base_constraint

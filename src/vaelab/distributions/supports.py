@@ -21,12 +21,12 @@ class Grid(Constraint):
         self.num_bins = num_bins
 
     def check(self, value: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-        """Within a hundredth of a level, because k / 255 is rounded."""
+        """True for values within a hundredth of a level, because k / 255 is rounded."""
         level = value * (self.num_bins - 1)
         return (value >= 0) & (value <= 1) & ((level - level.round()).abs() < 0.01)
 
     def level(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Which of 0, 1, ..., n - 1 this value is."""
+        """The index of a value among the levels 0, 1, ..., n - 1."""
         return (value * (self.num_bins - 1)).round()
 
     def value(self, level: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -79,7 +79,7 @@ class Angle:
         return torch.xlogy(self.power, theta.sin()) - 2 * self.kappa * (theta / 2).sin().square() - self.log_peak
 
     def integral(self, start: Float[Tensor, "*batch n"], end: Float[Tensor, "*batch n"], versed: bool = False) -> Float[Tensor, "*batch n"]:
-        """Of f from start to end, less than a piece apart; or, versed, of (1 - cos theta) f."""
+        """The integral of f from start to end, less than a piece apart; or, versed, of (1 - cos theta) f."""
         theta = torch.lerp(start.unsqueeze(-1), end.unsqueeze(-1), self.nodes)
         f = self.log_f(theta.flatten(-2)).exp().view_as(theta)
         f = 2 * (theta / 2).sin().square() * f if versed else f
@@ -142,7 +142,7 @@ class VonMisesFisher(Distribution):
 
     @lazy_property
     def angle(self) -> Angle:
-        """Between a sample and mu."""
+        """The angle between a sample and mu."""
         return Angle(self.concentration, self.dimension)
 
     @property
@@ -163,7 +163,7 @@ class VonMisesFisher(Distribution):
         return around.unsqueeze(-1).to(self.loc.dtype) + along.unsqueeze(-1).to(self.loc.dtype) * self.loc.square()
 
     def log_prob(self, value: Float[Tensor, "... m"]) -> Float[Tensor, "..."]:
-        """With mu . z - 1 as -|z - mu|^2 / 2, which keeps its digits where kappa is large."""
+        """log p(z), with mu . z - 1 as -|z - mu|^2 / 2, which keeps its digits where kappa is large."""
         log_c = self.angle.log_normalizer.to(self.loc.dtype) + log_area(self.dimension - 1)
         return -self.concentration * (value - self.loc).square().sum(-1) / 2 - log_c
 

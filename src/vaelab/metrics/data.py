@@ -1,4 +1,4 @@
-"""What metrics ask of a data module."""
+"""The data that metrics look at: what they ask of a data module."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -49,7 +49,7 @@ def first_as_one(batches: Batches, num_examples: int) -> tuple[Float[Tensor, "n 
 
 
 def labelled(y: Shaped[Tensor, "n ..."]) -> Bool[Tensor, "n"]:
-    """Which y are known: not below 0, where they are whole numbers."""
+    """True for each y that is known: not below 0, where they are whole numbers."""
     known = y.isfinite() if y.is_floating_point() else y >= 0
     return known.reshape(len(y), -1).all(1)
 

@@ -31,6 +31,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Means over the examples, in nats: elbo, rate and distortion of all; the log-likelihood of the first num_images, with standard errors.
 
+    >>> found = evaluate(model, [(x, torch.full((5,), -1))], num_samples=10)
+    >>> abs(found["elbo"] + found["rate"] + found["distortion"]) < 1e-5
+    True
+
     The standard errors are those of a mean over examples. bits_per_dim is None unless all of x is observed, and p(x | z) is a probability
     or x has been dequantised. active_units counts with the centres of q(z | x), of every latent variable along one sample of those above
     it. The accuracy is reported of a semi-supervised model.
@@ -71,7 +75,7 @@ def evaluate(
 
 
 def of_batch(model: Model, x: Tensor, y: Tensor, draw: Draw) -> dict[str, Tensor]:
-    """What is known of each example from one draw: its bound, and of each latent variable the centre of q and the rate."""
+    """The bound of each example from one draw, and of each latent variable the centre of q and the rate."""
     found = {name: value.double() for name, value in bound(draw).items()}
     for i, latent in enumerate(draw.latents):
         found[f"centre_{i}"] = centre(latent.q).expand(latent.z.shape)[0]
@@ -89,7 +93,7 @@ def of_evidence(model: Model, x: Tensor, y: Tensor, num_samples: int, chunk_size
 
 
 def means(values: Mapping[str, Tensor]) -> dict[str, float | None]:
-    """Over the examples, with standard errors: of one example it is unknown."""
+    """Means over the examples, with standard errors: that of one example is unknown."""
     report: dict[str, float | None] = {}
     for name in ("elbo", "rate", "distortion", "log_likelihood"):
         report[name] = values[name].mean().item()

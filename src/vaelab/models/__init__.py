@@ -1,4 +1,4 @@
-"""Which random variables exist."""
+"""Models: the random variables of a VAE, and how they depend on each other."""
 
 from vaelab.models.base import Model
 from vaelab.models.hierarchical import HierarchicalVAE

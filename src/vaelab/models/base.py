@@ -1,4 +1,4 @@
-"""What all models have in common."""
+"""The abstract base of all models."""
 
 from abc import ABC, abstractmethod
 
@@ -13,6 +13,9 @@ from vaelab.evidence import importance_weighted
 
 class Model(nn.Module, ABC):
     """p(x, z) and q(z | x): data x, and latent variables z of one layer or several.
+
+    >>> model.encode(x).mean.shape, model.decode(torch.zeros(3, 2)).mean.shape
+    (torch.Size([5, 2]), torch.Size([3, 9]))
 
     Objectives, metrics and applications ask nothing else of a model. Of several latent variables, the z of `encode`, `decode` and `p_z`
     is the topmost. A label y is looked at only by a model with num_classes > 0.

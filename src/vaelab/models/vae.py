@@ -15,6 +15,11 @@ from vaelab.models.base import Model
 class VAE(Model):
     """p(x, z) = p(x | z) p(z), with q(z | x) for the posterior. Everything may also be conditioned on a label y.
 
+    >>> model.sample(8).shape, model.reconstruct(x).shape
+    (torch.Size([8, 9]), torch.Size([5, 9]))
+    >>> model.log_likelihood(x, num_samples=10).shape
+    torch.Size([5])
+
     Args:
         posterior: module (x, y) -> q(z | x).
         likelihood: module (z, y) -> p(x | z).

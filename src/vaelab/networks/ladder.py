@@ -18,7 +18,7 @@ from vaelab.networks.mlp import MLP
 
 
 class Rung(nn.Module, ABC):
-    """What z_i needs: the parameters (mu, log sigma) of its two Gaussians as two rows, and what it makes of the state.
+    """The networks of one latent variable: the parameters (mu, log sigma) of its two Gaussians as two rows, and the next state.
 
     Args:
         z_shape: of z_i.

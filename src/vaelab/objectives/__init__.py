@@ -1,4 +1,4 @@
-"""From a `Draw` to a loss and its named terms."""
+"""Objectives: functions of a `Draw` that return a loss and its named terms."""
 
 from vaelab.objectives.base import Objective, Sum
 from vaelab.objectives.elbo import ELBO

@@ -1,4 +1,4 @@
-"""What an objective is, and how objectives add up."""
+"""The abstract base of all objectives, and their weighted sum."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,14 @@ from vaelab.schedules import Schedule, at
 
 
 class Objective(nn.Module, ABC):
-    """A function of a `Draw` that training minimises. Parameters that it owns are trained along."""
+    """A function of a `Draw` that training minimises. Parameters that it owns are trained along.
+
+    >>> class Distortion(Objective):
+    ...     def forward(self, draw, step):
+    ...         return {"loss": -draw.log_px.mean()}
+    >>> Distortion()(model(x), step=0)["loss"].shape
+    torch.Size([])
+    """
 
     num_samples: int = 1  # how many samples of z the draw must have
     num_examples: int | None = None  # of the training data; the trainer counts them

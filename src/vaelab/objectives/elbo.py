@@ -20,6 +20,10 @@ from vaelab.schedules import Schedule, at
 class ELBO(Objective):
     """loss = D + beta R; with a capacity, D + beta |R - C|; with free bits, D + beta sum_j max(lambda, R_j).
 
+    >>> terms = ELBO(beta=4.0)(model(x), step=0)
+    >>> bool(terms["loss"] == terms["distortion"] + 4 * terms["rate"])
+    True
+
     The rate that a capacity or free bits are compared with is the mean over the minibatch, over that of all processes if there are several.
 
     Args:

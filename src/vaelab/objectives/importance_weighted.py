@@ -24,7 +24,13 @@ def with_terms(draw: Draw, loss: Float[Tensor, ""], bound: Float[Tensor, ""]) ->
 
 
 class IWAE(Objective):
-    """loss = -log (1/K) sum_k w_k (Burda et al., 2016)."""
+    """loss = -log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519).
+
+    >>> objective = IWAE(num_samples=5)
+    >>> terms = objective(objective.draw(model, x), step=0)
+    >>> bool(terms["bound"] >= terms["elbo"])
+    True
+    """
 
     def __init__(self, num_samples: int = 5) -> None:
         super().__init__()
@@ -201,7 +207,7 @@ class VIMCO(Objective):
 
 
 def leave_one_out(log_w: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
-    """For each k, the bound with w_k replaced by the geometric mean of the others."""
+    """The bound with w_k replaced by the geometric mean of the others, for each k."""
     size = len(log_w)
     others = (log_w.sum(0) - log_w) / (size - 1)
     replaced = torch.where(torch.eye(size, dtype=torch.bool, device=log_w.device)[:, :, None], others[:, None], log_w)

@@ -61,7 +61,7 @@ class AutoregressiveCodes(nn.Module):
         return Embedded(Autoregressive(self.logits, codebook, space, validate_args=False), codebook, validate_args=False)
 
     def logits(self, indices: Int[Tensor, "n ..."]) -> Float[Tensor, "n k ..."]:
-        """Of each index given those before it."""
+        """The logits of each index given those before it."""
         embedded = self.embedding(indices.reshape(len(indices), *self.grid)).movedim(-1, 1)
         logits = self.network(embedded).reshape(len(indices), -1, *indices.shape[1:])
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

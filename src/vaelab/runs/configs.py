@@ -12,7 +12,7 @@ MOVED_TARGETS = {
     "vaelab.metrics_csv": "vaelab.training.metrics_csv",
     "vaelab.seeds": "vaelab.commands.seeds",
 }
-# Where keys were, below `evaluation` and in the config of scripts/evaluate.py.
+# Where keys were, below `evaluation` and in the config of `vaelab evaluate`.
 MOVED_KEYS = {name: f"metrics.likelihood.{name}" for name in ("num_samples", "chunk_size", "num_images")}
 
 
@@ -147,7 +147,9 @@ def check_words(words: Iterable[str], prefix: str = "") -> None:
 
 def moved_key(prefix: str, key: str) -> str:
     """Text that says where a key of older versions is today."""
-    return f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are the metric likelihood of evaluate.py"
+    return (
+        f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are its metric likelihood"
+    )
 
 
 def with_moved_targets(node: Any) -> Any:

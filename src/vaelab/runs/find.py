@@ -27,7 +27,7 @@ def find_runs(paths: Iterable[str], results: str = RESULTS) -> list[RunFolder]:
                 seen.add(folder.resolve())
                 found.append(RunFolder(folder, _name(folder, top)))
     if not found:
-        raise ValueError(f"there is no run folder in {', '.join(paths)}: scripts/train.py makes them, below outputs/")
+        raise ValueError(f"there is no run folder in {', '.join(paths)}: `vaelab train` makes them, below outputs/")
     above = {parent for run in found for parent in run.path.parents}  # of a script that started runs below its own folder
     return [run for run in found if run.path not in above or (run.path / results).exists()]
 

@@ -36,6 +36,9 @@ class RunFolder:
     | pruned.txt, failed.txt   | why it ended early                                               |
     | resumed/                 | .hydra and log of later sessions                                 |
 
+    >>> RunFolder("outputs/no_such_run").state
+    'interrupted'
+
     Files are read when they are asked for. One that is damaged raises `DamagedFile`, with what to do.
 
     Args:
@@ -135,7 +138,7 @@ class RunFolder:
         Raises:
             DamagedFile: as `hydra`.
         """
-        return shlex.join(["python", "scripts/train.py", *self.overrides])
+        return shlex.join(["vaelab", "train", *self.overrides])
 
     # What was logged.
 

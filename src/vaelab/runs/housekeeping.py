@@ -101,11 +101,10 @@ def rerun(folder: str, into: str | None = None) -> int:
         print(f"the code has changed since: {str(then)[:10]} then, {str(now)[:10]} now; the numbers may, too", file=sys.stderr)
     target = Path(into) if into else run.path.with_name(f"{run.path.name}_again_{datetime.now():%Y-%m-%d_%H-%M-%S}")
     place = str(target.absolute()).replace("'", "\\'")
-    script = Path(sys.argv[0]).with_name("train.py")
     paths = run.config.get("paths", {}) | {"run_dir": "${hydra:runtime.output_dir}"}  # a run that was resumed has stored where it is
     with TemporaryDirectory() as stored:
         OmegaConf.save(OmegaConf.create(run.config | {"paths": paths}), Path(stored, "config.yaml"))
-        line = [sys.executable, str(script), "--config-path", stored, "--config-name", "config", f"hydra.run.dir='{place}'"]
+        line = [sys.executable, "-m", "vaelab", "train", "--config-path", stored, "--config-name", "config", f"hydra.run.dir='{place}'"]
         return subprocess.run(line, check=False).returncode
 
 

@@ -97,16 +97,13 @@ class LocalLauncher(Launcher):
 
     def command(self, overrides: list[str], folder: Path) -> list[str]:
         """The words that a person would type for this job alone."""
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        script = ["-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]
         added = [source.path for source in self.config.hydra.runtime.config_sources if source.provider == "command-line"]
         own = [word for word in self.config.hydra.overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
         job = [word for word in overrides if not word.startswith("hydra.sweep")]
         place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
         return [
             sys.executable,
-            *script,
+            *program(),
             *[word for path in added for word in ("--config-dir", path)],
             "--config-name",
             self.config.hydra.job.config_name,
@@ -139,6 +136,15 @@ class Process:
             ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(self.console)}")
         log.info(f"{('done' if status == 0 else ended(status)) + when:22}  {self.folder.name}")
         return ret
+
+
+def program() -> list[str]:
+    """The words that started this process, without Python's own path and without those that Hydra reads.
+
+    Such as ["/path/scripts/train.py"], ["/path/bin/vaelab", "train"] or ["-m", "vaelab", "train"].
+    """
+    words = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
+    return [os.path.abspath(word) if word == sys.argv[0] else word for word in words]
 
 
 def start(command: list[str], console: IO[str], environment: dict[str, str]) -> subprocess.Popen:

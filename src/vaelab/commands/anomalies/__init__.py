@@ -1,4 +1,4 @@
-"""The search for anomalies among test data: what scripts/detect_anomalies.py does, and leaves in anomalies/ of a run folder.
+"""The search for anomalies among test data: what `vaelab detect_anomalies` does, and leaves in anomalies/ of a run folder.
 
 scores.csv has the scores of each example, the results say how well each score tells the anomalies, *.png show both.
 """

@@ -25,7 +25,7 @@ MIN_TUNING_TEMPERATURES, TUNING_SHARE = 100, 5  # it takes a fifth of the temper
 
 @dataclass(frozen=True)
 class Chains:
-    """What annealing K chains for each of B examples gave."""
+    """The log-weights of K annealed chains for each of B examples, and how often their moves were accepted."""
 
     log_weight: Float[Tensor, "k b"]  # in nats and double precision
     acceptance: Float[Tensor, "moves b"]  # the mean over the chains, of each move
@@ -76,7 +76,7 @@ def anneal(
 def tuned_step_sizes(
     path: Path, z: Float[Tensor, "k b ..."], num: int, schedule: str, num_leapfrog_steps: int, target: float
 ) -> Float[Tensor, "moves b"]:
-    """For each example the step sizes of the T - 1 moves of a forward chain, from chains of their own that are thrown away.
+    """The step sizes of the T - 1 moves of a forward chain for each example, from chains of their own that are thrown away.
 
     These take fewer temperatures, and after each, log step += 0.3 (acceptance - target), where the acceptance is the mean over the chains.
 
@@ -98,5 +98,5 @@ def tuned_step_sizes(
 
 
 def num_tuning_temperatures(num: int) -> int:
-    """How many temperatures the chains take that tune the step sizes of T = num."""
+    """The number of temperatures of the chains that tune the step sizes of T = num."""
     return min(num, max(MIN_TUNING_TEMPERATURES, num // TUNING_SHARE))

@@ -1,4 +1,4 @@
-"""What annealed importance sampling says of a model."""
+"""A report of annealed importance sampling of a model."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -85,7 +85,7 @@ def of_test_data(sampler: Sampler, model: Model, x: Float[Tensor, "n ..."], y: S
 
 
 def of_simulated(sampler: Sampler, model: Model, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> dict[str, float | None]:
-    """Both bounds of data that the model simulates, for as many examples as these and with their y; nothing if there are none."""
+    """The bounds of data that the model simulates, for as many examples as these and with their y; {} if there are none."""
     if not len(x):
         return {}
     found = []
@@ -98,7 +98,7 @@ def of_simulated(sampler: Sampler, model: Model, x: Float[Tensor, "n ..."], y: S
 
 
 def in_parts(x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], num_chains: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """As many examples at a time as fit into memory with all their chains."""
+    """Parts of the data: as many examples at a time as fit into memory with all their chains."""
     at_once = max(1, decodings_at_once(x) // num_chains)
     return zip(x.split(at_once), y.split(at_once), strict=True)
 

@@ -15,7 +15,7 @@ from vaelab.metrics.target import Target
 
 @dataclass(frozen=True)
 class Estimate:
-    """What K chains say of each example, (B,)."""
+    """Estimates from K chains for each example, (B,)."""
 
     log_likelihood: Float[Tensor, "b"]  # log p^(x) in nats
     effective_sample_size: Float[Tensor, "b"]  # (sum W)^2 / sum W^2 of the chains, between 1 and K
@@ -57,7 +57,7 @@ class Sampler:
 
     @property
     def num_decodings(self) -> int:
-        """How many z are decoded, each with its gradient, for one example in one direction; and those that tune the step sizes."""
+        """The number of z that are decoded with their gradients: for one example in one direction, and to tune the step sizes."""
         temperatures = self.num_temperatures + num_tuning_temperatures(self.num_temperatures)
         return self.num_chains * (2 + (temperatures - 2) * self.num_leapfrog_steps)
 
@@ -77,7 +77,7 @@ class Sampler:
         return estimate(chains, -log_mean_exp(chains.log_weight), step_sizes)
 
     def path(self, target: Target) -> Path:
-        """From p(z) or q(z | x) to p(x, z).
+        """The path from p(z) or q(z | x) to p(x, z).
 
         Raises:
             ValueError: if q has no density at any z, as a flow's.
@@ -91,7 +91,7 @@ class Sampler:
         return Path(target.posterior.log_prob, lambda z: target.log_joint(z) - target.posterior.log_prob(z))
 
     def initial(self, target: Target) -> Float[Tensor, "k b ..."]:
-        """Where the chains start."""
+        """The z that the chains start from."""
         return target.sample_prior(self.num_chains) if self.start == "prior" else target.posterior.sample((self.num_chains,))
 
     def step_sizes(self, target: Target, path: Path) -> Float[Tensor, "moves b"]:

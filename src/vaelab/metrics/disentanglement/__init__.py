@@ -1,4 +1,4 @@
-"""Whether codes and factors of variation correspond one to one."""
+"""Scores that say whether codes and factors of variation correspond one to one."""
 
 from vaelab.metrics.disentanglement.correlation import gaussian_total_correlation, gaussian_wasserstein_correlation
 from vaelab.metrics.disentanglement.dci import DCI, dci, dci_completeness, dci_disentanglement

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 
 
 def resamples(num_examples: int, num_resamples: int) -> Int[np.ndarray, "b n"]:
-    """Which examples each resample has, drawn with replacement."""
+    """The indices of the examples that each resample has, drawn with replacement."""
     return torch.randint(num_examples, (num_resamples, num_examples)).numpy()
 
 

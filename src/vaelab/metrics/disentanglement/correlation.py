@@ -1,4 +1,4 @@
-"""How far the codes are from independent, if they were Gaussian; no factors are needed (Locatello et al., 2019, appendix)."""
+"""The total correlation of the codes, as if they were Gaussian; no factors are needed (Locatello et al., 2019, appendix)."""
 
 import numpy as np
 from jaxtyping import Float

@@ -15,19 +15,19 @@ from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes,
 
 @dataclass(frozen=True)
 class DCI:
-    """What classifiers of each factor from all codes need and achieve."""
+    """Importances and accuracies of classifiers of each factor from all codes."""
 
     importance: Float[np.ndarray, "d f"]  # of each code for each factor
     correct: Bool[np.ndarray, "m f"]  # which test examples they get right
 
     @property
     def disentanglement(self) -> float:
-        """Whether each code is important for one factor alone; see `dci_disentanglement`."""
+        """A score of whether each code is important for one factor alone; see `dci_disentanglement`."""
         return dci_disentanglement(self.importance)
 
     @property
     def completeness(self) -> float:
-        """Whether one code alone is important for each factor; see `dci_completeness`."""
+        """A score of whether one code alone is important for each factor; see `dci_completeness`."""
         return dci_completeness(self.importance)
 
     @property

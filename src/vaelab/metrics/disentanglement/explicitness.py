@@ -7,7 +7,7 @@ from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes,
 
 
 def explicitness(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
-    """How well a linear classifier reads each factor from all codes: the area under its ROC curve, 0.5 by chance, 1 if exact.
+    """The area under the ROC curve of a linear classifier of each factor from all codes: 0.5 by chance, 1 if exact.
 
     The curve is that of test examples of one value of a factor against the others; the mean is over the values of a factor, then over
     the factors. Codes are standardised by the mean and deviation of the training examples. The classifier is scikit-learn's
@@ -22,7 +22,7 @@ def explicitness(codes: Codes, factors: Factors, test_codes: Codes, test_factors
 def class_scores(
     codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
 ) -> tuple[list[Float[np.ndarray, "m _"]], Int[np.ndarray, "m f"]]:
-    """For each factor, the probability that each test example has each of its values; and the values that they have."""
+    """The probability that each test example has each value of each factor; and the values that the examples have."""
     from sklearn.linear_model import LogisticRegression  # not at the top: training imports this room, and need not wait for it
 
     (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)

@@ -40,7 +40,7 @@ def mutual_information(codes: Codes, factors: Factors, num_bins: int = 20) -> tu
 
 
 def top_two_gap(scores: Float[np.ndarray, "d f"]) -> Float[np.ndarray, "f"]:
-    """How far the best code of each factor is ahead of the second best."""
+    """The gap between the best code of each factor and the second best."""
     ranked = np.sort(scores, axis=0)
     return ranked[-1] - ranked[-2]
 

@@ -22,7 +22,7 @@ BATCHES_AT_ONCE = 250
 
 @dataclass(frozen=True)
 class Guesses:
-    """Which of the test points' factors were guessed right, and from how many codes."""
+    """The test points whose factors were guessed right, and the number of codes that the guesses used."""
 
     correct: Bool[np.ndarray, "n"]
     num_codes: int
@@ -130,5 +130,5 @@ def pairs_that_share(
 
 
 def sizes_at_once(total: int) -> list[int]:
-    """How many batches to draw at a time, to bound the memory."""
+    """The numbers of batches to draw at a time, which bound the memory."""
     return [min(BATCHES_AT_ONCE, total - start) for start in range(0, total, BATCHES_AT_ONCE)]

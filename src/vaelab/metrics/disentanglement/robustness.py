@@ -8,7 +8,7 @@ from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes,
 
 
 def irs(codes: Codes, factors: Factors, num_bins: int = 20, quantile: float = 0.99) -> float:
-    """Whether a code stays where it is when all factors but its own are changed, 0 to 1.
+    """A score of whether a code stays where it is when all factors but its own are changed, 0 to 1.
 
     sum_j d_j max_k (1 - m_jk / d_j) / sum_j d_j, with d_j = max |z_j - E[z_j]| the largest deviation of code j, and m_jk that deviation
     where v_k is known: the quantile of |z_j - E[z_j | v_k]| over the examples of each value of v_k, averaged over its values. As

@@ -26,7 +26,7 @@ def sap_of(correct: Bool[np.ndarray, "m d f"]) -> float:
 
 
 def predicted(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> Bool[np.ndarray, "m d f"]:
-    """Which test examples a linear classifier from one code gets right."""
+    """True for the test examples that a linear classifier from one code gets right."""
     from sklearn.svm import LinearSVC  # not at the top: training imports this room, and need not wait for it
 
     (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)

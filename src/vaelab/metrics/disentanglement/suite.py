@@ -43,7 +43,7 @@ def disentanglement(
     num_bootstrap: int = 200,
     num_dci_refits: int = 0,
 ) -> dict[str, Any]:
-    """How the codes of a model and the factors of its data correspond: mig, modularity, irs, sap, explicitness, dci_*, ...
+    """Scores of how the codes of a model and the factors of its data correspond: mig, modularity, irs, sap, explicitness, dci_*, ...
 
     The code of an image is the centre of q(z | x). Images are those of factors drawn at random, all combinations equally likely, whether
     or not the model was trained on them. Each score has its 95 % interval `<score>_ci`, over samples of this size of this model. What is

@@ -26,7 +26,7 @@ def udr(
     similarity: str = "lasso",
     threshold: float = 0.01,
 ) -> dict[str, Any]:
-    """How much the codes of a model are those of others, which differ from it in their seeds: see `udr_scores`. Factors need not be known.
+    """Scores of how much the codes of models agree that differ in their seeds, see `udr_scores`. Factors need not be known.
 
     - udr: the score of the model, the median of
     - udr_with_each: what it has with each of the others, in their order.
@@ -67,7 +67,7 @@ def udr_scores(
     similarity: str = "lasso",
     threshold: float = 0.01,
 ) -> list[float]:
-    """For each of several models that differ in their seeds, how much its codes are those of the others, up to order and sign; 0 to 1.
+    """A score for each of several models that differ in their seeds: are its codes those of the others, up to order and sign? 0 to 1.
 
     The score of a model is the median, over the other models, of how one-to-one the similarities R_ab of their codes are: the average of
     r_b^2 / sum_a R_ab over the codes b of the model, r_b = max_a R_ab, and of the same over the codes a of the other model, halved and
@@ -107,7 +107,7 @@ def informative(
 
 
 def agreements(kept: Sequence[Float[np.ndarray, "n _"]], model: int, similarity: str) -> Float[np.ndarray, "others"]:
-    """How one-to-one the codes of a model are with those of each of the others."""
+    """Scores of how one-to-one the codes of a model are with those of each of the others."""
     check_choice(("lasso", "spearman"), similarity=similarity)
     of = _lasso if similarity == "lasso" else _spearman
     return np.array([one_to_one(of(other, kept[model])) for i, other in enumerate(kept) if i != model])

@@ -1,4 +1,4 @@
-"""How the latent space is used: which dimensions are, what they tell about x and y, and how far the codes are from the prior."""
+"""Metrics of the latent space: the dimensions in use, what they tell about x and y, and how far the codes are from the prior."""
 
 from vaelab.metrics.latent.aggregate import aggregate_log_prob
 from vaelab.metrics.latent.dimensions import active_units, rate_per_dimension, unit_variances

@@ -108,6 +108,6 @@ def parts_of_rate(
 
 
 def factorises_alike(q: Distribution, p: Distribution) -> bool:
-    """Whether p is a product over the variables that z ~ q is made of."""
+    """True if p is a product over the variables that z ~ q is made of."""
     variables = variables_of(q)
     return variables is not None and isinstance(p, Independent) and p.base_dist.event_shape == variables.event_shape

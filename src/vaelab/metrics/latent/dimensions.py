@@ -1,4 +1,4 @@
-"""Which dimensions of z are used."""
+"""Numbers that say which dimensions of z are used."""
 
 from jaxtyping import Float
 from torch import Tensor

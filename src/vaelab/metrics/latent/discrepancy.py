@@ -1,4 +1,4 @@
-"""How far two sets of samples are from one law."""
+"""Distances between the laws of two sets of samples."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -90,5 +90,5 @@ def refuse_unequal(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"]) -> None:
 
 
 def standard_error(values: Float[Tensor, "n"]) -> float:
-    """Of the mean of n values."""
+    """The standard error of the mean of n values."""
     return values.std().item() / sqrt(len(values))

@@ -18,7 +18,7 @@ from vaelab.models import Model, SemiSupervisedVAE
 
 @dataclass(frozen=True)
 class Encodings:
-    """What N examples are encoded as."""
+    """The encodings of N examples."""
 
     posteriors: list[Distribution]  # q(z | x), in batches
     prior: Distribution  # p(z), or p(z | y) of the last batch

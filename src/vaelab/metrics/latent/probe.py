@@ -1,4 +1,4 @@
-"""What codes tell about labels and factors."""
+"""Probes: classifiers that read labels and factors off the codes."""
 
 from math import sqrt
 from typing import Any
@@ -17,7 +17,7 @@ def probe(
     test_y: Shaped[Tensor, "m ..."],
     num_neighbours: int = 5,
 ) -> dict[str, Any]:
-    """How often y is read off z rightly: by multinomial logistic regression, by the nearest neighbours, and by the most frequent value.
+    """The accuracy of y read off z: by multinomial logistic regression, by nearest neighbours, and by the most frequent value.
 
     linear_probe_accuracy, knn_accuracy, majority_accuracy, with standard errors over the test examples. Of factors (M, F) of whole numbers,
     that of each factor (*_per_factor), and their mean, as Locatello et al. (2019, https://arxiv.org/abs/1811.12359) do: a factor's number
@@ -65,7 +65,7 @@ def rightly_read(
     truth: Shaped[np.ndarray, "m f"],
     num_neighbours: int,
 ) -> dict[str, Bool[np.ndarray, "m f"]]:
-    """Which factors of which test examples each classifier gets right."""
+    """True for each factor of each test example that a classifier gets right."""
     # not at the top: training imports this room, and need not wait for it
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression

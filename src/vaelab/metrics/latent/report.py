@@ -32,7 +32,7 @@ def latent(
     num_projections: int = 500,
     num_neighbours: int = 5,
 ) -> dict[str, Any]:
-    """How q(z | x) and the aggregate posterior q(z) of the first N examples of a split use the latent space; in nats if not said otherwise.
+    """Numbers that say how q(z | x) and the aggregate posterior q(z) use the latent space, in nats if not said otherwise.
 
     Of a hierarchy, z is z_L, the top. Of a semi-supervised model, q(z | x) is that of the class which x is recognised as; a conditional
     model is shown y.
@@ -103,7 +103,7 @@ def of_rate(codes: Encodings, chunk_size: int) -> dict[str, Any]:
 
 
 def of_distances(codes: Encodings, kernel: str, scales: Sequence[float], num_projections: int, chunk_size: int) -> dict[str, Any]:
-    """Between samples of q(z) and of p(z)."""
+    """Distances between samples of q(z) and of p(z)."""
     names = ("mmd_squared", "mmd_squared_std_error", "sliced_wasserstein", "sliced_wasserstein_std_error", "sliced_wasserstein_of_prior")
     if codes.from_prior is None:
         return dict.fromkeys(names)

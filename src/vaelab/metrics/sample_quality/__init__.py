@@ -1,4 +1,4 @@
-"""How far samples of a model are from data, in a space of features."""
+"""Distances between samples of a model and data, in a space of features."""
 
 from vaelab.metrics.sample_quality.frechet import frechet_distance
 from vaelab.metrics.sample_quality.kernel import kernel_distance

@@ -95,6 +95,6 @@ def loss(logits: Sequence[Tensor], y: Int[Tensor, "b f"]) -> Float[Tensor, ""]:
 
 @torch.no_grad()
 def correct(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], scale: Scale) -> Bool[Tensor, "n f"]:
-    """Which factors of which examples have their most probable class."""
+    """True for the factors of the examples whose most probable class is right."""
     guesses = [torch.stack([factor.argmax(1) for factor in classifier(scale(part))], dim=1) for part in x.split(500)]
     return torch.cat(guesses).cpu() == y.cpu()

@@ -13,7 +13,7 @@ AT_ONCE = 500
 
 
 def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]:
-    """At most `num` examples (x, y), either as models are shown them or as they are before any transform, which keeps 8-bit images small.
+    """Up to `num` examples (x, y), either as models are shown them or as they are before any transform, which keeps 8-bit images small.
 
     Those without a transform are chosen at random, always the same.
 

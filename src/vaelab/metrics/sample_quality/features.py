@@ -79,7 +79,7 @@ def has_torch_fidelity() -> bool:
 
 
 def inception_weights() -> Path:
-    """Where torch-fidelity keeps its weights."""
+    """The file where torch-fidelity keeps its weights."""
     return Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_WEIGHTS
 
 

@@ -42,5 +42,5 @@ def mean_of_pairs(kernel: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
 
 
 def shuffled(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """In a random order."""
+    """The rows in a random order."""
     return x[torch.randperm(len(x), device=x.device)]

@@ -1,4 +1,4 @@
-"""Which samples lie among the data, and which data among the samples: balls up to the k-th nearest neighbour."""
+"""Shares of samples that lie among the data, and of data among the samples: balls up to the k-th nearest neighbour."""
 
 from collections.abc import Iterator
 

@@ -120,7 +120,7 @@ def distances(
 
 
 def of_classifier(classifier: Classifier, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], scale: Scale) -> dict[str, Any]:
-    """How often it is right, of examples whose y is known; None if none is."""
+    """The share of the examples with a known y that the classifier gets right; None if there are none."""
     known = labelled(y)
     names = ("feature_classifier_accuracy", "feature_classifier_accuracy_std_error", "feature_classifier_accuracy_per_factor")
     if known.sum() < 2:

@@ -88,7 +88,7 @@ class Finished:
             found |= {f"evaluation.{key}": str(how[key]) for key in ("num_samples", "num_images")}
         if name in NATS:
             found["p(x | z)"] = self._kind
-        for evaluation, how in (self.record.get("evaluations") or {}).items():  # of what scripts/evaluate.py has added
+        for evaluation, how in (self.record.get("evaluations") or {}).items():  # of what `vaelab evaluate` has added
             if evaluation != "likelihood" and name in how.get("keys", ()):  # of which the conditions above tell
                 options = {key: value for key, value in how.get("options", {}).items() if key not in SPEED}
                 found[f"options of {evaluation}"] = json.dumps(options, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Output of scripts/summarize.py: a table on the terminal, and files."""
+"""Output of `vaelab summarize`: a table on the terminal, and files."""
 
 import html
 import math

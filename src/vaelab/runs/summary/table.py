@@ -194,7 +194,7 @@ def _choose(wanted: Sequence[str], runs: Sequence[Finished], leading: Sequence[s
             raise ValueError(f"no run has the metric {pattern}; {'nearest are' if close else 'there are'} {', '.join(close or known)}")
         chosen += [name for name in found if name not in chosen]
     if not chosen:
-        raise ValueError(f"no run was evaluated on test data: run scripts/evaluate.py, or choose --metrics from {', '.join(known)}")
+        raise ValueError(f"no run was evaluated on test data: run `vaelab evaluate`, or choose --metrics from {', '.join(known)}")
     return chosen
 
 

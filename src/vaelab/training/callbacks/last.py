@@ -59,7 +59,7 @@ class LastCheckpoint(Checkpoint):
             pl_module.remember_generators()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """After the last step has been logged and, if it was due, validated; the generators are those of its end."""
+        """Write what is due, once the last step has been logged and validated; the states of the generators are those of its end."""
         if self._wanted:
             self._save(trainer)
 

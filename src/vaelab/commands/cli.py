@@ -1,0 +1,110 @@
+"""The command line: `vaelab <command>`, `python -m vaelab <command>` and `python scripts/<command>.py` are the same.
+
+Nothing here imports torch or Hydra before it is needed: --help answers at once.
+"""
+
+import signal
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from vaelab.commands.help import help_of_all, help_of_one
+from vaelab.runs.configs import check_words
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Args:
+        about: what it does, in a line.
+        function: path of what does it, which takes a config, or else the words of the command line.
+        config: name of its config in conf/; None: it reads the words itself.
+    """
+
+    about: str
+    function: str
+    config: str | None = None
+
+
+COMMANDS = {
+    "train": Command("train a model, evaluate it on test data and picture it", "vaelab.commands.train.train", "config"),
+    "evaluate": Command("compute metrics of trained models on their test data", "vaelab.commands.evaluate.evaluate_runs", "evaluate"),
+    "generate": Command("draw the figures of a trained model", "vaelab.commands.generate.generate", "generate"),
+    "inpaint": Command("complete test data of which a part is hidden", "vaelab.commands.inpaint.inpaint_run", "inpaint"),
+    "detect_anomalies": Command(
+        "find test data that are unlike the training data", "vaelab.commands.anomalies.detect_anomalies", "detect_anomalies"
+    ),
+    "summarize": Command("make one table over runs, with statistics over seeds", "vaelab.commands.summarize.summarize_runs"),
+    "runs": Command("list, show, compare, repeat and delete runs", "vaelab.commands.runs.manage_runs"),
+    "benchmark": Command("measure how fast training and evaluation are here", "vaelab.benchmark.benchmark", "benchmark"),
+}
+MOVED_BELOW = {"train": "evaluation.", "evaluate": ""}  # where these commands had keys that have moved
+
+
+def main(command: str | None = None) -> int:
+    """Run a command with the words of the command line; return the exit code.
+
+    Args:
+        command: its name; None: the first word.
+    """
+    words = sys.argv[1:]
+    if hasattr(signal, "SIGPIPE") and (command is None or COMMANDS[command].config is None):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `vaelab runs list | head` ends without a word
+    if command is None:
+        command, *words = words or ["--help"]
+        if command in ("-h", "--help"):
+            print(help_of_all({name: each.about for name, each in COMMANDS.items()}))
+            return 0
+        if command == "--version":
+            print(f"vaelab {version('vaelab')}")
+            return 0
+        if command not in COMMANDS:
+            print(f"vaelab: {command} is no command: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+            return 2
+    _, function, config = COMMANDS[command]
+    if config is None:
+        return imported(function)(words) or 0
+    if {"-h", "--help"} & set(words):
+        print(help_of_one(command, config, words))
+        return 0
+    if command in MOVED_BELOW:
+        check_words(words, MOVED_BELOW[command])
+    if command == "train":
+        words = prepared(words)
+    compose_and_run(function, config, words)
+    return 0
+
+
+def prepared(words: list[str]) -> list[str]:
+    """The words of `train`, as one of several processes has them; signals wait until it can handle them."""
+    from vaelab.commands.places import as_rank, rank
+
+    if hasattr(signal, "pthread_sigmask"):  # a time limit may be announced during imports
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
+    number = rank()
+    return words if number is None else as_rank(words, number)
+
+
+def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
+    """Let Hydra compose a config from the words, and call a function with it; with each config of a sweep."""
+    import hydra
+
+    from vaelab.commands import places  # noqa: F401  (its resolvers are used in conf/config.yaml)
+    from vaelab.commands.composing import CONF
+
+    typed = list(sys.argv)
+
+    @hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")
+    def application(config: Any) -> Any:
+        sys.argv[:] = typed  # from which Lightning makes the command lines of other processes
+        return imported(function)(config)
+
+    sys.argv[1:] = words  # which Hydra reads
+    application()
+
+
+def imported(path: str) -> Any:
+    """The function at a path."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
