@@ -2,7 +2,7 @@ PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
 TIMED = .venv/bin/python tests/support/timed.py
-TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install train test check quick lint house
 

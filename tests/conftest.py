@@ -14,7 +14,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "support"), *filter(None, [os.environ.get("PYTHONPATH")])])
 # Files are shared out whole (`make test`), for the sake of the runs that their tests share; those with long tests first, so that the end
 # is not one of them, and SLURM's last, which wait for what runs in the background.
-FIRST = ("test_sweeps", "test_end_to_end", "test_readme", "test_resume", "test_evaluate", "test_searches", "test_ddp", "test_fsdp")
+FIRST = ("test_sweeps", "test_ray", "test_train", "test_end_to_end", "test_combinations", "test_resume", "test_searches", "test_package")
 LAST = ("test_slurm",)
 SLURM_FOLDER = "VAELAB_TESTS_SLURM"  # of the environment: one for all processes that run tests
 CLUSTER = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -29,16 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SLURM_FOLDER] = tempfile.mkdtemp()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         name = item.path.stem
         return FIRST.index(name) if name in FIRST else len(FIRST) + (name in LAST)
 
     items.sort(key=place)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

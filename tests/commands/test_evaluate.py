@@ -90,7 +90,7 @@ def test_what_a_metric_finds_is_added_to_what_was_known(run: Path) -> None:
 def test_tensorboard_has_the_numbers_of_the_results_and_of_no_other_checkpoint(run: Path) -> None:
     evaluate(run, "metrics=[]", noise=of_this_file(noise))
     evaluate(run, "metrics=[]", "checkpoint=last", "seed=1", noise=of_this_file(noise))
-    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    events = EventAccumulator(str(run)).Reload()
     (shown,) = events.Scalars("test/noise")
     assert (shown.step, shown.value) == (results(run)["steps"], pytest.approx(results(run)["test"]["noise"], rel=1e-6))
     assert {"test/elbo", "test/active_units"} <= set(events.Tags()["scalars"])

@@ -68,8 +68,8 @@ def test_a_sweep_of_processes_of_this_machine(installed: Path, tmp_path: Path) -
 
 
 def test_a_sweep_by_joblib(installed: Path, tmp_path: Path) -> None:
-    typed(installed, tmp_path, "train", "-m", *SHORT, "launcher=joblib", "sweep=two", "seed=0,1", "hydra.launcher.n_jobs=1")
-    finished(tmp_path, 2)
+    typed(installed, tmp_path, "train", "-m", *SHORT, "launcher=joblib", "sweep=one", "seed=0", "hydra.launcher.n_jobs=1")
+    finished(tmp_path, 1)
 
 
 def test_a_run_of_two_processes(installed: Path, tmp_path: Path) -> None:

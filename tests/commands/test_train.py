@@ -52,6 +52,8 @@ def two_batches(experiment: str, data: Path, run: Path, *overrides: str) -> dict
             "data.val_size=16",
             "evaluation.metrics.likelihood.num_samples=2",
             "evaluation.metrics.likelihood.num_images=4",
+            "evaluation.figures=false",  # which tests/figures draws of each kind of model
+            "evaluation.report=false",
             *overrides,
         ],
         run,
@@ -135,7 +137,7 @@ def test_metrics_csv_has_training_and_validation_side_by_side(finished: Path) ->
 
 
 def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: Path) -> None:
-    events = EventAccumulator(str(finished / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    events = EventAccumulator(str(finished), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     events.Reload()
     assert {"train/elbo", "val/elbo", "train/rate", "val/rate", "test/elbo", "train/images_per_second"} <= set(events.Tags()["scalars"])
     shown = {f"figures/{path.stem}" for path in (finished / "figures").iterdir()}
@@ -144,8 +146,11 @@ def test_tensorboard_has_scalars_layout_images_projector_and_hparams(finished: P
     start = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
     assert start.session_start_info.hparams["latent_dim"].number_value == 2
     assert start.session_start_info.hparams["objective.beta"].number_value == 1.0
-    assert (finished / "tensorboard" / "projector_config.pbtxt").is_file()
-    (metadata,) = (finished / "tensorboard").rglob("metadata.tsv")
+    assert start.session_start_info.hparams["objective"].string_value == "ELBO"
+    assert not any(name.endswith(("_target_", "_partial_")) for name in start.session_start_info.hparams)
+    assert "epoch" not in events.Tags()["scalars"]
+    assert (finished / "projector_config.pbtxt").is_file()
+    (metadata,) = (finished / "projector").rglob("metadata.tsv")
     assert metadata.read_text().splitlines()[0].split("\t") == ["x", "y", "radius"]
 
 

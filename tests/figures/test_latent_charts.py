@@ -141,3 +141,13 @@ def test_the_plane_of_many_dimensions_is_that_of_the_principal_components():
 def test_points_that_do_not_fit_are_refused(z, y, rates, message):
     with pytest.raises(ValueError, match=message):
         latent_scatter(z, y, rates=rates)
+
+
+def test_named_values_are_classes_and_an_angle_has_a_cyclic_map():
+    y = torch.stack([torch.arange(6) % 3, torch.arange(6)], dim=1)
+    figure = latent_scatter(torch.randn(6, 2), y, ["shape", "angle"], values={"shape": ["square", "ellipse", "heart"]}, cyclic=["angle"])
+    shape, angle = (axis for axis in figure.axes if axis.get_title() in ("shape", "angle"))
+    assert [text.get_text() for text in shape.get_legend().get_texts()] == ["square", "ellipse", "heart"]
+    assert not shape.texts  # clouds that lie above each other would hide the names
+    (points,) = angle.collections
+    assert points.get_cmap().name == "twilight"

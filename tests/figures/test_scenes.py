@@ -23,6 +23,7 @@ from vaelab.figures import scenes
 from vaelab.figures.files import save_animation
 from vaelab.figures.scenes import Scene, completions, dimensions, draw_figures, latent_space, untransformed
 from vaelab.figures.tiles import captioned, tile
+from vaelab.runs.report import CAPTIONS
 from vaelab.training.callbacks.pictures import show_figures
 
 QUICK = ["trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false", "logger=csv"]
@@ -89,7 +90,7 @@ def test_walks_of_a_conditional_model_are_within_a_class(plane: Scene, monkeypat
 
     monkeypatch.setattr(scenes, "interpolate", walk)
     y = torch.tensor([0, 1, 2, 0, 1, 0, 0, 1])
-    scenes.walks_between(Scene(model, plane.datamodule, plane.x[:8], y, "test", 4), torch.lerp)
+    scenes.walks_between(Scene(model, plane.datamodule, plane.x[:8], y, "test", 4), torch.lerp, "straight lines")
     ((x_from, x_to),) = pairs
     assert torch.equal(x_from, plane.x[[0, 1, 2, 3]])
     assert torch.equal(x_to, plane.x[[5, 4, 2, 5]])
@@ -148,3 +149,23 @@ def test_tensorboard_shows_the_files_as_they_are(tmp_path: Path) -> None:
     (image,) = events.Images("figures/samples")
     assert image.encoded_image_string == path.read_bytes()
     assert (image.width, image.height) == (30, 20)
+
+
+def test_the_example_of_the_traversals_shows_something(plane: Scene) -> None:
+    x = torch.zeros(10, 1, 16, 16)
+    x[0, :, :1], x[7, :, :8] = 1, 1
+    assert Scene(plane.model, plane.datamodule, x, plane.y[:10], "test").clear == slice(7, 8)
+
+
+def test_words_are_clear_of_the_frames() -> None:
+    """Around each word, all of the space between two rows of pictures is white, from the frame above to the frame below."""
+    picture = np.asarray(captioned(torch.zeros(2, 1, 1, 20, 20), cells=[["above"], ["between"]], width=200))
+    frames = np.flatnonzero((picture != 255).all(1))  # rows of frames and pictures
+    (gap,) = [(a, b) for a, b in zip(frames, frames[1:], strict=False) if b - a > 1]
+    words = np.flatnonzero((picture[gap[0] + 1 : gap[1]] != 255).any(1))
+    assert words.min() >= 3
+    assert gap[1] - gap[0] - 2 - words.max() >= 3
+
+
+def test_the_report_says_what_each_figure_shows() -> None:
+    assert list(CAPTIONS) == list(scenes.FIGURES)

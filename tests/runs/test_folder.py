@@ -228,10 +228,12 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 def test_a_start_that_left_no_checkpoint_is_forgotten(run: RunFolder) -> None:
     """With its command line and its config, whose place is taken by those of the new start."""
     run.end("failed", "no room")
-    for name in ("figures", "tensorboard", "resumed/2026-11-21_12-00-00/.hydra"):
+    for name in ("figures", "tensorboard", "projector", "resumed/2026-11-21_12-00-00/.hydra"):
         (run.path / name).mkdir(parents=True)
     (run.path / "resumed/2026-11-21_12-00-00/.hydra/config.yaml").write_text("seed: 7")
-    (run.path / "mine.txt").touch()
+    for name in ("mine.txt", "events.out.tfevents.1", "projector_config.pbtxt"):
+        (run.path / name).touch()
+    assert run.tensorboard == run.path
     run.clear()
     assert sorted(path.name for path in run.path.iterdir()) == [".hydra", "mine.txt"]
     assert RunFolder(run.path).config == {"seed": 7}

@@ -1,6 +1,5 @@
-"""Two sweeps as a user types them: on this machine, killed and continued; and a search on Ray, which prunes."""
+"""A sweep as a user types it, on this machine, killed and continued."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -8,16 +7,11 @@ import time
 from pathlib import Path
 
 import forked_runs
-import optuna
-import pytest
 import torch
 from forked_scripts import ROOT, command
-from optuna.trial import TrialState
 from small_runs import QUICK, SMALL
-from stub_sweeps import results
 
 from vaelab.runs.folder import RunFolder
-from vaelab.sweeps.search import storage
 
 
 def sweep(folder: Path, *words: str) -> str:
@@ -51,20 +45,3 @@ def test_a_sweep_that_is_killed_within_an_epoch_ends_bit_for_bit_as_one_that_was
         after, expected = (torch.load(folder.last_checkpoint, weights_only=True) for folder in (run, other))
         assert after["global_step"] == expected["global_step"]
         assert all(torch.equal(after["state_dict"][key], expected["state_dict"][key]) for key in expected["state_dict"])
-
-
-def test_a_search_on_ray_prunes_bad_trials_from_inside(tmp_path: Path) -> None:
-    """Each of its jobs is of two processes, and its own command line."""
-    words = ["hparams_search=optuna", "sweep=pruned", "optimizer.lr=0.01,1e-7", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=2"]
-    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -172}", "launcher=ray", "trainer=ddp_cpu"]
-    told = sweep(tmp_path, *words)
-    folder = tmp_path / "outputs/sweeps/pruned"
-    study = optuna.load_study(study_name="pruned", storage=storage(str(folder / "study.journal")))
-    assert [(trial.params["optimizer.lr"], trial.state) for trial in study.trials] == [
-        ("0.01", TrialState.COMPLETE),
-        ("1e-07", TrialState.PRUNED),
-    ]
-    assert study.trials[0].intermediate_values
-    assert "pruned by its search: outputs/sweeps/pruned/optimizer.lr=1e-07" in told
-    (best,) = json.loads((folder / "best.json").read_text())
-    assert best["values"] == [pytest.approx(results(tmp_path, "pruned")["optimizer.lr=0.01"]["val"]["elbo"])]

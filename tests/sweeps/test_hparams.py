@@ -29,7 +29,7 @@ def test_tensorboard_shows_all_parameters_and_final_metrics_of_runs_with_differe
     context, request = Context(TBContext(data_provider=data, logdir=str(tmp_path / "sweep"))), RequestContext()
     metadata = context.hparams_metadata(request, "")
     experiment = context.experiment_from_metadata(request, "", True, metadata, context.hparams_from_data_provider(request, "", limit=1000))
-    assert {"objective.beta", "prior._target_", "prior.num_components"} <= {info.name for info in experiment.hparam_infos}
+    assert {"objective.beta", "prior", "prior.num_components"} <= {info.name for info in experiment.hparam_infos}
     asked = api_pb2.ListSessionGroupsRequest(
         start_index=0, slice_size=100, allowed_statuses=[api_pb2.STATUS_SUCCESS, api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_RUNNING]
     )
@@ -38,7 +38,7 @@ def test_tensorboard_shows_all_parameters_and_final_metrics_of_runs_with_differe
     shown = {}
     for group in groups:
         (value,) = [metric.value for metric in group.metric_values if metric.name.tag == "test/elbo"]
-        prior = "vamp" if "vamp" in str(group.hparams["prior._target_"]).lower() else "standard_normal"
+        prior = "vamp" if "vamp" in str(group.hparams["prior"]).lower() else "standard_normal"
         shown[group.hparams["objective.beta"].number_value, prior] = value
     elbos = {key: json.loads((folder / "results.json").read_text())["test"]["elbo"] for key, folder in runs.items()}
     assert shown == {key: pytest.approx(elbo, rel=1e-5) for key, elbo in elbos.items()}

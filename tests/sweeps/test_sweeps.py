@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from forked_scripts import Script, command
 from small_runs import SMALL
-from stub_sweeps import STUB, results, sweep
+from stub_sweeps import STUB, is_told_to_end, results, sweep, three_jobs_die
 
 SEARCH = "hparams_search=optuna"
 
@@ -56,16 +56,8 @@ def test_sweeps_killed_at_52_random_moments_end_as_one_that_was_not(tmp_path: Pa
         assert "3 of them finished" in sweep(tmp_path, f"sweep={name}", *sweeps[name]).stdout
 
 
-@pytest.mark.parametrize("launcher", [["hydra.launcher.n_jobs=2"], ["launcher=ray"]], ids=["local", "ray"])
-def test_three_jobs_that_die_do_not_stop_the_others_and_are_named(launcher: list[str], tmp_path: Path) -> None:
-    done = sweep(tmp_path, "sweep=ends", "end=finished,raises,is_killed,fills_the_disk", *launcher, check=False)
-    assert done.returncode != 0
-    assert list(results(tmp_path, "ends")) == ["end=finished"]
-    told = done.stdout + done.stderr
-    for how, why in (("raises", "this run was to fail"), ("is_killed", "killed by SIGKILL"), ("fills_the_disk", "No space left on device")):
-        assert f"failed: end={how}" in told
-        assert why in told
-    assert "3 of 4 jobs failed" in told
+def test_three_jobs_that_die_do_not_stop_the_others_and_are_named(tmp_path: Path) -> None:
+    three_jobs_die(tmp_path, "hydra.launcher.n_jobs=2")
 
 
 def test_another_config_under_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -87,24 +79,8 @@ def test_the_table_at_the_end_is_right(tmp_path: Path) -> None:
     assert float(row["elbo_half_width"]) == pytest.approx(half, rel=1e-6)
 
 
-@pytest.mark.parametrize("launcher", [["hydra.launcher.n_jobs=2"], ["launcher=ray"]], ids=["local", "ray"])
-def test_a_sweep_that_is_told_to_end_leaves_checkpoints_to_go_on_from(launcher: list[str], tmp_path: Path) -> None:
-    words = ["sweep=told", "seed=0,1", "trainer.max_epochs=10000", "seconds=0.1", "hydra.sweeper.summarize=false"]
-    folders = [tmp_path / "outputs/sweeps/told" / name for name in ("seed=0", "seed=1")]
-    process = Script(STUB, "-m", *words, *launcher, cwd=tmp_path)
-    while not all((folder / "checkpoints/last.ckpt").is_file() for folder in folders):
-        assert process.poll() is None, process.wait()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    told = process.wait(120)
-    assert told.returncode == 130
-    assert "stopped: what runs writes a checkpoint and ends; the same line goes on" in told.stdout
-    for folder in folders:
-        assert "stopped by SIGTERM in epoch" in (folder / "console.log").read_text()
-    if launcher == ["launcher=ray"]:
-        refused = sweep(tmp_path, *words, *launcher, "hydra.launcher.num_cpus=1000", check=False)
-        assert "2 to go on, 0 to start" in refused.stdout
-        assert "hydra.launcher asks for {'CPU': 1000, 'GPU': 0} for a job, but the machines have" in refused.stdout
+def test_a_sweep_that_is_told_to_end_leaves_checkpoints_to_go_on_from(tmp_path: Path) -> None:
+    is_told_to_end(tmp_path, "hydra.launcher.n_jobs=2")
 
 
 @pytest.mark.parametrize(

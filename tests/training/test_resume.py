@@ -54,7 +54,7 @@ def logged(run: Path) -> tuple[list[dict[str, str]], dict[str, list]]:
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     for row in rows:
         row.pop("train/images_per_second")
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0}).Reload()
     shown: dict[str, list] = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     shown["train/images_per_second"] = [step for step, _ in shown["train/images_per_second"]]
     return rows, shown | {

@@ -286,16 +286,17 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
     show the columns of one arbitrary run and leave the others empty.
     """
     columns = flatten(material(plain(config), Use.HPARAMS)).items()
-    flat = {
-        name: value if isinstance(value, int | float | str) else str(value)
-        for name, value in columns
-        if "${" not in str(value)  # what is referred to has a column already
-    }
+    flat = {}
+    for name, value in columns:
+        part, _, key = name.rpartition(".")
+        if key == "_target_":
+            flat[part] = value.rpartition(".")[2]  # objective: ELBO
+        elif key != "_partial_" and "${" not in str(value):  # what is referred to has a column already
+            flat[name] = value if isinstance(value, int | float | str) else str(value)
     for logger in trainer.loggers:
         if final:
             logger.log_metrics(final, trainer.global_step)
         if isinstance(logger, TensorBoardLogger):
-            logger.hparams.update(flat)  # for the hparams.yaml that it leaves
             _, start, end = hparams(flat, {})
             with SummaryWriter(logger.log_dir) as writer:
                 writer.file_writer.add_summary(start)

@@ -82,6 +82,16 @@ class Split(Dataset):
         return tuple(getattr(self.dataset, "y_names", ()))
 
     @property
+    def y_values(self) -> dict[str, Sequence[str]]:
+        """Names of the values of some factors."""
+        return dict(getattr(self.dataset, "y_values", {}))
+
+    @property
+    def y_cyclic(self) -> tuple[str, ...]:
+        """Names of the factors whose last value is next to the first."""
+        return tuple(getattr(self.dataset, "y_cyclic", ()))
+
+    @property
     def num_levels(self) -> int | None:
         """The levels that x have been dequantised of; None if they have not been."""
         return self.transform.num_levels if isinstance(self.transform, Transform) else None

@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from vaelab.data.memory import InMemory
+from vaelab.data.synthetic import SHAPES
 
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 NAMES = ("shape", "scale", "orientation", "x", "y")
@@ -51,7 +52,7 @@ class DSprites(InMemory):
         self.factor_names, self.factor_sizes = NAMES, sprites.sizes
         self._sprites = sprites
         chosen = slice(num_test) if split == "test" else slice(num_test, num_test + num_train)
-        super().__init__(sprites.images[chosen], self.factors(sprites.order[chosen]), NAMES)
+        super().__init__(sprites.images[chosen], self.factors(sprites.order[chosen]), NAMES, {"shape": SHAPES}, ["orientation"])
 
     def factors(self, index: Int[Tensor, "n"]) -> Int[Tensor, "n f"]:
         """The factor indices of points of the grid; the last factor varies fastest."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaelab.data.memory import InMemory
 
+SHAPES = ("square", "ellipse", "heart")
 Render = Callable[[Tensor], Tensor]  # factor indices (N, F) -> images (N, 1, size, size), uint8 in {0, 255}
 
 
@@ -41,7 +42,8 @@ class Rendered(InMemory):
         index = order[:num_train] if split == "train" else order[num_train : num_train + num_test]
         self._render = render
         factors = self.factors(index)
-        super().__init__(self.render(factors), factors, names)
+        values, cyclic = {"shape": SHAPES} if "shape" in names else {}, [name for name in names if name == "orientation"]
+        super().__init__(self.render(factors), factors, names, values, cyclic)
 
     def factors(self, index: Int[Tensor, "n"]) -> Int[Tensor, "n f"]:
         """The factor indices of points of the grid; the last factor varies fastest."""

@@ -35,7 +35,7 @@ def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], s
     ranked = torch.stack([order[dataset.y[order] == label][:share] for label in classes], dim=1).flatten()[:num_labelled]
     y = torch.full_like(dataset.y, -1)
     y[ranked] = dataset.y[ranked]
-    return InMemory(dataset.x, y, dataset.y_names)
+    return InMemory(dataset.x, y, dataset.y_names, dataset.y_values, dataset.y_cyclic)
 
 
 def only_classes(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> Int[Tensor, "k"]:

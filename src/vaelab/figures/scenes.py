@@ -34,6 +34,8 @@ NUM_COMPARED = 100  # samples, and test images, whose nearest training images ar
 NUM_READ = 10_000  # training images to look through, if each is a file; of those in memory, all
 MAX_COLUMNS = 16  # of classes
 NUM_COMPLETIONS = 8  # that are shown of each example
+NUM_LOOKED_AT = 64  # examples, of which the traversals show the clearest
+EXTENT = 2.5  # of the traversals, to both sides of zero
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Scene:
     def order(self) -> Order | None:
         """The dimensions of z by what they carry; None where z has no dimensions that could be walked along."""
         return by_rate(self.model, self.x, self.y) if is_euclidean(self.model.encode(self.x[:1], self.y[:1])) else None
+
+    @cached_property
+    def clear(self) -> slice:
+        """The place of an example that shows something: of the first ones, that whose values differ most from each other."""
+        place = int(self.x[:NUM_LOOKED_AT].flatten(1).nan_to_num().std(1, correction=0).argmax())
+        return slice(place, place + 1)
 
     @property
     def y_names(self) -> tuple[str, ...]:
@@ -107,7 +115,8 @@ def reconstructions(scene: Scene) -> Picture:
     pairs = torch.stack([x.unflatten(0, (-1, n)), scene.model.reconstruct(x, y).unflatten(0, (-1, n))], dim=1).flatten(0, 1)
     labels = scene.labels(y)
     cells = [row for i in range(0, count, n) for row in (labels[i : i + n], [])]
-    return scene.captioned(pairs, ["x", "E[x | z]"] * (count // n), cells)
+    title = f"{scene.split} {scene.modality.noun}s x, and their reconstructions E[x | z] from the centre z of q(z | x)"
+    return scene.captioned(pairs, ["x", "E[x | z]"] * (count // n), cells, title)
 
 
 def samples(scene: Scene) -> Picture:
@@ -117,48 +126,50 @@ def samples(scene: Scene) -> Picture:
     y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
     x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
     labels = scene.labels(y)
-    return scene.captioned(x, cells=[labels[:columns]] if columns == classes else in_rows(labels, n))
+    title = "samples: E[x | z] of z drawn from the prior p(z)"
+    return scene.captioned(x, cells=[labels[:columns]] if columns == classes else in_rows(labels, n), title=title)
 
 
 def traversals(scene: Scene) -> Picture:
     """One example's z with one dimension at a time moved, for the dimensions that carry most, each with its number and its rate."""
     if scene.order is None:
         return None
-    dims, steps, extent = scene.order.dims[:NUM_DIMS], 11, 2.5
-    x = traverse(scene.model, scene.x[:1], dims, steps, extent, scene.y[:1])
-    places = [f"{z:+.2g}" if z else "0" for z in torch.linspace(-extent, extent, steps).tolist()]
-    title = with_label(scene, f"the centre of q(z | x) of one {scene.modality.noun}, one dimension moved")
-    return scene.captioned(x, dimensions(scene), [places], title)
+    dims, steps = scene.order.dims[:NUM_DIMS], 11
+    x = traverse(scene.model, scene.x[scene.clear], dims, steps, EXTENT, scene.y[scene.clear])
+    places = [f"{z:+.2g}" if z else "0" for z in torch.linspace(-EXTENT, EXTENT, steps).tolist()]
+    return scene.captioned(x, dimensions(scene), [places], walked(scene))
 
 
 def moving_traversals(scene: Scene) -> Picture:
     """The traversals side by side, in time."""
     if scene.order is None:
         return None
-    dims, steps, extent = scene.order.dims[:NUM_DIMS], 17, 2.5
-    walks = traverse(scene.model, scene.x[:1], dims, steps, extent, scene.y[:1])
+    dims, steps = scene.order.dims[:NUM_DIMS], 17
+    walks = traverse(scene.model, scene.x[scene.clear], dims, steps, EXTENT, scene.y[scene.clear])
     columns = -(-len(dims) // (2 if len(dims) > 5 else 1))
     walks = torch.cat([walks, walks.new_full((-len(dims) % columns, *walks.shape[1:]), sum(scene.levels) / 2)])
     words = [words.replace("\n", "  ") for words in dimensions(scene)] + [""] * (len(walks) - len(dims))
     frames = [
-        scene.captioned(walks[:, i].unflatten(0, (-1, columns)), cells=in_rows(words, columns), title=f"z = {z:+.1f}", width=900)
-        for i, z in enumerate(torch.linspace(-extent, extent, steps).tolist())
+        scene.captioned(
+            walks[:, i].unflatten(0, (-1, columns)), cells=in_rows(words, columns), title=f"{walked(scene)}: now at {z:+.1f}", width=900
+        )
+        for i, z in enumerate(torch.linspace(-EXTENT, EXTENT, steps).tolist())
     ]
     return frames + frames[-2:0:-1]
 
 
 def interpolations(scene: Scene) -> Picture:
     """Straight lines between the posterior centres of pairs of examples, of the same class if the model is conditional."""
-    return walks_between(scene, torch.lerp) if scene.order is not None else None
+    return walks_between(scene, torch.lerp, "straight lines") if scene.order is not None else None
 
 
 def spherical_interpolations(scene: Scene) -> Picture:
     """Great circles between the same pairs, also where z lives on a sphere."""
     on_sphere = isinstance(scene.model.encode(scene.x[:1], scene.y[:1]), VonMisesFisher)
-    return walks_between(scene, slerp) if on_sphere or scene.order is not None else None
+    return walks_between(scene, slerp, "great circles") if on_sphere or scene.order is not None else None
 
 
-def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor]) -> Picture:
+def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor], name: str) -> Picture:
     """A row for each pair: the one, the walk from its reconstruction to the other's, and the other."""
     n = min(scene.num_images, len(scene.x) // 2)
     start = torch.arange(n, device=scene.x.device)
@@ -171,14 +182,15 @@ def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor])
     steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
     rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
     places = ["x", *[f"{t:.2g}" for t in torch.linspace(0, 1, 8).tolist()], "x'"]
-    return scene.captioned(rows, scene.labels(y) if scene.model.num_classes else (), [places])
+    title = f"E[x | z] along {name} between the centres of q(z | x) of two {scene.split} {scene.modality.noun}s x and x'"
+    return scene.captioned(rows, scene.labels(y) if scene.model.num_classes else (), [places], title)
 
 
 def learned_manifold(scene: Scene) -> Picture:
     """The manifold of a two-dimensional latent space; of one class, if the model is conditional."""
     if scene.order is None or len(scene.order.dims) != 2:
         return None
-    return scene.captioned(manifold(scene.model, y=scene.y[:1]), title=with_label(scene), gap=0)
+    return scene.captioned(manifold(scene.model, y=scene.y[:1]), title=with_label(scene, "E[x | z] at the quantiles of N(0, I)"), gap=0)
 
 
 def latent_space(scene: Scene) -> Picture:
@@ -188,8 +200,9 @@ def latent_space(scene: Scene) -> Picture:
     rates = None
     if scene.order is not None and scene.order.measure == "rate":
         rates = torch.empty_like(scene.order.values).scatter(0, scene.order.dims, scene.order.values).tolist()
+    split = scene.datamodule.splits[scene.split]
     title = f"centres of q(z | x) for {len(centres)} {scene.split} {scene.modality.noun}s"
-    return rendered(latent_scatter(centres, scene.y, scene.y_names, rates, title))
+    return rendered(latent_scatter(centres, scene.y, split.y_names, rates, title, split.y_values, split.y_cyclic))
 
 
 def nearest_training_images(scene: Scene) -> Picture:
@@ -208,7 +221,7 @@ def nearest_training_images(scene: Scene) -> Picture:
     num_train = len(train) if isinstance(train.dataset, InMemory) else min(len(train), NUM_READ)
     found = nearest(torch.cat([drawn, own, unseen]), untransformed(scene, "train", num_train), num_neighbours=3)
     medians = [distances.median().item() for distances in found.distances[:, 0].split(count)]
-    title = f"median distance to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
+    title = f"median Euclidean distance to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
     title += f", reconstructed {scene.split} {noun} {medians[1]:.2f}, {scene.split} {noun} {medians[2]:.2f}"
     shown = torch.cat([drawn[:n, None], found.x[:n]], dim=1).transpose(0, 1)
     distances = [[f"{distance:.2f}" for distance in row] for row in found.distances[:n].T.tolist()]
@@ -287,9 +300,17 @@ def colour(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
     return x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
 
-def with_label(scene: Scene, words: str = "") -> str:
-    """The words, and the label of the first example if the model is conditional."""
-    label = scene.labels(scene.y[:1])[0]
+def walked(scene: Scene) -> str:
+    """Title of the traversals: what is moved, and how many dimensions there are."""
+    assert scene.order is not None
+    total = len(scene.order.dims)
+    which = f"{NUM_DIMS} of {total} dimensions of z, those that carry most" if total > NUM_DIMS else f"all {total} dimensions of z"
+    return with_label(scene, f"one {scene.split} {scene.modality.noun}, {which}, one moved at a time", scene.clear)
+
+
+def with_label(scene: Scene, words: str = "", place: slice = slice(1)) -> str:
+    """The words, and the label of the example at a place if the model is conditional."""
+    label = scene.labels(scene.y[place])[0]
     return ", ".join(part for part in (words, f"y = {label}" if label else "") if part)
 
 

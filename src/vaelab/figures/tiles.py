@@ -71,9 +71,11 @@ def captioned(
     left = max((width_of(row, SIZE) + 2 * MARGIN for row in rows), default=0)
     heading = letter_size([title], left + grid.width - 2 * MARGIN)
     top = height_of([title], heading)
-    canvas = Image.new(grid.mode, (left + grid.width, top + sum(above) + grid.height), "white")
+    below = [gap if r and above[r] else 0 for r in range(num_rows)]  # the frame of the row above, which words must not touch
+    canvas = Image.new(grid.mode, (left + grid.width, top + sum(above) + sum(below) + grid.height), "white")
     write_words(canvas, title, (canvas.width // 2, top // 2), heading)
     for r in range(num_rows):
+        top += below[r]
         for c, word in enumerate(cells[r] if above[r] else ()):
             write_words(canvas, word, (left + gap // 2 + c * pitch + pitch // 2, top + above[r] // 2), letters)
         top += above[r]

@@ -94,7 +94,6 @@ def positive(temperature: float) -> float:
     """
     if not temperature > 0:
         raise ValueError(
-            f"temperature={temperature:g} must be positive; a schedule's from start to end, as with temperature.start=1"
-            " temperature.end=0.5"
+            f"temperature={temperature:g} must be positive; a schedule's from start to end, as with temperature.start=1 temperature.end=0.5"
         )
     return temperature

@@ -147,9 +147,7 @@ def check_words(words: Iterable[str], prefix: str = "") -> None:
 
 def moved_key(prefix: str, key: str) -> str:
     """Text that says where a key of older versions is today."""
-    return (
-        f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are its metric likelihood"
-    )
+    return f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are its metric likelihood"
 
 
 def with_moved_targets(node: Any) -> Any:

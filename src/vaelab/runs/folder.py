@@ -17,9 +17,10 @@ from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_js
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
 # what a run writes, besides .hydra and its log, and what is removed if it starts anew
-WRITTEN = ("checkpoints", "tensorboard", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+EVENTS = ("events.out.tfevents.*", "projector*", "tensorboard")  # of TensorBoard
+WRITTEN = (*EVENTS, "checkpoints", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
 ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
-INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "resumed", "tensorboard")  # folders that hold no other run
+INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "projector", "resumed", "tensorboard")  # folders that hold no other run
 
 
 class RunFolder:
@@ -29,7 +30,7 @@ class RunFolder:
     |--------------------------|------------------------------------------------------------------|
     | .hydra/                  | the config as it was composed, and the command line              |
     | checkpoints/             | best.ckpt and last.ckpt                                          |
-    | metrics.csv, tensorboard/| what was logged                                                  |
+    | metrics.csv, events.*    | what was logged; events, projector: for TensorBoard              |
     | results.json             | metrics on validation and test data; results_last.json: of last.ckpt, if results.json is of best.ckpt |
     | split.json               | which training examples were validated on                        |
     | figures/, report.html    | what one looks at                                                |
@@ -72,9 +73,9 @@ class RunFolder:
 
     @property
     def tensorboard(self) -> Path | None:
-        """Folder of TensorBoard's event files; None if the run logs none."""
-        folder = self.path / "tensorboard"
-        return folder if folder.is_dir() else None
+        """Folder of TensorBoard's event files, which older runs have below their own; None if the run logs none."""
+        folders = (self.path, self.path / "tensorboard")
+        return next((folder for folder in folders if any(folder.glob("events.out.tfevents.*"))), None)
 
     @property
     def metrics(self) -> Path:
@@ -313,12 +314,11 @@ class RunFolder:
             shutil.rmtree(self.path / ".hydra", ignore_errors=True)
             noted[-1].rename(self.path / ".hydra")
             shutil.rmtree(self.path / "resumed")
-        for name in WRITTEN:
-            path = self.path / name
+        for path in [path for pattern in WRITTEN for path in self.path.glob(pattern)]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()
 
 
 def _is_evaluation(how: Any) -> bool:

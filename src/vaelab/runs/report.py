@@ -3,13 +3,34 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaelab.figures.charts.training import bound_chart
 from vaelab.runs.folder import RESULTS, RunFolder
 
+# In the order in which they are read: what a picture shows, in a sentence.
+CAPTIONS = {
+    "reconstructions": "Test data x, and below them what the model makes of them: E[x | z] at the centre z of q(z | x).",
+    "samples": "New examples: E[x | z] of z drawn from the prior p(z).",
+    "traversals": "One example, and what each dimension of z changes in it; those that carry most of the rate come first.",
+    "moving_traversals": "The same, moving.",
+    "interpolations": "From one example to another, along a straight line between the centres of their q(z | x).",
+    "spherical_interpolations": "The same, along a great circle.",
+    "manifold": "The whole latent space of two dimensions, at the quantiles of N(0, I).",
+    "latent_space": "The centres of q(z | x) of test data, coloured by their labels.",
+    "nearest_training_images": "Samples above the training data that are nearest to them: a copy means that the model repeats its data.",
+}
+TERMS = {
+    "nat": "the unit of information with the natural logarithm; 1 nat is 1.44 bits.",
+    "elbo": "the evidence lower bound, E_q[log p(x | z)] - KL(q(z | x) || p(z)): a lower bound of log p(x). Higher is better.",
+    "rate": "KL(q(z | x) || p(z)): how much z tells about x.",
+    "distortion": "-E_q[log p(x | z)]: how much z leaves open about x. The elbo is -rate - distortion.",
+    "log likelihood": "log p(x), estimated by importance sampling; closer to the truth than the elbo.",
+    "bits per dim": "minus the log likelihood in bits, for each number in x. Lower is better.",
+    "active units": "dimensions of z whose centre of q(z | x) changes with x.",
+}
 HEADLINE = ("elbo", "rate", "distortion", "log_likelihood", "bits_per_dim", "active_units")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -50,8 +71,9 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
         f" {known.get('steps', '?')} steps, seed {known.get('seed', '?')}, test data, nats per example</p>",
         headline(known.get("test") or {}),
         section("Training", curves(run.curves())),
-        section("Pictures", figures_of(sorted([*run.figures.glob("*.png"), *run.figures.glob("*.gif")]))),
+        section("Pictures", figures_of(in_order([*run.figures.glob("*.png"), *run.figures.glob("*.gif")]))),
         section("All numbers", tables(known)),
+        section("Terms", terms()),
         section("How to repeat it", f"<pre>{html.escape(run.command_line)}</pre>"),
         section("Config", f"<details><summary>as it was composed</summary><pre>{html.escape(config)}</pre></details>"),
         section("Where the numbers came from", origins(known)),
@@ -136,11 +158,24 @@ def curves(logged: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
 
 
+def terms() -> str:
+    """Every term that the page uses, explained once."""
+    return f"<table>{''.join(f'<tr><td>{term}</td><td>{html.escape(meaning)}</td></tr>' for term, meaning in TERMS.items())}</table>"
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Pictures in the order in which they are read, others after them."""
+    names = list(CAPTIONS)
+    return sorted(paths, key=lambda path: (names.index(path.stem) if path.stem in names else len(names), path.name))
+
+
 def figures_of(paths: Sequence[Path], side_by_side: bool = True) -> str:
     """Pictures inside the page, as many to a line as there is room for, or as wide as it."""
     shown = []
     for path in paths:
         data = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem.replace("_", " "))
-        shown.append(f'<figure><img src="data:image/{path.suffix[1:]};base64,{data}" alt="{name}"><figcaption>{name}</figcaption></figure>')
+        caption = html.escape(CAPTIONS.get(path.stem, path.stem.replace("_", " ")))
+        image = f'<img src="data:image/{path.suffix[1:]};base64,{data}" alt="{name}">'
+        shown.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="pictures">{"".join(shown)}</div>' if shown and side_by_side else "".join(shown)

@@ -1,7 +1,7 @@
 """Charts of what metrics report.
 
 Colours are those of Okabe & Ito (2008, https://jfly.uni-koeln.de/color/), told apart with any colour vision; what has an order is shown in
-viridis. Nothing is told by colour alone.
+viridis, what comes back to its start in twilight. Nothing is told by colour alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,6 +108,8 @@ def latent_scatter(
     names: Sequence[str] = (),
     rates: Sequence[float] | None = None,
     title: str = "",
+    values: Mapping[str, Sequence[str]] | None = None,
+    cyclic: Sequence[str] = (),
 ) -> Figure:
     """Points of the latent space in a plane, coloured by their class, or in one panel for each factor.
 
@@ -120,6 +122,8 @@ def latent_scatter(
         names: of the classes, or of the factors.
         rates: of the D dimensions, or None.
         title: of the figure.
+        values: names of the values of some factors.
+        cyclic: factors whose last value is next to the first.
 
     Raises:
         ValueError: if z and y differ in length, there are no points, or the rates are not those of z.
@@ -142,7 +146,10 @@ def latent_scatter(
             empty.remove()
         factors = names if len(names) == len(panels) else [f"factor {i}" for i in range(len(panels))]
         for axis, column, name in zip(panels, columns.T, factors, strict=True):
-            scatter_by_value(figure, axis, points, column)
+            if values and name in values:
+                scatter_by_class(axis, points, column, values[name], at_medians=False)
+            else:
+                scatter_by_value(figure, axis, points, column, "twilight" if name in cyclic else "viridis")
             axis.set_title(name)
     for axis in panels:
         axis.set(xlabel=axis_names[0], ylabel=axis_names[1])
@@ -171,8 +178,10 @@ def plane(z: Float[Tensor, "n d"], rates: Sequence[float] | None) -> tuple[Float
     return z[:, dims], (first, second)
 
 
-def scatter_by_class(axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor, "n"], names: Sequence[str]) -> None:
-    """Draws points by class, with the name of each class at its median and in the legend.
+def scatter_by_class(
+    axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor, "n"], names: Sequence[str], at_medians: bool = True
+) -> None:
+    """Draws points by class, with the name of each class in the legend and at its median.
 
     Raises:
         ValueError: if there are more classes than can be told apart.
@@ -190,23 +199,25 @@ def scatter_by_class(axis: Axes, points: Float[Tensor, "n 2"], y: Shaped[Tensor,
             mine[:, 0], mine[:, 1], s=size, color=CLASS_COLOURS[i % len(CLASS_COLOURS)], marker=marker, lw=0, alpha=0.7, label=name
         )
         x, height = mine.median(0).values.tolist()
-        axis.annotate(
-            name, (x, height), ha="center", va="center", weight="bold", size=9, path_effects=[withStroke(linewidth=3, foreground="white")]
-        )
+        if at_medians:
+            outline = [withStroke(linewidth=3, foreground="white")]
+            axis.annotate(name, (x, height), ha="center", va="center", weight="bold", size=9, path_effects=outline)
     legend = axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), ncols=-(-len(classes) // 20) or 1, handletextpad=0.2)
     for handle in legend.legend_handles:
         assert isinstance(handle, PathCollection)
         handle.set(sizes=[40], alpha=1)
 
 
-def scatter_by_value(figure: Figure, axis: Axes, points: Float[Tensor, "n 2"], values: Shaped[Tensor, "n"]) -> None:
+def scatter_by_value(
+    figure: Figure, axis: Axes, points: Float[Tensor, "n 2"], values: Shaped[Tensor, "n"], colours: str = "viridis"
+) -> None:
     """Draws points by the value of one factor; a factor of few values has a colour bar in steps."""
     levels = values.unique().tolist()
     norm, stepped = None, 1 < len(levels) <= 10 and not values.is_floating_point()
     if stepped:
         edges = [levels[0] - 0.5, *((a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)), levels[-1] + 0.5]
-        norm = BoundaryNorm(edges, colormaps["viridis"].N)
-    shown = axis.scatter(points[:, 0], points[:, 1], s=dot_size(len(points)), c=values, cmap="viridis", norm=norm, lw=0)
+        norm = BoundaryNorm(edges, colormaps[colours].N)
+    shown = axis.scatter(points[:, 0], points[:, 1], s=dot_size(len(points)), c=values, cmap=colours, norm=norm, lw=0)
     bar = figure.colorbar(shown, ax=axis, **({"ticks": levels} if stepped else {}))
     bar.outline.set_visible(False)
 

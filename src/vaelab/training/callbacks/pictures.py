@@ -99,7 +99,7 @@ class Pictures(Callback):
         if means.shape[1] < 3:  # the projector's axes are three
             means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
         small, words = data(trainer).modality.thumbnails(x), metadata(y, data(trainer).splits["val"].y_names)
-        writer.add_embedding(means, tag="latent_space", global_step=trainer.global_step, label_img=small, **words)
+        writer.add_embedding(means, tag="latent_space", global_step="projector", label_img=small, **words)  # the name of its folder
 
 
 def show_figures(trainer: Trainer, paths: Sequence[Path]) -> None:
