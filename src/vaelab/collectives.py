@@ -37,7 +37,7 @@ class _Gather(torch.autograd.Function):
         return total.unflatten(0, (-1, size))[:, rank]
 
 
-def gathered(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
+def all_gather(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
     """x of all processes, whose batches must be of one size: row i of rank r becomes row i W + r of W processes.
 
     That is the order in which the data module deals examples out, so it is the batch that one process would have. To be called by all
@@ -47,6 +47,6 @@ def gathered(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
     return x if world()[1] == 1 else _Gather.apply(x.contiguous())
 
 
-def averaged(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+def all_mean(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """The mean of x over the processes."""
-    return gathered(x[None]).mean(0)
+    return all_gather(x[None]).mean(0)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaelab.checks import check_choice
-from vaelab.draw import Latent, refuse_other_space
+from vaelab.draw import Latent, check_same_space
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_ratio: log_ratio,
@@ -61,7 +61,7 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
         )
     if estimator == "analytic":
         return _analytic(q.base_dist, p.base_dist).expand(latent.log_q.shape + q.base_dist.batch_shape[len(q.batch_shape) :])
-    refuse_other_space(q, p)
+    check_same_space(q, p)
     return _monte_carlo(estimator)(q.base_dist.log_prob(latent.z) - p.base_dist.log_prob(latent.z))
 
 
@@ -80,7 +80,7 @@ def _analytic(q: Distribution, p: Distribution) -> Tensor:
     try:
         return kl_divergence(q, p)
     except NotImplementedError:
-        refuse_other_space(q, p)
+        check_same_space(q, p)
         raise ValueError(
             f"no closed-form KL between {_name(q)} and {_name(p)}: set objective.kl=k1 (Monte Carlo); objective.elbo.kl=k1 if the"
             " objective is a sum"

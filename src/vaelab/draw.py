@@ -32,7 +32,7 @@ class Latent:
         Raises:
             ValueError: if q and p are not over the same space: the ratio of their densities would mean nothing.
         """
-        refuse_other_space(self.q, self.p)
+        check_same_space(self.q, self.p)
         return self.p.log_prob(self.z)
 
 
@@ -96,7 +96,7 @@ class Draw:
         return self.latents[0]
 
 
-def refuse_other_space(q: Distribution, p: Distribution) -> None:
+def check_same_space(q: Distribution, p: Distribution) -> None:
     """log p(z) - log q(z) means something only where both are over the same space.
 
     Raises:

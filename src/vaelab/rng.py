@@ -34,7 +34,7 @@ def restore(saved: dict[str, Any]) -> None:
 
 
 @contextmanager
-def set_aside(seed: int) -> Iterator[None]:
+def fork(seed: int) -> Iterator[None]:
     """Inside, torch draws from generators of this seed; afterwards every generator goes on where it was.
 
     Evaluation and pictures use it, so that turning them on does not change what training reaches.

@@ -12,6 +12,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from small_runs import composed
 
+from vaelab.commands.train import hparams_of
 from vaelab.runs.configs import IMMATERIAL, Use, differences, flatten, is_immaterial, material, value_at, with_moved_targets
 from vaelab.runs.find import other_seeds
 from vaelab.runs.folder import RunFolder
@@ -132,7 +133,7 @@ def test_is_this_the_same_run(key: str, before: Any, after: Any, same: str, colu
     configs = [changed(base, key, value) for value in (before, after)]
     for use, ask in ASKERS:
         assert ask(*configs, tmp_path) == (use in same.split()), ask.__name__
-    shown = flatten(material(configs[1], Use.HPARAMS))
+    shown = hparams_of(configs[1])
     assert any(f"{name}.".startswith(f"{key}.") for name in shown) == column
 
 
@@ -144,10 +145,10 @@ def test_a_search_may_go_on_with_what_a_grid_may(key: str, before: Any, after: A
         search = OptunaSweeper(**{name: option for name, option in vars(SearchConf()).items() if not name.startswith("_")})
         search.study, search.space, search.fixed = study, {}, [f"+{key}={value}"]
         if value == before or "sweep" in same.split():
-            search.refuse_changed()
+            search.check_unchanged()
         else:
             with pytest.raises(CompactHydraException, match="this search was started with other"):
-                search.refuse_changed()
+                search.check_unchanged()
 
 
 def test_every_row_of_the_table_has_a_reason_and_says_something_new() -> None:

@@ -138,7 +138,7 @@ def test_a_study_is_of_one_search(words: list[str], message: str) -> None:
         search.study = study
         search.space = {override.get_key_element(): distribution(override) for override in overrides if override.is_sweep_override()}
         search.fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        search.refuse_changed()
+        search.check_unchanged()
 
     asked("x=1,2,3")
     asked("x=1,2,3")

@@ -103,12 +103,12 @@ def fit_detector(
     Raises:
         ValueError: if there is no training example, a model is conditional, or the two score another kind of data.
     """
-    refuse_conditional(model)
+    check_unconditional(model)
     surprisals: list[Tensor] = []
     posteriors: list[Distribution] = []
     for x in batches:
         if background is not None and not posteriors:
-            refuse_incomparable(model, background, x)
+            check_comparable(model, background, x)
         surprisals.append(surprisal(model, x, num_samples))
         with evaluating(model):
             posteriors.append(model.encode(x))
@@ -149,7 +149,7 @@ def png_bytes(image: UInt8[Tensor, "h w c"]) -> int:
     return file.tell()
 
 
-def refuse_conditional(model: Model) -> None:
+def check_unconditional(model: Model) -> None:
     """A model that is shown the label is told what is to be found out.
 
     Raises:
@@ -161,13 +161,13 @@ def refuse_conditional(model: Model) -> None:
         )
 
 
-def refuse_incomparable(model: Model, background: Model, x: Float[Tensor, "b ..."]) -> None:
+def check_comparable(model: Model, background: Model, x: Float[Tensor, "b ..."]) -> None:
     """The ratio of a probability to a density would mean nothing.
 
     Raises:
         ValueError: if the background model is conditional, or of another kind of data.
     """
-    refuse_conditional(background)
+    check_unconditional(background)
     with evaluating(model), evaluating(background):
         discrete = [is_discrete(one(x[:1]).p_x) for one in (model, background)]
     if discrete[0] != discrete[1]:

@@ -27,7 +27,7 @@ class Completion:
     evidence: Evidence | None = None  # log p(x_o), and the effective number of importance samples
 
 
-def refuse_shapes(x: Float[Tensor, "..."], observed: Bool[Tensor, "..."], **numbers: int) -> None:
+def check_shapes(x: Float[Tensor, "..."], observed: Bool[Tensor, "..."], **numbers: int) -> None:
     """Every value is observed or is not, and there is at least one of everything.
 
     Raises:

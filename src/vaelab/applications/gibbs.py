@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, refuse_shapes, repeat
+from vaelab.applications.completion import POINT, Completion, check_shapes, mean_and_std, moments, no_density, repeat
 from vaelab.divergences import is_product
 from vaelab.draw import Draw, Latent
 from vaelab.evidence import evaluating
@@ -40,7 +40,7 @@ def pseudo_gibbs(
     Raises:
         ValueError: if the mask has not the shape of x, a number is below 1, or the mask splits values that the likelihood draws together.
     """
-    refuse_shapes(x, observed, num_completions=num_completions, num_steps=num_steps)
+    check_shapes(x, observed, num_completions=num_completions, num_steps=num_steps)
     with evaluating(model):
         chains = GibbsChains(model, x, observed, y, num_completions)
         completion, _ = chains.run(chains.pseudo_gibbs, chains.start(), num_steps)
@@ -69,7 +69,7 @@ def metropolis_within_gibbs(
     Raises:
         ValueError: as for `pseudo_gibbs`, or if the model has several latent variables, or a q(z | x) without a density at any z.
     """
-    refuse_shapes(x, observed, num_completions=num_completions, num_steps=num_steps, num_pseudo_gibbs=num_pseudo_gibbs)
+    check_shapes(x, observed, num_completions=num_completions, num_steps=num_steps, num_pseudo_gibbs=num_pseudo_gibbs)
     with evaluating(model):
         chains = GibbsChains(model, x, observed, y, num_completions)
         obstacle = no_density(model, chains.x, chains.y)
@@ -129,7 +129,7 @@ class GibbsChains:
 
     def _pseudo_gibbs(self, x: Float[Tensor, "n ..."]) -> State:
         draw = self.model(self._seen(x), self.y)
-        refuse_split(draw.p_x, self.observed)
+        check_splittable(draw.p_x, self.observed)
         moved = torch.ones(len(x), dtype=torch.bool, device=x.device)
         return State(self._completed(draw.p_x.sample()[0]), draw.latents[-1].z[0], draw.p_x, moved)
 
@@ -166,7 +166,7 @@ class GibbsChains:
         return torch.where(self.observed, self.x, x)
 
 
-def refuse_split(p_x: Distribution, observed: Bool[Tensor, "n ..."]) -> None:
+def check_splittable(p_x: Distribution, observed: Bool[Tensor, "n ..."]) -> None:
     """Missing values are drawn from p(x | z) as if there were no observed ones, which is right for those that are independent given z.
 
     Raises:

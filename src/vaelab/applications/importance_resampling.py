@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.applications.completion import POINT, Completion, mean_and_std, moments, no_density, refuse_shapes, repeat
+from vaelab.applications.completion import POINT, Completion, check_shapes, mean_and_std, moments, no_density, repeat
 from vaelab.distributions import log_mean_exp
 from vaelab.draw import Draw, Latent
 from vaelab.evidence import Evidence, decodings_at_once, evaluating
@@ -46,7 +46,7 @@ def importance_resampling(
         ValueError: if the mask has not the shape of x, a number is below 1, q(z | x) is a point, or the likelihood does not score each
             value by itself.
     """
-    refuse_shapes(x, observed, num_completions=num_completions)
+    check_shapes(x, observed, num_completions=num_completions)
     samples, drawn = WeightedSamples(num_completions), 0
     with evaluating(model):
         for log_w, p_x in proposals(model, x, observed, y, num_samples, chunk_size, guesses):
@@ -84,7 +84,7 @@ def proposals(
 ) -> Iterator[tuple[Float[Tensor, "s b"], Distribution]]:
     """log w and p(x | z) of S samples in chunks."""
     at_once = max(1, decodings_at_once(x) // len(x)) if chunk_size is None else chunk_size
-    refuse_shapes(x, observed, num_samples=num_samples, chunk_size=at_once)
+    check_shapes(x, observed, num_samples=num_samples, chunk_size=at_once)
     filled = torch.where(observed, x, 0.0)[None] if guesses is None else torch.where(observed, x, guesses)
     obstacle = no_density(model, filled[0], y)
     if obstacle == POINT:

@@ -46,7 +46,7 @@ def inpaint_run(config: DictConfig) -> None:
     run.model.to(device)
     x, y = run.datamodule.examples("test", config.num_images, device)
     started = time.time()
-    with rng.set_aside(config.seed):
+    with rng.fork(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
         found = list(completed(run, x, y, observed, config))
     write_completions(folder, run, x, y, observed, found, time.time() - started, config)

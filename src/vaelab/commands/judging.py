@@ -76,7 +76,7 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         started = time.time()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
-            with rng.set_aside(seed), evaluating(run.model):
+            with rng.fork(seed), evaluating(run.model):
                 found = metric(run.model, WithProgress(run.datamodule, name), **compared)
         except ValueError as error:
             failures.append(f"{name}: {error}")

@@ -37,8 +37,8 @@ from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
-from vaelab.training.fsdp import refuse_unshardable
-from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, goes_on, rewind
+from vaelab.training.fsdp import check_shardable
+from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -79,8 +79,8 @@ def train(config: DictConfig) -> float | None:
         try:
             signals.unblock()
             if first:
-                stack.enter_context(run.start(fresh=stored is None and not goes_on(config)))
-            if stored is None and goes_on(config):
+                stack.enter_context(run.start(fresh=stored is None and not is_resumed(config)))
+            if stored is None and is_resumed(config):
                 checkpoint = run.last_checkpoint
                 if checkpoint is not None:
                     stored = read_checkpoint(checkpoint)
@@ -97,7 +97,7 @@ def train(config: DictConfig) -> float | None:
         except Preempted as stop:
             signals.deferred = True  # scontrol has SLURM send more of them
             if first:
-                print(f"\nstopped by {stop}{stop.where}: {how_to_go_on(run)}", flush=True)
+                print(f"\nstopped by {stop}{stop.where}: {how_to_resume(run)}", flush=True)
                 requeue(stop.signum, signals)
             # Lightning kills all processes of a run when one that it started ends with another code
             raise SystemExit(exit_code(stop.signum) if first else 0) from None
@@ -106,7 +106,7 @@ def train(config: DictConfig) -> float | None:
                 raise
             raise ValueError(
                 f"cannot write to {run}: {error.strerror}. What was written is kept; make room, or choose another place with"
-                f" hydra.run.dir=<folder>; {how_to_go_on(run)}"
+                f" hydra.run.dir=<folder>; {how_to_resume(run)}"
             ) from error
 
 
@@ -129,7 +129,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
 
 
-def how_to_go_on(run: RunFolder) -> str:
+def how_to_resume(run: RunFolder) -> str:
     """Text such as "go on with resume=<folder>"."""
     return "no checkpoint was written, so there is nothing to go on from" if run.last_checkpoint is None else f"go on with resume={run}"
 
@@ -162,7 +162,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
         _convert_="all",
     )
-    refuse_unshardable(lit, trainer)
+    check_shardable(lit, trainer)
     if stored is not None:
         check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
@@ -173,7 +173,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             trainer.strategy.launcher.kill(stop.signum)
         raise
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_go_on(run)}")
+        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
@@ -242,7 +242,7 @@ def finish_run(
     model = build_model(config)
     model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
     model.to(device).eval()
-    with rng.set_aside(config.seed):
+    with rng.fork(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
     console, test, evaluations = Console(soft_wrap=True, highlight=False), dict[str, Any](), dict[str, Any]()
 
@@ -279,25 +279,29 @@ def finish_run(
     return val["elbo"]
 
 
+def hparams_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The columns of TensorBoard's HPARAMS page: keys that change numbers, and parts by the names of their classes (objective: ELBO)."""
+    columns = {}
+    for name, value in flatten(material(config, Use.HPARAMS)).items():
+        part, _, key = name.rpartition(".")
+        if key == "_target_":
+            columns[part] = value.rpartition(".")[2]
+        elif key != "_partial_" and "${" not in str(value):  # what is referred to has a column already
+            columns[name] = value if isinstance(value, int | float | str) else str(value)
+    return columns
+
+
 def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str, float]) -> None:
-    """The final metrics and the config, for TensorBoard's HPARAMS page.
+    """Write the final metrics and the config, for TensorBoard's HPARAMS page.
 
     Only the start and the end of a session are written: with an experiment summary, as add_hparams writes it, TensorBoard would
     show the columns of one arbitrary run and leave the others empty.
     """
-    columns = flatten(material(plain(config), Use.HPARAMS)).items()
-    flat = {}
-    for name, value in columns:
-        part, _, key = name.rpartition(".")
-        if key == "_target_":
-            flat[part] = value.rpartition(".")[2]  # objective: ELBO
-        elif key != "_partial_" and "${" not in str(value):  # what is referred to has a column already
-            flat[name] = value if isinstance(value, int | float | str) else str(value)
     for logger in trainer.loggers:
         if final:
             logger.log_metrics(final, trainer.global_step)
         if isinstance(logger, TensorBoardLogger):
-            _, start, end = hparams(flat, {})
+            _, start, end = hparams(hparams_of(plain(config)), {})
             with SummaryWriter(logger.log_dir) as writer:
                 writer.file_writer.add_summary(start)
                 writer.file_writer.add_summary(end)

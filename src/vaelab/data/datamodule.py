@@ -35,7 +35,7 @@ class Batches(Sampler[Tensor]):
         self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
         self.done = (0, 0)
 
-    def go_on(self, epoch: int, batch: int) -> None:
+    def resume_at(self, epoch: int, batch: int) -> None:
         """Begin that epoch after so many batches, on which a resumed run has trained already."""
         self.epoch, self.done = epoch, (epoch, batch)
 
@@ -222,7 +222,7 @@ class DataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         loader = self._loader("train", training=True)
-        loader.sampler.go_on(*self.resumed)  # type: ignore[attr-defined]  # now: worker processes ask for batches before set_epoch is called
+        loader.sampler.resume_at(*self.resumed)  # type: ignore[attr-defined]  # now: worker processes ask for batches before set_epoch is called
         return loader
 
     def val_dataloader(self) -> DataLoader:

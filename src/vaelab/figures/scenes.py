@@ -257,7 +257,7 @@ def draw_figures(
     model.eval()
     scene, paths = Scene(model, datamodule, *datamodule.examples("test", NUM_ENCODED, device), "test", num_images), []
     for name, draw in FIGURES.items():
-        with rng.set_aside(seed):
+        with rng.fork(seed):
             picture = draw(scene)
         if picture is not None:
             paths.append(folder / f"{name}.{'gif' if isinstance(picture, list) else 'png'}")

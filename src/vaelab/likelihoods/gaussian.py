@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from vaelab.collectives import averaged
+from vaelab.collectives import all_mean
 from vaelab.conditional import Conditional, NetworkFactory
 
 
@@ -36,7 +36,7 @@ class OptimalSigmaNormal(Normal):
         self.variance_, self.min_sigma, self.momentum, self.seen = variance, min_sigma, momentum, False
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        optimal = averaged((value - self.loc).detach().square().mean())
+        optimal = all_mean((value - self.loc).detach().square().mean())
         if not self.seen:  # once for each distribution, however often it scores
             # the first variance replaces the initial one: an average that starts at 1 would take hundreds of steps to forget it
             self.variance_.copy_(torch.where(self.variance_ < 0, optimal, torch.lerp(self.variance_, optimal, self.momentum)))

@@ -33,7 +33,7 @@ def image_shape(shape: Sequence[int], name: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def refuse_no_layers(channels: Sequence[int]) -> None:
+def check_layers(channels: Sequence[int]) -> None:
     """A convolutional network has at least one layer.
 
     Raises:
@@ -65,7 +65,7 @@ class ConvEncoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        refuse_no_layers(channels)
+        check_layers(channels)
         in_channels, height, width = image_shape(in_shape, "in_shape")
         blocks = []
         for c_in, c_out in zip([in_channels, *channels[:-1]], channels, strict=True):
@@ -104,7 +104,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         leading, image = tuple(out_shape[:-3]), tuple(out_shape[-3:])
-        refuse_no_layers(channels)
+        check_layers(channels)
         _, height, width = image_shape(image, "out_shape")
         heights, widths = halvings(height, len(channels)), halvings(width, len(channels))
         features = prod(in_shape)

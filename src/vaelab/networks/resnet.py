@@ -11,7 +11,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.networks.conv import halvings, image_shape, refuse_no_layers
+from vaelab.networks.conv import check_layers, halvings, image_shape
 
 
 class Residual(nn.Module):
@@ -59,7 +59,7 @@ class ResNetEncoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        refuse_no_layers(channels)
+        check_layers(channels)
         image = image_shape(in_shape, "in_shape")
         layers: list[nn.Module] = []
         for c_in, c_out in zip([image[0], *channels[:-1]], channels, strict=True):
@@ -95,7 +95,7 @@ class ResNetDecoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        refuse_no_layers(channels)
+        check_layers(channels)
         leading, image = tuple(out_shape[:-3]), image_shape(out_shape[-3:], "out_shape")
         heights, widths = halvings(image[1], len(channels)), halvings(image[2], len(channels))
         if len(in_shape) == 3:

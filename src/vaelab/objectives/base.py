@@ -43,9 +43,9 @@ class Objective(nn.Module, ABC):
         """
         draw = model(x, y, num_samples=self.num_samples)
         if self.reparameterised:
-            refuse_unreparameterised(draw.latents)
+            check_reparameterised(draw.latents)
         if not self.trains_codes:
-            refuse_untrained_codes(draw.latents)
+            check_codes_trained(draw.latents)
         return draw
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ class Objective(nn.Module, ABC):
         return [{"params": own}] if own else []
 
 
-def refuse_unreparameterised(latents: Sequence[Latent]) -> None:
+def check_reparameterised(latents: Sequence[Latent]) -> None:
     """The gradient of an expectation over samples of q needs samples that have one, or a score function.
 
     Raises:
@@ -68,7 +68,7 @@ def refuse_unreparameterised(latents: Sequence[Latent]) -> None:
             )
 
 
-def refuse_untrained_codes(latents: Sequence[Latent]) -> None:
+def check_codes_trained(latents: Sequence[Latent]) -> None:
     """A codebook with update=gradient learns from a term of its own, which is in the loss of the VQ-VAE.
 
     Raises:
@@ -124,7 +124,7 @@ class Sum(Objective):
         _, first = next(self.parts())
         draw = first.draw(model, x, y)
         if self.reparameterised:
-            refuse_unreparameterised(draw.latents)
+            check_reparameterised(draw.latents)
         return draw
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice, check_whole
-from vaelab.collectives import averaged
+from vaelab.collectives import all_mean
 from vaelab.divergences import kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, check_kl
@@ -77,7 +77,7 @@ class ELBO(Objective):
         penalty = rate
         if self.capacity is not None:
             capacity = at(self.capacity, step)
-            penalty = (averaged(rate) - capacity).abs()
+            penalty = (all_mean(rate) - capacity).abs()
             terms["capacity"] = rate.new_tensor(capacity)
         if self.free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
@@ -87,4 +87,4 @@ class ELBO(Objective):
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
         rates = kl(latent, self.kl) if self.free_bits_of == "latent" else kl_per_dimension(latent, self.kl)
-        return averaged(rates.mean((0, 1))).clamp(min=self.free_bits).sum()
+        return all_mean(rates.mean((0, 1))).clamp(min=self.free_bits).sum()

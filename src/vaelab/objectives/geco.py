@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vaelab.checks import check_whole
-from vaelab.collectives import averaged
+from vaelab.collectives import all_mean
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, check_kl
@@ -51,7 +51,7 @@ class GECO(Objective):
         rate = torch.stack([kl(latent, self.kl).mean() for latent in draw.latents]).sum()
         multiplier = self.log_multiplier.exp()
         if self.training and torch.is_grad_enabled():
-            self._move(averaged(distortion.detach()) - self.target)
+            self._move(all_mean(distortion.detach()) - self.target)
         return {
             "loss": rate + multiplier * (distortion - self.target),
             "elbo": -(distortion + rate).detach(),

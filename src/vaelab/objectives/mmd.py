@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.checks import check_choice, check_positive
-from vaelab.collectives import gathered
-from vaelab.draw import Draw, refuse_other_space
+from vaelab.collectives import all_gather
+from vaelab.draw import Draw, check_same_space
 from vaelab.objectives.base import Objective
 
 KERNELS = ("rbf", "imq")
@@ -38,7 +38,7 @@ def mmd(z: Float[Tensor, "n d"], u: Float[Tensor, "n d"], name: str, scales: Seq
 
     Each of several processes compares its own rows with all, and the mean of what they find is the estimate for all rows.
     """
-    all_z, all_u = gathered(z), gathered(u)
+    all_z, all_u = all_gather(z), all_gather(u)
     within = kernel(z, all_z, name, scales) + kernel(u, all_u, name, scales)
     itself = 2 * len(scales) * len(z)  # each kernel is 1 between a row and itself
     return (within.sum() - itself) / (len(z) * (len(all_z) - 1)) - 2 * kernel(z, all_u, name, scales).mean()
@@ -67,7 +67,7 @@ class MMD(Objective):
         prior = latent.p.rsample(count) if latent.p.has_rsample else latent.p.sample(count)
         if latent.z.shape[1] < 2:
             raise ValueError("the MMD compares samples with each other: set data.batch_size to at least 2")
-        refuse_other_space(latent.q, latent.p)
+        check_same_space(latent.q, latent.p)
         # one estimate for each k: two samples of the same example are not independent draws from q(z)
         pairs = zip(latent.z.flatten(2), prior.flatten(2), strict=True)
         discrepancy = torch.stack([mmd(z, u, self.kernel, self.scales) for z, u in pairs]).mean()

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.checks import check_choice
-from vaelab.collectives import averaged, gathered
+from vaelab.collectives import all_gather, all_mean
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective
@@ -49,6 +49,6 @@ class DIP(Objective):
     def covariance_of(self, q: Distribution) -> Float[Tensor, "d d"]:
         """C, over the batch of all processes."""
         with torch.autocast(q.mean.device.type, enabled=False):  # half precision has three digits
-            covariance = gathered(q.mean.flatten(1)).T.cov(correction=0)
+            covariance = all_gather(q.mean.flatten(1)).T.cov(correction=0)
         covariance = covariance.reshape(q.event_shape.numel(), -1)  # of one dimension, torch gives a scalar
-        return covariance + averaged(q.variance.flatten(1).mean(0)).diag() if self.covariance == "ii" else covariance
+        return covariance + all_mean(q.variance.flatten(1).mean(0)).diag() if self.covariance == "ii" else covariance

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from vaelab.collectives import gathered
+from vaelab.collectives import all_gather
 from vaelab.divergences import kl
 from vaelab.draw import Draw
 from vaelab.models import Model, SemiSupervisedVAE
-from vaelab.objectives.base import Objective, check_kl, refuse_unreparameterised, refuse_untrained_codes
+from vaelab.objectives.base import Objective, check_codes_trained, check_kl, check_reparameterised
 
 
 class M2(Objective):
@@ -36,8 +36,8 @@ class M2(Objective):
         if not isinstance(model, SemiSupervisedVAE):
             raise ValueError("objective=m2 sums over the labels of a semi-supervised model: set model=m2 num_classes=<how many>")
         draw = model.enumerate(x, y)
-        refuse_unreparameterised(draw.latents[1:])
-        refuse_untrained_codes(draw.latents)
+        check_reparameterised(draw.latents[1:])
+        check_codes_trained(draw.latents)
         return draw
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ class M2(Objective):
         elbo = unlabelled.detach().mean()
         distortion = -(q * draw.log_px).detach().sum(0).mean()
         correct = (label.log_q.argmax(0) == draw.y) & observed
-        right, surprise, count = gathered(torch.stack([correct.to(elbo), cross_entropy.detach(), observed.to(elbo)], 1)).sum(0)
+        right, surprise, count = all_gather(torch.stack([correct.to(elbo), cross_entropy.detach(), observed.to(elbo)], 1)).sum(0)
         return {
             "loss": (self.alpha * cross_entropy - torch.where(observed, labelled, unlabelled)).mean(),
             "elbo": elbo,

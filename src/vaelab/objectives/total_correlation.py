@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from vaelab.checks import check_choice
-from vaelab.collectives import gathered, world
+from vaelab.collectives import all_gather, world
 from vaelab.distributions import is_euclidean, space_of
 from vaelab.divergences import is_product
 from vaelab.draw import Draw
@@ -97,11 +97,11 @@ class BetaTC(Objective):
 
 
 def of_all_processes(q: Distribution) -> Distribution:
-    """q(z | x_j) for the x_j of all processes, in the order of `gathered`."""
+    """q(z | x_j) for the x_j of all processes, in the order of `all_gather`."""
     if world()[1] == 1:
         return q
     names = [name for name in q.arg_constraints if name in q.__dict__]  # a lazy parameter is not one to copy
-    options: dict[str, Any] = {name: gathered(getattr(q, name)) for name in names}
+    options: dict[str, Any] = {name: all_gather(getattr(q, name)) for name in names}
     return type(q)(**options, validate_args=False)
 
 

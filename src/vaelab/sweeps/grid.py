@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vaelab.sweeps.jobs import Job, folder_of, jobs_of, refuse_devices, with_preset
+from vaelab.sweeps.jobs import Job, check_devices, folder_of, jobs_of, with_preset
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ class GridSweeper(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        refuse_devices(self.config)
+        check_devices(self.config)
         folder = folder_of(self.config)
         jobs = jobs_of(OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments)), folder)
-        self.refuse_changed(jobs)
+        self.check_unchanged(jobs)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         missing = [job for job in jobs if not job.run.is_finished]
         going_on = sum(job.run.last_checkpoint is not None for job in missing)
@@ -69,7 +69,7 @@ class GridSweeper(Sweeper):
             raise CompactHydraException(f"{len(failed)} of {len(jobs)} jobs failed; the same line tries them again")
         return [returns]
 
-    def refuse_changed(self, jobs: Sequence[Job]) -> None:
+    def check_unchanged(self, jobs: Sequence[Job]) -> None:
         """A grid is one comparison: its jobs differ in what is swept alone.
 
         Raises:

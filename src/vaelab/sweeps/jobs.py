@@ -136,7 +136,7 @@ def folder_of(config: DictConfig) -> Path:
     return folder
 
 
-def refuse_devices(config: DictConfig) -> None:
+def check_devices(config: DictConfig) -> None:
     """Lightning starts the other ranks of a job by repeating its command line, which is that of the whole sweep unless a job has its own.
 
     Raises:

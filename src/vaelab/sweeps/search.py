@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.runs.configs import Use, is_immaterial
 from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.grid import why, write_table
-from vaelab.sweeps.jobs import Job, folder_of, name_of, plain_numbers, refuse_devices, with_preset
+from vaelab.sweeps.jobs import Job, check_devices, folder_of, name_of, plain_numbers, with_preset
 from vaelab.sweeps.trials import Trials, storage
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         import optuna
 
-        refuse_devices(self.config)
+        check_devices(self.config)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(with_preset(self.params, arguments))
         self.space = {override.get_key_element(): distribution(override) for override in overrides if override.is_sweep_override()}
@@ -110,7 +110,7 @@ class OptunaSweeper(Sweeper):
             directions=self.directions,  # type: ignore[arg-type]
             load_if_exists=True,
         )
-        self.refuse_changed()
+        self.check_unchanged()
         self.trials = Trials(self.study, self.n_trials, self.grid)
         self.trials.requeue()
         if self.grid:
@@ -126,7 +126,7 @@ class OptunaSweeper(Sweeper):
         if failures and self.grid:
             raise CompactHydraException(f"{failures} points of the grid failed; the same line tries them again")
 
-    def refuse_changed(self) -> None:
+    def check_unchanged(self) -> None:
         """A study compares trials that differ in what is searched alone.
 
         Raises:

@@ -39,7 +39,7 @@ def unshardable(module: nn.Module) -> list[str]:
     return reasons
 
 
-def refuse_unshardable(module: nn.Module, trainer: Trainer) -> None:
+def check_shardable(module: nn.Module, trainer: Trainer) -> None:
     """Raise if a module cannot be trained with weights that are shared out.
 
     Raises:

@@ -120,7 +120,7 @@ class LitVAE(LightningModule):
 
     def on_validation_start(self) -> None:
         self.remember_generators()
-        self._evaluation.enter_context(rng.set_aside(seed=self.global_rank))
+        self._evaluation.enter_context(rng.fork(seed=self.global_rank))
         self._sums: dict[str, Tensor] = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -15,7 +15,7 @@ from vaelab.training.signals import was_requeued
 LENGTH = ("max_epochs", "max_steps")
 
 
-def goes_on(config: Mapping[str, Any]) -> bool:
+def is_resumed(config: Mapping[str, Any]) -> bool:
     """True if a run that is found in the folder is to be continued, which a job that SLURM has started again always does.
 
     Raises:

@@ -30,7 +30,7 @@ def write_outcome(
     """Write results and figures, and print what was found."""
     known = {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
     is_anomaly = torch.cat([torch.full((len(part.split),), part.is_anomaly) for part in parts])
-    with rng.set_aside(config.seed):
+    with rng.fork(config.seed):
         found = {name: detection_of(name, values, is_anomaly) for name, values in known.items()}
     record = {"options": how(config, run), "normal": str(parts[0]), "anomalies": str(parts[1]), "scores": found}
     folder.write_results(record | stamp(run.model.device))

@@ -58,7 +58,7 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
         name += f" {data.classes}"
     if config.against:
         other = other_data(config.against, run, config)
-        refuse_unlike(other, test.dataset, config.against, data.shape)
+        check_alike(other, test.dataset, config.against, data.shape)
         order = torch.randperm(len(other), generator=torch.Generator().manual_seed(data.split_seed))
         anomalies = part(Path(config.against).name, other, order, True)
     else:
@@ -91,7 +91,7 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     return build_data(theirs).dataset(split="test")
 
 
-def refuse_unlike(other: Examples, test: Examples, against: str, shape: Sequence[int]) -> None:
+def check_alike(other: Examples, test: Examples, against: str, shape: Sequence[int]) -> None:
     """Anomalies must be of the shape of what is normal, and not the same.
 
     Raises:

@@ -69,7 +69,7 @@ def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Mode
     """
     missing = [(part, num) for part in parts if (num := num_known(path, part)) < len(part.split)]
     if missing:
-        with rng.set_aside(config.seed):
+        with rng.fork(config.seed):
             examples = [x for x, _ in first(run.datamodule.batches("train", run.model.device), config.num_train)]
             examples = list(torch.cat(examples).split(BATCH))
             told = track(examples, f"scoring {sum(map(len, examples))} training examples", transient=True)
@@ -79,7 +79,7 @@ def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Mode
     for part, num in missing:
         starts = range(num, len(part.split), BATCH)
         for start in track(starts, f"scoring {part}", transient=True):
-            with rng.set_aside(1_000_003 * config.seed + 2 * start + part.is_anomaly):  # whatever was scored before
+            with rng.fork(1_000_003 * config.seed + 2 * start + part.is_anomaly):  # whatever was scored before
                 append(path, part, start, detector)
 
 

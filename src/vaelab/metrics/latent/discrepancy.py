@@ -35,7 +35,7 @@ def mmd_squared(
     """
     check_choice(KERNELS, kernel=kernel)
     check_positive(scales=scales)
-    refuse_unequal(z, u)
+    check_equally_many(z, u)
     n, widths = len(z), [2 * z.shape[1] * scale for scale in scales]
     terms = []  # whose mean is the estimate, one for each pair
     for a, b in zip(z.split(chunk_size), u.split(chunk_size), strict=True):
@@ -69,7 +69,7 @@ def sliced_wasserstein(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"], num_pro
         ValueError: if there are not as many of each and at least 2, or there is no direction.
     """
     check_at_least(1, num_projections=num_projections)
-    refuse_unequal(z, u)
+    check_equally_many(z, u)
     directions = normalize(torch.randn(z.shape[1], num_projections, dtype=z.dtype, device=z.device), dim=0)
     squares = ((z @ directions).sort(0).values - (u @ directions).sort(0).values).square().mean(0).cpu().double()
     distance = squares.mean().sqrt().item()
@@ -77,7 +77,7 @@ def sliced_wasserstein(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"], num_pro
     return distance, standard_error(squares) / (2 * distance) if known else None
 
 
-def refuse_unequal(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"]) -> None:
+def check_equally_many(z: Float[Tensor, "n d"], u: Float[Tensor, "m e"]) -> None:
     """Two laws are compared by as many samples of each.
 
     Raises:

@@ -27,7 +27,7 @@ class FirstBatch(Callback):
         datamodule: DataModule = trainer.datamodule  # type: ignore[attr-defined]
         was_training = pl_module.training
         pl_module.eval()  # batch-norm must not remember this batch
-        with torch.no_grad(), rng.set_aside(seed=0), whole(trainer):
+        with torch.no_grad(), rng.fork(seed=0), whole(trainer):
             x, y = next(datamodule.batches("train", pl_module.device))
             draw = pl_module.objective.draw(pl_module.model, x, y)
             check_support(draw.p_x, draw.x, draw.observed)

@@ -76,7 +76,7 @@ class Pictures(Callback):
         assert isinstance(pl_module, LitVAE)
         scene = Scene(pl_module.model, data(trainer), x, y, "val", self.num_images)
         for name, draw in WHILE_TRAINING.items():
-            with rng.set_aside(seed=0), torch.no_grad():
+            with rng.fork(seed=0), torch.no_grad():
                 picture = draw(scene)
             if isinstance(picture, Image.Image):
                 step = trainer.global_step - 1  # that of the validation's scalars; a run that goes on from its end keeps it
@@ -94,7 +94,7 @@ class Pictures(Callback):
         x, y = data(trainer).examples("val", self.num_points, pl_module.device)
         assert isinstance(pl_module, LitVAE)
         pl_module.eval()
-        with rng.set_aside(seed=0), torch.no_grad():
+        with rng.fork(seed=0), torch.no_grad():
             means = torch.cat([centre(pl_module.model.encode(a, b)) for a, b in zip(x.split(500), y.split(500), strict=True)]).flatten(1)
         if means.shape[1] < 3:  # the projector's axes are three
             means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
