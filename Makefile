@@ -4,6 +4,8 @@ WORKERS ?= 2
 TIMED = .venv/bin/python tests/support/timed.py
 TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+export PYTHONDONTWRITEBYTECODE =  # a test file is compiled once, and not in each process and each time
+
 .PHONY: install train test check quick lint house
 
 install: .venv/installed

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SLURM_FOLDER] = tempfile.mkdtemp()
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        # what a module imports that jaxtyping instruments is compiled anew, and not taken from its .pyc: 13 s
+        for name in ("lightning.pytorch", "matplotlib.figure", "scipy.stats", "sklearn.linear_model"):
+            import_module(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -123,7 +123,7 @@ def manifold(model: Model, side: int = 20, y: Shaped[Tensor, "1 ..."] | None = N
 @torch.no_grad()
 def nearest(
     queries: Float[Tensor, "n ..."],
-    references: Iterable[Float[Tensor, "b ..."]],
+    references: Iterable[Float[Tensor, "_ ..."]],
     num_neighbours: int = 1,
     features: Callable[[Tensor], Tensor] | None = None,
 ) -> Neighbours:

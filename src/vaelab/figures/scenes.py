@@ -319,7 +319,7 @@ def in_rows(words: list[str], columns: int) -> list[list[str]]:
     return [words[i : i + columns] for i in range(0, len(words), columns)]
 
 
-def untransformed(scene: Scene, name: str, count: int) -> Iterator[Float[Tensor, "b ..."]]:
+def untransformed(scene: Scene, name: str, count: int) -> Iterator[Float[Tensor, "_ ..."]]:
     """The first examples of a split without the noise of a transform, whose mean is what a decoder learns."""
     plain = scene.datamodule.splits[name].untransformed()
     for batch in torch.arange(count).split(500):

@@ -103,7 +103,7 @@ class ConvLadder(Ladder):
             for level in range(coarsest)
         )
 
-    def bottom_up(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b d k l"]]:
+    def bottom_up(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         d, features = x, []
         for down, blocks in zip(self.downs, self.blocks, strict=True):
             d = down(d)

@@ -38,7 +38,7 @@ def examples(data: Data, split: str, num: int, transformed: bool) -> tuple[Shape
 
 
 @torch.no_grad()
-def generated(model: Model, num: int, y: Shaped[Tensor, "n ..."], mean: bool) -> Iterator[Float[Tensor, "b ..."]]:
+def generated(model: Model, num: int, y: Shaped[Tensor, "n ..."], mean: bool) -> Iterator[Float[Tensor, "_ ..."]]:
     """`num` samples of a model in batches; a conditional one is given labels that are drawn from y.
 
     Raises:
