@@ -59,6 +59,15 @@ def test_the_wheel_holds_all_that_is_needed(wheel: Path) -> None:
     assert not any(name.startswith(("tests", "scripts", "conf")) for name in names)
 
 
+def test_a_wheel_of_the_sources_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    """pip builds one where there is no wheel."""
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)], cwd=ROOT, check=True)
+    (sources,) = tmp_path.glob("vaelab-*.tar.gz")
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(sources))
+    (other,) = tmp_path.glob("vaelab-*.whl")
+    assert set(zipfile.ZipFile(other).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_a_sweep_of_processes_of_this_machine(installed: Path, tmp_path: Path) -> None:
     """Each job is a process, whose command line is rebuilt; and the commands that look at runs find them."""
     typed(installed, tmp_path, "train", "-m", *SHORT, "sweep=two", "seed=0,1")
