@@ -280,13 +280,13 @@ def finish_run(
 
 
 def hparams_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The columns of TensorBoard's HPARAMS page: keys that change numbers, and parts by the names of their classes (objective: ELBO)."""
+    """The columns of TensorBoard's HPARAMS page: keys that change numbers, if they are set, and parts by the names of their classes (objective: ELBO)."""
     columns = {}
     for name, value in flatten(material(config, Use.HPARAMS)).items():
         part, _, key = name.rpartition(".")
         if key == "_target_":
             columns[part] = value.rpartition(".")[2]
-        elif key != "_partial_" and "${" not in str(value):  # what is referred to has a column already
+        elif value is not None and key != "_partial_" and "${" not in str(value):  # what is referred to has a column already
             columns[name] = value if isinstance(value, int | float | str) else str(value)
     return columns
 
