@@ -280,7 +280,10 @@ def finish_run(
 
 
 def hparams_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The columns of TensorBoard's HPARAMS page: keys that change numbers, if they are set, and parts by the names of their classes (objective: ELBO)."""
+    """The columns of TensorBoard's HPARAMS page: keys that change numbers, and parts by the names of their classes (objective: ELBO).
+
+    What is not set (null) has none.
+    """
     columns = {}
     for name, value in flatten(material(config, Use.HPARAMS)).items():
         part, _, key = name.rpartition(".")
