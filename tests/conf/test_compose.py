@@ -13,6 +13,7 @@ from small_runs import composed
 from torch.distributions import Distribution
 
 from vaelab.commands.cli import COMMANDS, main
+from vaelab.commands.composing import compose
 from vaelab.commands.help import help_of_one
 
 GROUPS = {
@@ -150,6 +151,17 @@ def test_help_lists_yamls_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "objective" / "mine.yaml").touch()
     for words in (["--config-dir", str(tmp_path)], [f"--config-dir={tmp_path}"]):
         assert "mine" in re.findall(r"\w+", help_of_one("train", "config", words))
+
+
+def test_a_config_is_composed_from_python(tmp_path: Path) -> None:
+    (tmp_path / "objective").mkdir()
+    (tmp_path / "objective" / "mine.yaml").write_text("_target_: vaelab.objectives.IWAE\nnum_samples: 7\n")
+    config = compose("data=circles", "objective=mine", config_dir=tmp_path)
+    assert config.objective.num_samples == 7
+    stored = OmegaConf.to_container(config, resolve=False)
+    assert re.fullmatch(r"outputs/circles/\d{4}(-\d\d){2}_\d\d(-\d\d){2}", stored["paths"]["run_dir"])  # no part of it is read again
+    assert compose("paths.run_dir=here").paths.run_dir == "here"
+    assert compose("run=x", config_name="evaluate").run == "x"
 
 
 def test_the_commands_are_listed_a_line_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ class Fork:
 
 
 class Popen(subprocess.Popen):
-    """What replaces `subprocess.Popen` in a forked process: commands of this repository are forked, other programs are started as ever."""
+    """Stands for `subprocess.Popen` in a forked process: it forks commands of this repository, and starts other programs as ever."""
 
     def __new__(cls, args: Sequence[str], *others: object, **options: object) -> "Fork | Popen":
         return Fork(args, **options) if not isinstance(args, str) and as_script(args) else super().__new__(cls)

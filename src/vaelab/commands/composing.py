@@ -29,7 +29,7 @@ def compose(*overrides: str, config_name: str = "config", config_dir: str | Path
         hydra.errors.HydraException: if an override fits nothing.
     """
     import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     from vaelab.commands import places  # noqa: F401  (its resolvers are used in conf/config.yaml)
 
@@ -38,5 +38,5 @@ def compose(*overrides: str, config_name: str = "config", config_dir: str | Path
         config = hydra.compose(config_name, [*more, *overrides])
     assert isinstance(config, DictConfig)
     if "paths" in config and not any(word.lstrip("+").startswith("paths.run_dir=") for word in overrides):
-        config.paths.run_dir = OmegaConf.to_container(config, resolve=False)["paths"]["new_dir"]  # type: ignore[index,call-overload]
+        config.paths.run_dir = str(config.paths.new_dir)  # the time of now, and not of each time that it is read
     return config
