@@ -25,9 +25,8 @@ def test_a_sweep_that_is_told_to_end_leaves_checkpoints_to_go_on_from(tmp_path: 
 
 
 def test_a_search_on_ray_prunes_bad_trials_from_inside(tmp_path: Path) -> None:
-    """Each of its jobs is of two processes, and its own command line."""
     words = ["hparams_search=optuna", "sweep=pruned", "optimizer.lr=0.01,1e-7", "hydra.sweeper.sampler=grid", "hydra.sweeper.n_trials=2"]
-    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -172}", "launcher=ray", "trainer=ddp_cpu"]
+    words += ["hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: -172}", "launcher=ray"]
     told = command("train.py", "-m", *SMALL, *QUICK, *words, cwd=tmp_path).stdout
     folder = tmp_path / "outputs/sweeps/pruned"
     study = optuna.load_study(study_name="pruned", storage=storage(str(folder / "study.journal")))
