@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from vaelab.training.lit import LitVAE, StartsFromData
 from vaelab.training.speed import accelerate
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
+# what the stored config of a run may build unasked: parts of models and data, and for training what is below
 PARTS = (
     "vaelab.data",
     "vaelab.flows",
@@ -31,6 +33,24 @@ PARTS = (
     "vaelab.schedules",
     "torch.nn",
 )
+OF_TRAINING = (
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers.csv_logs",
+    "lightning.pytorch.loggers.tensorboard",
+    "lightning.pytorch.strategies",
+    "lightning.pytorch.trainer",
+    "torch.optim",
+    "vaelab.commands.seeds",
+    "vaelab.metrics",
+    "vaelab.objectives",
+    "vaelab.sweeps.pruning",
+    "vaelab.training.callbacks",
+    "vaelab.training.metrics_csv",
+    "vaelab.training.tensorboard",
+)
+SHORT_NAMES = ("lightning.Trainer", "lightning.pytorch.Trainer", "lightning.pytorch.loggers")  # of what lies in the modules above
+READS_NO_MACHINE = r"now|hydra"  # resolvers of interpolations; others, such as oc.env, may read secrets
+IF_TRUSTED = "if you trust where it comes from, set trust=true (from Python: trust=True)"
 
 
 def build_model(config: DictConfig) -> Model:
@@ -103,11 +123,12 @@ def start_from(model: Model, config: DictConfig, run: str) -> None:
     """Give a model the weights of a trained one; a prior of another kind stays what it is.
 
     Raises:
-        ValueError: if another part is not the same.
+        ValueError: if another part is not the same, or its config reads the machine.
     """
     checkpoint = read_checkpoint(find_checkpoint(run))
-    stored = model_weights(checkpoint["state_dict"])
-    theirs, mine = kinds(OmegaConf.create(checkpoint["config"])), kinds(config)
+    stored, origin = model_weights(checkpoint["state_dict"]), OmegaConf.create(checkpoint["config"])
+    check_interpolations(origin)
+    theirs, mine = kinds(origin), kinds(config)
     if theirs != mine:  # weights of the same shapes would fit, and mean something else
         raise ValueError(
             f"pretrained={run} is made of {', '.join(theirs - mine)}; this model of {', '.join(mine - theirs)}: choose its dials"
@@ -141,25 +162,108 @@ class OpenedRun(NamedTuple):
     checkpoint: Path
 
 
-def check_trusted(config: DictConfig) -> None:
-    """Raise if a stored config, which names the classes to build, names anything but parts of models and data.
+def check_trusted(config: DictConfig, training: bool = False, typed: Sequence[str] = ()) -> None:
+    """Raise if a stored config, which may come from a stranger, would do more than build what a run is made of.
+
+    Args:
+        config: the very one that will be built.
+        training: whether it will be trained, with its objective, optimizer, callbacks, loggers and trainer, which may write below
+            paths.run_dir alone.
+        typed: words of the command line, in which a person may have named classes and paths.
+
+    Raises:
+        ValueError: if it names a class of another module, a path elsewhere, or an interpolation that reads the machine, or sets Hydra.
+    """
+    for name in ("defaults", "hydra"):
+        if name in config:
+            raise ValueError(f"the stored config has {name}, which no run stores: {IF_TRUSTED}")
+    check_interpolations(config)
+    names = ("model", "data", *(("objective", "optimizer", "scheduler", "callbacks", "logger", "trainer", "evaluation") * training))
+    nodes = OmegaConf.create({name: config[name] for name in names if config.get(name) is not None}, parent=config)
+    parts: dict[str, Any] = OmegaConf.to_container(nodes, resolve=True)  # type: ignore[assignment]
+    for target in targets_in(parts):
+        if not any(str(target) in word for word in typed):
+            check_target(target, (*PARTS, *OF_TRAINING) if training else PARTS)
+    if training:
+        written = {name: parts[name] for name in ("callbacks", "logger", "trainer") if name in parts}
+        for key, value in flatten(written).items():
+            for each in value if isinstance(value, list) else [value]:
+                if not any(str(each) in word for word in typed):
+                    check_inside(key, each, Path(config.paths.run_dir))
+
+
+def check_interpolations(config: DictConfig) -> None:
+    """Raise if a stored config has an interpolation that reads the machine, as ${oc.env:SECRET} does.
+
+    Raises:
+        ValueError: if it has.
+    """
+    for key, value in flatten(OmegaConf.to_container(config, resolve=False)).items():
+        text, before = json.dumps(value), None
+        while text != before:  # what refers to other keys, from the innermost on
+            before, text = text, re.sub(rf"\$\{{(?:[^${{}}:]*|(?:{READS_NO_MACHINE}):[^${{}}]*)\}}", "", text)
+        if "${" in text:
+            raise ValueError(f"the stored config has {key}={value}, which reads the machine that it is opened on: {IF_TRUSTED}")
+
+
+def targets_in(node: Any) -> Iterator[Any]:
+    """Every `_target_` in a node of plain types."""
+    if isinstance(node, dict):
+        yield from [node["_target_"]] if "_target_" in node else []
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from targets_in(value)
+
+
+def check_target(target: Any, modules: Sequence[str]) -> None:
+    """Raise if a stored config would build what does not lie in some modules.
+
+    Raises:
+        ValueError: if it would, or there is no such class.
+    """
+    refusal = f"the stored config would run {target}, which is no part of vaelab, torch.nn or a trainer: {IF_TRUSTED}"
+    if not isinstance(target, str) or not lies_in(target, (*modules, *SHORT_NAMES)):  # before it is imported
+        raise ValueError(refusal)
+    try:
+        found: Any = get_object(target)
+    except Exception as error:  # whatever an import raises
+        raise ValueError(
+            f"the stored config names {target}, which this version does not have: open it with the version of its run"
+        ) from error
+    # the object, and not its name alone: a module of ours leads by its imports to anything (vaelab.x.subprocess.run)
+    is_ours = lies_in(getattr(found, "__module__", None) or "", modules)
+    is_whole = isinstance(found, type) or (target.startswith("vaelab.") and "." not in getattr(found, "__qualname__", "."))
+    if not (is_ours and is_whole):
+        raise ValueError(refusal)
+
+
+def lies_in(name: str, modules: Sequence[str]) -> bool:
+    """True if a dotted name is one of some modules, or lies below one."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def check_inside(key: str, value: Any, folder: Path) -> None:
+    """Raise if a value of a stored config is a path that leads out of the folder of its run.
 
     Raises:
         ValueError: if it does.
     """
-    parts = OmegaConf.to_container(OmegaConf.create({key: config[key] for key in ("model", "data")}, parent=config), resolve=True)
-    for target in re.findall(r'"_target_": "([^"]*)"', json.dumps(parts)):
-        # the object, and not its name alone: a module of ours leads by its imports to anything (vaelab.x.subprocess.run)
-        if not is_part(target) or not is_part(get_object(target).__module__):
-            raise ValueError(
-                f"the stored config would run {target}, which is not part of {', '.join(PARTS)}:"
-                " if you trust where it comes from, set trust=true (or load(..., trust=True))"
-            )
+    is_place = re.search(r"(dir|dirpath|path|folder)$", key) is not None
+    if not isinstance(value, str) or not (is_place or value.startswith(("/", "~")) or ".." in Path(value).parts):
+        return
+    if not Path(value).expanduser().resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the stored config would write to {key}={value}, which is not below {folder}: {IF_TRUSTED}")
 
 
-def is_part(name: str) -> bool:
-    """True if a dotted name lies in a module that models and data are made of."""
-    return any(name == part or name.startswith(f"{part}.") for part in PARTS)
+def check_trust(trust: Any) -> None:
+    """Raise if `trust` is neither true nor false: words such as no are true for Python.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not isinstance(trust, bool):
+        raise ValueError(f"trust={trust} must be true or false")
 
 
 def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> OpenedRun:
@@ -174,14 +278,15 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     Raises:
         ValueError: if there is no readable checkpoint, its config names a class that is not trusted, or its weights are of another model.
     """
+    check_trust(trust)
     path = find_checkpoint(run, checkpoint)
     stored = read_checkpoint(path)
     config = OmegaConf.create(stored["config"])
     if data_dir is not None:
         config.paths.data_dir = data_dir
+    config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     if not trust:
         check_trusted(config)
-    config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     model = build_model(config)
     try:
         model.load_state_dict(model_weights(stored["state_dict"]))

@@ -344,7 +344,7 @@ def test_what_a_user_types(tmp_path: Path) -> None:
     assert f"stopped by SIGINT in epoch 1, after step 9: go on with resume={tmp_path / 'run'}" in done.stdout
     assert "Traceback" not in done.stderr
     run = (tmp_path / "run").rename(tmp_path / "moved")
-    command("train.py", f"resume={run}", "trainer.max_epochs=3", env=ENVIRONMENT)
+    command("train.py", f"resume={run}", "trainer.max_epochs=3", "trust=true", env=ENVIRONMENT)
     assert json.loads((run / "results.json").read_text())["epochs"] == 3
     assert not (tmp_path / "run").exists()
     assert "resume" not in (run / ".hydra" / "overrides.yaml").read_text()

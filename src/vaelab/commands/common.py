@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import track
 from torch import Tensor
 
-from vaelab.build import DIALS
+from vaelab.build import DIALS, OpenedRun, open_run
 from vaelab.data import DataModule
 from vaelab.runs.configs import flatten
 from vaelab.training.speed import keep_freed_memory
@@ -110,6 +110,23 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
 
 
+def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | None = None) -> OpenedRun:
+    """The run that a command was given, into whose folder it will write.
+
+    Args:
+        config: of the command.
+        run: another one than config.run.
+        checkpoint: another one than config.checkpoint.
+
+    Raises:
+        ValueError: as `open_run`, or if a link in its folder leads elsewhere.
+    """
+    opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
+    if not config.trust:
+        opened.folder.check_links()
+    return opened
+
+
 def chosen_device(config: DictConfig) -> torch.device:
     """A GPU if there is one, unless accelerator=cpu."""
     return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
@@ -121,7 +138,7 @@ def below(folder: Path, name: Any) -> Path:
     Raises:
         ValueError: if the name leads elsewhere.
     """
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
     return folder / name
 

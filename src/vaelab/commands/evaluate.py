@@ -9,8 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from vaelab.build import open_run
-from vaelab.commands.common import UserError, check_given, chosen_device, prepare_process, report_errors, shorter
+from vaelab.commands.common import UserError, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, report
 from vaelab.runs.folder import RESULTS, RunFolder
 
@@ -59,7 +58,7 @@ def matching_runs(run: str) -> list[str]:
 def evaluate_run(path: str, config: DictConfig, console: Console) -> list[str]:
     """Evaluate one run; return what could not be computed, and why."""
     evaluated = Path(RunFolder(path).results().get("checkpoint") or "best").stem  # when it had been trained
-    run = open_run(path, config.checkpoint or evaluated, config.data_dir, config.trust)
+    run = chosen_run(config, path, config.checkpoint or evaluated)
     run.model.to(chosen_device(config))
     folder, file, step = run.folder, run.folder.results_file(run.checkpoint), run.folder.results().get("steps", 0)
 

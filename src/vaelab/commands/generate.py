@@ -4,8 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaelab.build import open_run
-from vaelab.commands.common import check_counts, check_given, chosen_device, prepare_process, report_errors
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors
 from vaelab.figures.scenes import draw_figures
 
 
@@ -19,7 +18,7 @@ def generate(config: DictConfig) -> None:
     prepare_process()
     check_given(config)
     check_counts(config, num_images=1)
-    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
+    run, device = chosen_run(config), chosen_device(config)
     folder = Path(config.folder) if config.folder else run.folder.figures
     for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
         print(path)

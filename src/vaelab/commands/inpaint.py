@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
-from vaelab.build import OpenedRun, open_run
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, prepare_process, report_errors, shorter
+from vaelab.build import OpenedRun
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
 from vaelab.commands.judging import print_numbers
 from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
@@ -41,7 +41,7 @@ def inpaint_run(config: DictConfig) -> None:
     prepare_process()
     check_given(config)
     check_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
-    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
+    run, device = chosen_run(config), chosen_device(config)
     folder = below(run.folder.path / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
     run.model.to(device)
     x, y = run.datamodule.examples("test", config.num_images, device)

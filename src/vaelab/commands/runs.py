@@ -38,15 +38,16 @@ def manage_runs(typed: Sequence[str]) -> int:
     again = commands.add_parser("rerun", help="trains anew with the config of a run, seed and all")
     again.add_argument("folder")
     again.add_argument("--into", metavar="DIR", help="default: a new folder beside it")
+    again.add_argument("--trust", action="store_true", help="build classes from outside vaelab that the run names; for runs of your own")
     arguments = vars(parser.parse_args(typed))
 
-    from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, rerun, show_run  # only now, so that --help answers at once
+    from vaelab.runs.housekeeping import compare_runs, delete_runs, list_runs, show_run  # only now, so that --help answers at once
 
     functions: dict[str, Callable[..., int | None]] = {
         "list": list_runs,
         "show": show_run,
         "diff": compare_runs,
-        "rerun": rerun,
+        "rerun": run_again,
         "delete": delete_runs,
     }
     try:
@@ -54,3 +55,20 @@ def manage_runs(typed: Sequence[str]) -> int:
     except ValueError as error:
         print(f"vaelab runs: {error}", file=sys.stderr)
         return 2
+
+
+def run_again(folder: str, into: str | None = None, trust: bool = False) -> int:
+    """Train anew with the config that a run has stored; return how that ended.
+
+    Raises:
+        ValueError: as `rerun`, or if the config would build what is not trusted.
+    """
+    from omegaconf import OmegaConf
+
+    from vaelab.build import check_trusted
+    from vaelab.runs.housekeeping import one_run, rerun
+
+    if not trust:
+        run = one_run(folder)
+        check_trusted(OmegaConf.create(run.config | {"paths": run.config.get("paths", {}) | {"run_dir": str(run)}}), training=True)
+    return rerun(folder, into)

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import metrics, rng
-from vaelab.build import OpenedRun, build, build_data, build_model, start_from
+from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
 from vaelab.checks import check_whole
 from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, print_numbers, report
@@ -41,6 +41,7 @@ from vaelab.training.fsdp import check_shardable
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 
+ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -67,13 +68,18 @@ def train(config: DictConfig) -> float | None:
             f"trainer.devices={config.trainer.devices} within the process of a multirun: every further process would run the whole sweep"
             " again; set launcher=local, ray or slurm"
         )
-    checkpoint, stored = None, None
+    checkpoint, stored, trust = None, None, config.get("trust", False)
+    check_trust(trust)
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
         checkpoint = find_checkpoint(config.resume, "last")
         stored = read_checkpoint(checkpoint)
-        config = changed(OmegaConf.create(stored["config"]), [] if hydra is None else list(hydra.overrides.task))
+        typed = [] if hydra is None else list(hydra.overrides.task)
+        config = changed(OmegaConf.create(stored["config"]), typed)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
+        if not trust:
+            check_trusted(config, training=True, typed=typed)
+            RunFolder.of_checkpoint(checkpoint).check_links()
     run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:
@@ -116,7 +122,7 @@ def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
     Raises:
         ValueError: if one would change what is learned, or how long where a learning rate was planned for that.
     """
-    parsed = [each for each in OverridesParser.create().parse_overrides(overrides) if each.key_or_group not in ("resume", "existing")]
+    parsed = [each for each in OverridesParser.create().parse_overrides(overrides) if each.key_or_group not in ABOUT_RUNS]
     changes = {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
     check_changes(plain(stored), changes)
     for key, value in changes.items():

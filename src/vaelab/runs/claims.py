@@ -1,6 +1,8 @@
 """Claims of folders, so that one process at a time works in each."""
 
+import errno
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: if another process works in it.
     """
-    with (folder / LOCK).open("w") as file:
+    with _opened(folder / LOCK) as file:
         if not _is_locked(file):
             time.sleep(0.1)  # another process may only have asked whether there is a claim
             if not _is_locked(file):
@@ -41,6 +43,20 @@ def is_claimed(folder: Path) -> bool:
             return not _is_locked(file)
     except OSError:
         return False  # there is no lock, or it is not ours to open
+
+
+def _opened(path: Path) -> IO[str]:
+    """The file of a lock, which is made if it is not there; a link is not followed, and nothing is emptied.
+
+    Raises:
+        ValueError: if it is a link.
+    """
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{path} is a link, and no lock of a run: remove it") from error
+        raise
 
 
 def _is_locked(file: IO[str]) -> bool:

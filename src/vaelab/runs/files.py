@@ -26,7 +26,11 @@ def write_text(text: str, path: Path) -> None:
     """Write all of the text or nothing, also if the process is killed meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
+    part.unlink(missing_ok=True)  # of a process that was killed; a link would be written through
+    with part.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 

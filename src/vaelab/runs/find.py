@@ -32,6 +32,11 @@ def find_runs(paths: Iterable[str], results: str = RESULTS) -> list[RunFolder]:
     return [run for run in found if run.path not in above or (run.path / results).exists()]
 
 
+def every_run(top: Path) -> list[Path]:
+    """The folder, if it is that of a run, and all those of runs below it."""
+    return list(_walk(top, RESULTS))
+
+
 def other_seeds(run: RunFolder, paths: Iterable[str]) -> dict[int, RunFolder]:
     """The finished runs, by seed, whose configs differ from that of a run in the seed and in what changes no number.
 

@@ -139,7 +139,9 @@ class RunFolder:
         Raises:
             DamagedFile: as `hydra`.
         """
-        return shlex.join(["vaelab", "train", *self.overrides])
+        sources = value_at(self.hydra, "runtime.config_sources", [])
+        added = [str(source.get("path")) for source in sources if source.get("provider") == "command-line"]
+        return shlex.join(["vaelab", "train", *[word for path in added for word in ("--config-dir", path)], *self.overrides])
 
     # What was logged.
 
@@ -306,6 +308,21 @@ class RunFolder:
             ValueError: if another process works in it.
         """
         return claim_folder(self.path)
+
+    def check_links(self) -> None:
+        """Raise if a link in the folder leads out of it: what is written there would overwrite files elsewhere.
+
+        Raises:
+            ValueError: if one does.
+        """
+        top = self.path.resolve()
+        for folder, below, files in os.walk(self.path):
+            for path in (Path(folder, name) for name in (*below, *files)):
+                if path.is_symlink() and not path.resolve().is_relative_to(top):
+                    raise ValueError(
+                        f"{path} is a link to {os.readlink(path)}, outside of the run folder, and would be written to:"
+                        " remove it, or set trust=true if you made it"
+                    )
 
     def clear(self) -> None:
         """Remove what a start that left no checkpoint had begun to write; what Hydra has noted of a new start replaces its config."""

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaelab.runs.configs import Use, flatten, material
-from vaelab.runs.find import find_runs
+from vaelab.runs.find import every_run, find_runs
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git
 
@@ -112,19 +112,34 @@ def delete_runs(folders: Sequence[str], where: Sequence[str] = (), yes: bool = F
     """Removes runs, after a person has said yes; returns 1 if not.
 
     Raises:
-        ValueError: as `matching`, or if a process is at work in one, which is kept with those after it.
+        ValueError: as `matching`, if a folder holds another run that is to stay, or a process is at work in one, which is kept with
+            those after it.
     """
     runs = matching(folders, where)
     for run, facts in runs:
         print(f"{run.name}   {facts['state']}")
+    check_alone([run for run, _ in runs])
     if not runs or not (yes or agreed(f"delete these {len(runs)} folders? [y/N] ")):
         print("nothing was deleted")
         return 1
-    for run, _ in runs:
+    for run, _ in sorted(runs, key=lambda pair: -len(pair[0].path.resolve().parts)):  # one within another before that
         with run.claim():
             shutil.rmtree(run.path)
     print(f"{len(runs)} folders deleted")
     return 0
+
+
+def check_alone(runs: Sequence[RunFolder]) -> None:
+    """Raise if one of the folders that are to go holds a run that is to stay.
+
+    Raises:
+        ValueError: if one does.
+    """
+    going = {run.path.resolve() for run in runs}
+    for run in runs:
+        staying = [other for other in every_run(run.path) if other.resolve() not in going]
+        if staying:
+            raise ValueError(f"{run.name} holds {len(staying)} other runs, such as {staying[0]}: delete those first, or move them")
 
 
 def matching(folders: Sequence[str], where: Sequence[str]) -> list[tuple[RunFolder, Facts]]:

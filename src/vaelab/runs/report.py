@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.figures.charts.training import bound_chart
+from vaelab.runs.files import write_text
 from vaelab.runs.folder import RESULTS, RunFolder
 
 # In the order in which they are read: what a picture shows, in a sentence.
@@ -79,7 +80,7 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
         section("Where the numbers came from", origins(known)),
     ]
     path = (run.path / file.replace("results", "report")).with_suffix(".html")
-    path.write_text(PAGE.format(title=html.escape(title), body="\n".join(part for part in parts if part)), encoding="utf-8")
+    write_text(PAGE.format(title=html.escape(title), body="\n".join(part for part in parts if part)), path)
     return path
 
 

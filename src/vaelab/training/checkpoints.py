@@ -31,11 +31,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or a machine that loses power may forget the new name
+        finally:
+            os.close(folder)
 
 
 def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from vaelab.build import OpenedRun, open_run
 from vaelab.commands.anomalies.outcome import write_outcome
 from vaelab.commands.anomalies.parts import find_parts
 from vaelab.commands.anomalies.scoring import check_pictured, complete, how, keep_options, read_scores
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, prepare_process, report_errors
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors
 from vaelab.models import Model
 from vaelab.runs.folder import RunFolder
 
@@ -25,7 +25,7 @@ def detect_anomalies(config: DictConfig) -> None:
     prepare_process()
     check_given(config)
     check_counts(config, ["num_images"], num_images=2, num_train=1, num_samples=1, num_pictured=1)
-    run, device = open_run(config.run, config.checkpoint, config.data_dir, config.trust), chosen_device(config)
+    run, device = chosen_run(config), chosen_device(config)
     background = open_background(run, config)
     for model in (run.model, background):
         if model is not None:
