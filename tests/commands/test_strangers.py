@@ -1,6 +1,8 @@
 """A run folder that comes from a stranger runs nothing, and writes and deletes nothing elsewhere."""
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,9 @@ from vaelab.commands.train import train
 from vaelab.runs.files import write_text
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.housekeeping import delete_runs
+from vaelab.runs.report import write_report
+from vaelab.runs.summary import comma_separated, latex, markdown, summarize
+from vaelab.runs.summary.formats import print_summary
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +193,38 @@ def test_a_run_within_another_is_not_deleted_unasked(run: Path, tmp_path: Path) 
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert delete_runs([str(tmp_path)], yes=True) == 0
     assert not os.path.lexists(run)
+
+
+def test_what_a_reader_is_shown_is_text(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page has no tags, a spreadsheet no formulas, LaTeX no line break, a terminal no markup of a stranger."""
+    nasty = ["=HYPERLINK(1)", "<script>|x</script>", "a\nb", "[bold]x[/bold]"]
+    runs = [Path(shutil.copytree(run, tmp_path / "all" / f"[red]{i}")) for i in range(len(nasty))]
+    for each, name in zip(runs, nasty, strict=True):
+        change(each, "posterior.note", name)
+        record = json.loads((each / "results.json").read_text())
+        record |= {"test": {"elbo": -1.0, "rate": "<script>", "latent_dim": "<script>", "active_units": 2}, "epochs": "<script>"}
+        write_text(json.dumps(record), each / "results.json")
+        assert "<script>" not in write_report(RunFolder(each), "a: b").read_text()
+    summary = summarize([str(tmp_path / "all")])
+    assert "'=HYPERLINK(1)" in comma_separated(summary)
+    assert "&lt;script&gt;\\|x&lt;/script&gt;" in markdown(summary)
+    assert not re.search(r"<script>|a\nb", markdown(summary))
+    assert "a b" in latex(summary)
+    print_summary(summary)
+    assert "[bold]x[/bold]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"test": {"elbo": -1.0, "elbo_std_error": "<b>"}},
+        {"test": {"mig_ci": [1, 2, 3]}},
+        {"test": {"mig_ci": ["a", 2]}},
+        {"versions": ["torch"]},
+        {"evaluations": {"likelihood": {"keys": "elbo"}}},
+    ],
+)
+def test_results_of_another_shape_are_said(record: dict[str, Any], run: Path) -> None:
+    write_text(json.dumps(record), run / "results.json")
+    with pytest.raises(ValueError, match=r"results\.json cannot be read \(it was not written by vaelab"):
+        RunFolder(run).results()

@@ -28,7 +28,7 @@ def evaluate_runs(config: DictConfig) -> None:
     check_given(config)
     if not build_metrics(config.metrics):
         raise ValueError("metrics=[] finds nothing out: choose some, such as metrics=[likelihood,latent]")
-    console, failures = Console(soft_wrap=True, highlight=False), []
+    console, failures = Console(soft_wrap=True, highlight=False, markup=False), []
     runs = matching_runs(str(config.run))
     for run in runs:
         try:

@@ -75,7 +75,7 @@ def write_completions(
     config: DictConfig,
 ) -> None:
     """Write all files, and print a table."""
-    console, completion = Console(soft_wrap=True, highlight=False), all_completions([part for part, _ in found])
+    console, completion = Console(soft_wrap=True, highlight=False, markup=False), all_completions([part for part, _ in found])
     report: dict[str, Any] = {"num_examples": len(x), "hidden_share": (~observed).double().mean().item()}
     report |= summarized({name: torch.cat([scores[name] for _, scores in found]) for name in found[0][1]})
     if completion.acceptance_rate is not None:

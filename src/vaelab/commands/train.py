@@ -250,7 +250,7 @@ def finish_run(
     model.to(device).eval()
     with rng.fork(config.seed):
         val = metrics.mean_bound(model, datamodule.batches("val", device))
-    console, test, evaluations = Console(soft_wrap=True, highlight=False), dict[str, Any](), dict[str, Any]()
+    console, test, evaluations = Console(soft_wrap=True, highlight=False, markup=False), dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
         test.update(found)

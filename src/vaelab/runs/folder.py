@@ -169,9 +169,11 @@ class RunFolder:
         if not path.is_file():
             return {}
         record = read_json(path, advice)
-        parts = [record.get(key) or {} for key in ("test", "val", "evaluations")]
-        if not all(isinstance(part, dict) for part in parts) or not all(map(_is_evaluation, parts[-1].values())):
-            raise DamagedFile(path, "it was not written by vaelab: its test, val or evaluations are of another shape", advice)
+        test, val, evaluations, _ = parts = [record.get(key) or {} for key in ("test", "val", "evaluations", "versions")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise DamagedFile(path, "it was not written by vaelab: its test, val, evaluations or versions are of another shape", advice)
+        if not all(map(_is_evaluation, evaluations.values())) or not all(_is_number(*pair) for pair in [*test.items(), *val.items()]):
+            raise DamagedFile(path, "it was not written by vaelab: a number or how it was found is of another shape", advice)
         return record
 
     def results_file(self, checkpoint: Path) -> str:
@@ -340,6 +342,15 @@ class RunFolder:
 
 def _is_evaluation(how: Any) -> bool:
     return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
+
+
+def _is_number(name: str, value: Any) -> bool:
+    """True if a value of the results can be what its name says: a number if it is an error, two if it is an interval."""
+    if value is None:
+        return True
+    if name.endswith("_ci"):
+        return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    return isinstance(value, int | float) or not name.endswith("_std_error")
 
 
 def find_checkpoint(run: str | Path, name: str = "best") -> Path:

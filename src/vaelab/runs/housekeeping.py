@@ -84,7 +84,7 @@ def compare_runs(folder: str, other: str) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def rerun(folder: str, into: str | None = None) -> int:

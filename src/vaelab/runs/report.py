@@ -68,8 +68,8 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
     title = folder.name if folder.parent.name == "" else f"{folder.parent.name} / {folder.name}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f'<p class="muted">checkpoint {html.escape(str(known.get("checkpoint")))}, {known.get("epochs", "?")} epochs,'
-        f" {known.get('steps', '?')} steps, seed {known.get('seed', '?')}, test data, nats per example</p>",
+        f'<p class="muted">checkpoint {html.escape(str(known.get("checkpoint")))}, {written(known, "epochs")} epochs,'
+        f" {written(known, 'steps')} steps, seed {written(known, 'seed')}, test data, nats per example</p>",
         headline(known.get("test") or {}),
         section("Training", curves(run.curves())),
         section("Pictures", figures_of(in_order([*run.figures.glob("*.png"), *run.figures.glob("*.gif")]))),
@@ -82,6 +82,11 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
     path = (run.path / file.replace("results", "report")).with_suffix(".html")
     write_text(PAGE.format(title=html.escape(title), body="\n".join(part for part in parts if part)), path)
     return path
+
+
+def written(known: Mapping[str, Any], key: str) -> str:
+    """What the results say, as text of the page."""
+    return html.escape(str(known.get(key, "?")))
 
 
 def section(title: str, body: str) -> str:
@@ -109,7 +114,7 @@ def headline(test: dict[str, Any]) -> str:
     cells = []
     for name in HEADLINE:
         if test.get(name) is not None:
-            error, of = test.get(f"{name}_std_error"), f" of {test.get('latent_dim')}" if name == "active_units" else ""
+            error, of = test.get(f"{name}_std_error"), f" of {written(test, 'latent_dim')}" if name == "active_units" else ""
             spread = f" ± {error:.2g}" if error else ""
             cells.append(f"<div>{name.replace('_', ' ')}<b>{rounded(test[name])}{of}</b><span class='muted'>{spread}&nbsp;</span></div>")
     return f'<div class="numbers">{"".join(cells)}</div>' if cells else ""

@@ -78,7 +78,7 @@ def print_detection(found: Mapping[str, Mapping[str, float]], title: str, share:
         table.add_column(header, justify="right" if header else "left", no_wrap=True)
     for name, report in found.items():
         table.add_row(name, *(with_error(report, key) for key in COLUMNS))
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(table)
     console.print(f"\na score that knows nothing has AUROC 0.5, AUPR {share:.3f}, FPR 0.95\n")
     for path in paths:

@@ -1,6 +1,7 @@
 """A summary as text, CSV, Markdown and LaTeX."""
 
 import csv
+import html
 import io
 import math
 import statistics
@@ -169,7 +170,7 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
 
     Where settings are too wide for the terminal they are listed first, and numbered in the table; a wide table is continued below.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 10_000  # a file has no margin
     tables = plain_tables(summary)
@@ -238,23 +239,30 @@ def _rich(columns: Sequence[Column], num_names: int = 0) -> Table:
     return table
 
 
+def _markdown(text: str) -> str:
+    """Text in a line of Markdown, which is not read as HTML or as the end of a cell."""
+    return " ".join(html.escape(text, quote=False).replace("|", r"\|").split())
+
+
 def markdown(summary: Summary) -> str:
     """Tables for a README or a notebook."""
     parts = []
     for grid in plain_tables(summary):
         rule = ["---"] * len(grid.settings) + ["---:"] * len(grid.measured)
-        rows = [[cell.written("**{}**").replace("|", r"\|") + cell.brackets for cell in row] for row in grid.rows]
-        parts += [f"{grid.title}:", "\n".join(f"| {' | '.join(line)} |" for line in (grid.header, rule, *rows))]
+        rows = [[_markdown(cell.written("**{}**") + cell.brackets) for cell in row] for row in grid.rows]
+        header = [_markdown(name) for name in grid.header]
+        parts += [f"{_markdown(grid.title)}:", "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))]
     parts.append(f"{legend(summary)}; bold: the best")
-    parts.append("\n".join(f"- {note}" for note in [*best_runs(summary, "`"), *summary.notes]))
+    parts.append("\n".join(f"- {_markdown(note)}" for note in [*best_runs(summary, "`"), *summary.notes]))
     if summary.unfinished:
-        parts.append("not in the table:\n\n" + "\n".join(f"- {line}" for line in left_out(summary)))
+        parts.append("not in the table:\n\n" + "\n".join(f"- {_markdown(line)}" for line in left_out(summary)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"\n": " ", "\r": " "}
     | {"[": "{[}"}  # where it begins a row, it would be an option of the \\\\ before it
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", ABSENT: "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 )
@@ -266,7 +274,11 @@ def latex(summary: Summary) -> str:
     comments += [f"not in the table: {line}" for line in left_out(summary)]
     lines = [f"% {' '.join(comment.split())}" for comment in comments]
     for grid in plain_tables(summary):
-        lines += [f"% {grid.title}", rf"\begin{{tabular}}{{{'l' * len(grid.settings)}{'r' * len(grid.measured)}}}", r"\toprule"]
+        lines += [
+            f"% {' '.join(grid.title.split())}",
+            rf"\begin{{tabular}}{{{'l' * len(grid.settings)}{'r' * len(grid.measured)}}}",
+            r"\toprule",
+        ]
         lines += [" & ".join(name.translate(LATEX) for name in grid.header) + r" \\", r"\midrule"]
         lines += [" & ".join(map(_latex, row)) + r" \\" for row in grid.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
@@ -279,14 +291,19 @@ def _latex(cell: Cell) -> str:
     return "$" + cell.written(r"\mathbf{{{}}}", r" \pm ") + "$" + cell.brackets
 
 
+def _of_no_formula(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and as_number(text) is None else text
+
+
 def comma_separated(summary: Summary) -> str:
     """A line for each setting, with every number in full; differences are those to the reference of the metric."""
     names = ("mean", "std", "half_width", "num_seeds", "difference", "difference_std", "difference_half_width", "difference_num_seeds")
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*summary.columns, "seeds", *(f"{metric}_{name}" for metric in summary.metrics for name in names)])
+    writer.writerow([*map(_of_no_formula, summary.columns), "seeds", *(f"{metric}_{name}" for metric in summary.metrics for name in names)])
     for setting in summary.settings:
-        row: list[Any] = [*setting.values, " ".join(str(run.seed) for run in setting.runs)]
+        row: list[Any] = [*map(_of_no_formula, setting.values), " ".join(str(run.seed) for run in setting.runs)]
         for metric in summary.metrics:
             for each in (setting.interval(metric), summary.difference(setting, metric)):
                 row += each or ("", "", "", 0)
