@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -15,7 +16,15 @@ NetworkFactory = Callable[..., nn.Module]  # network(in_shape=..., out_shape=...
 class Conditional(nn.Module, ABC):
     """A distribution over an event, given an input: q(z | x) if it encodes, p(x | z) if it decodes.
 
-    A family is one method, `distribution(*params)`. The network is built here, as network(in_shape, out_shape), with
+    A family is a number, `num_params`, and one method, `distribution`, which takes so many parameters by names of its own:
+
+        class Laplacian(Conditional):
+            num_params = 2  # of the network, for each value of the event
+
+            def distribution(self, loc: Tensor, log_scale: Tensor) -> Distribution:
+                return Independent(Laplace(loc, log_scale.exp()), self.event_ndim)  # event_ndim = len(event_shape)
+
+    The network is built here, as network(in_shape, out_shape), and maps (B, *in_shape) to (B, *out_shape), with
     out_shape = (num_params, *event_shape). With num_classes > 0 the label y enters the network one-hot, as further channels (the
     conditional VAE of Sohn et al., 2015), or as further numbers of a network that flattens its input anyway.
 
@@ -43,15 +52,22 @@ class Conditional(nn.Module, ABC):
         self.in_shape, self.event_ndim, self.num_classes = tuple(in_shape), len(event_shape), num_classes
 
     @abstractmethod
-    def distribution(self, *params: Tensor) -> Distribution:
-        """The distribution with these parameters, each of shape (*batch, *event_shape)."""
+    def distribution(self, *params: Any, **none: Any) -> Distribution:
+        """The distribution with these parameters, `num_params` tensors of shape (*batch, *event_shape).
 
-    def forward(self, given: Float[Tensor, "..."], y: Shaped[Tensor, "..."] | None = None) -> Distribution:
+        Its batch shape is (*batch), and its event shape that of the event: `Independent(..., self.event_ndim)` makes it so.
+        """
+
+    def forward(self, given: Shaped[Tensor, "..."], y: Shaped[Tensor, "..."] | None = None) -> Distribution:
         """The distribution given (*batch, *in_shape); its batch shape is *batch.
 
         Raises:
-            ValueError: if the shape is not the one this was built for, or y is needed and missing.
+            ValueError: if the numbers are no floats, the shape is not the one this was built for, or y is needed and missing.
         """
+        if not given.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} takes numbers of type float, but got {given.dtype}: pictures are divided by 255 before"
+            )
         batch = given.shape[: given.ndim - len(self.in_shape)]
         if given.shape[len(batch) :] != self.in_shape:
             raise ValueError(f"{type(self).__name__} was built for inputs of shape {self.in_shape}, but got {tuple(given.shape)}")

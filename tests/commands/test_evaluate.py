@@ -188,7 +188,7 @@ def test_the_checkpoint_is_that_which_training_evaluated(tmp_path: Path) -> None
         (["metrics.likelihood.num_samples=3.5"], r"metrics.likelihood.num_samples=3.5 must be a whole number of at least 1"),
         (["metrics=[]"], r"metrics=\[\] finds nothing out: choose some"),
         (["run=null"], r"run must be given: run=..."),
-        (["checkpoint=first"], r"there is no .*first.ckpt; the run has best, last"),
+        (["checkpoint=first"], r"there is no .*first.ckpt: choose checkpoint=best or last"),
     ],
 )
 def test_bad_input_is_refused_in_words(run: Path, options: list[str], message: str) -> None:

@@ -89,6 +89,12 @@ def test_a_key_that_has_moved_is_named_with_its_new_one_at_once(script: str, wor
     assert not any(tmp_path.iterdir())
 
 
+def test_a_module_that_is_not_on_the_path_is_said(tmp_path: Path) -> None:
+    done = command("train.py", *SMALL, "prior._target_=my_parts.Prior", check=False, cwd=tmp_path)
+    assert "there is no my_parts.Prior: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_key_that_has_moved_is_named_where_a_file_sets_it(tmp_path: Path) -> None:
     from vaelab.commands.train import train
 

@@ -55,7 +55,7 @@ def finished(folder: Path, number: int) -> None:
 def test_the_wheel_holds_all_that_is_needed(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"vaelab/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")} <= names
-    assert {"vaelab/py.typed", "hydra_plugins/vaelab.py"} <= names
+    assert {"vaelab/py.typed", "hydra_plugins/vaelab.py", "vaelab/docs/own_parts.md"} <= names
     assert not any(name.startswith(("tests", "scripts", "conf")) for name in names)
 
 

@@ -237,6 +237,12 @@ def test_limits_of_batches_hold_after_training_and_not_when_the_run_is_opened(tm
     assert sum(len(x) for x, _ in open_run(run).datamodule.batches("test")) == 96
 
 
+def test_an_early_end_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/elbo, mode: max, patience: 1, stopping_threshold: -1e9}"
+    train_small(tmp_path / "run", *QUICK, f"+callbacks.stop={stop}", "trainer.max_epochs=9")
+    assert "a callback ended training in epoch 1 of 9" in capsys.readouterr().out
+
+
 def test_seed_0_is_a_seed(tmp_path: Path) -> None:
     runs = [
         train_small(tmp_path / name, *QUICK, f"seed={seed}", "evaluation.enabled=false") for name, seed in (("a", 0), ("b", 0), ("c", 1))

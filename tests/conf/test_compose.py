@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from small_runs import composed
 from torch.distributions import Distribution
 
-from vaelab.commands.cli import COMMANDS, main
+from vaelab.commands.cli import COMMANDS, main, quoted
 from vaelab.commands.composing import compose
 from vaelab.commands.help import help_of_one
 
@@ -182,3 +182,28 @@ def test_a_command_that_does_not_exist_is_said(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "argv", ["vaelab", "trian"])
     assert main() == 2
     assert capsys.readouterr().err.startswith("vaelab: trian is no command: choose one of train, evaluate")
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("run=outputs/sweeps/x/objective.beta=4,seed=1", "run='outputs/sweeps/x/objective.beta=4,seed=1'"),
+        ("+pretrained=a=b", "+pretrained='a=b'"),
+        ("run='a=b'", "run='a=b'"),
+        ("callbacks={x: {a=b}}", "callbacks={x: {a=b}}"),
+        ("objective.beta=4", "objective.beta=4"),
+        ("--config-dir=a=b", "--config-dir=a=b"),
+    ],
+)
+def test_a_folder_of_a_sweep_needs_no_quotes(word: str, expected: str) -> None:
+    assert quoted(word) == expected
+
+
+def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["own_parts"], 0), ([], 0), (["nothing"], 2)):
+        monkeypatch.setattr(sys, "argv", ["vaelab", "docs", *words])
+        assert main() == code
+    told = capsys.readouterr()
+    assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
+    assert "  clusters  " in told.out
+    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, own_parts\n"

@@ -304,3 +304,10 @@ def test_sigma_that_is_not_fixed_has_a_floor(sigma):
     expected = torch.distributions.Normal(0.0, 0.1).log_prob(torch.zeros(60)).sum()
     torch.testing.assert_close(perfect, expected.expand(5))
     torch.testing.assert_close(likelihood.eval()(z).stddev, torch.full((5, *given.event_shape), 0.1))
+
+
+def test_whole_numbers_are_refused_in_words() -> None:
+    """Pictures of type uint8 are the usual mistake with a model that has been loaded."""
+    family = likelihoods.Bernoulli(partial(MLP, hidden=[4]), (4,), (2,))
+    with pytest.raises(ValueError, match=r"Bernoulli takes numbers of type float, but got torch\.uint8: pictures are divided by 255"):
+        family(torch.zeros(3, 4, dtype=torch.uint8))

@@ -48,6 +48,9 @@ def test_what_was_asked_for_and_logged(run: RunFolder) -> None:
     assert run.config["callbacks"]["pictures"]["_target_"] == "vaelab.training.callbacks.Pictures"  # where it lives today
     assert run.overrides == ["objective.beta=4", "name=a b"]
     assert run.command_line == "vaelab train objective.beta=4 'name=a b'"
+    with_yamls = RunFolder(run.path)
+    with_yamls.hydra = run.hydra | {"runtime": {"config_sources": [{"path": "/my conf", "provider": "command-line"}]}}
+    assert with_yamls.command_line == "vaelab train --config-dir '/my conf' objective.beta=4 'name=a b'"
     assert run.curves() == {"train/elbo": [(3, -100.5), (6, -95.0)], "val/elbo": [(6, -90.25)]}
     assert run.results()["test"] == {"elbo": -90.0}
 

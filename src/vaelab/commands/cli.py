@@ -3,6 +3,7 @@
 Nothing here imports torch or Hydra before it is needed: --help answers at once.
 """
 
+import re
 import signal
 import sys
 from importlib import import_module
@@ -37,6 +38,7 @@ COMMANDS = {
     ),
     "summarize": Command("make one table over runs, with statistics over seeds", "vaelab.commands.summarize.summarize_runs"),
     "runs": Command("list, show, compare, repeat and delete runs", "vaelab.commands.runs.manage_runs"),
+    "docs": Command("print a page of the documentation, such as own_parts", "vaelab.commands.docs.print_page"),
     "benchmark": Command("measure how fast training and evaluation are here", "vaelab.benchmark.benchmark", "benchmark"),
 }
 MOVED_BELOW = {"train": "evaluation.", "evaluate": ""}  # where these commands had keys that have moved
@@ -70,10 +72,19 @@ def main(command: str | None = None) -> int:
         return 0
     if command in MOVED_BELOW:
         check_words(words, MOVED_BELOW[command])
+    if not {"-m", "--multirun"} & set(words):
+        words = [quoted(word) for word in words]
     if command == "train":
         words = prepared(words)
     compose_and_run(function, config, words)
     return 0
+
+
+def quoted(word: str) -> str:
+    """A word whose value has "=" in it, as folders of sweeps have, in the quotes that Hydra asks for: run='outputs/x/seed=0'."""
+    key, _, value = word.partition("=")
+    plain = "=" in value and re.fullmatch(r"[+~]*[\w.@/]+", key) and not re.search(r"[\\'\"\[\](){}$]", value)
+    return f"{key}='{value}'" if plain else word
 
 
 def prepared(words: list[str]) -> list[str]:

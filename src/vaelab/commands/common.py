@@ -39,8 +39,13 @@ def report_errors(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except (ValueError, InstantiationException) as error:
+            missing = re.search(r"Error locating target '([\w.]+)'", str(error))
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
             ours = isinstance(cause, ValueError) and Path(frames(cause)[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
+            if missing and HydraConfig.initialized():
+                raise UserError(
+                    f"there is no {missing[1]}: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?"
+                ) from None
             if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
             message = str(error) if cause is None or cause is error else with_key(cause, str(error).partition("full_key: ")[2])
@@ -101,6 +106,7 @@ def check_counts(config: DictConfig, optional: Sequence[str] = (), prefix: str =
 def prepare_process() -> None:
     """Keep freed memory, and silence what Lightning announces: it is in the config or in the summary. Its other warnings stay."""
     keep_freed_memory()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code that it comes from
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway

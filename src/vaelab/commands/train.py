@@ -181,6 +181,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
         print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
+    if trainer.should_stop and trainer.is_global_zero:
+        print(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vaelab.checks import listed
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
 from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_json, read_yaml, write_json, write_text
@@ -271,7 +272,7 @@ class RunFolder:
         if wanted in found:
             return wanted
         if found:
-            raise ValueError(f"there is no {wanted}; the run has {', '.join(other.stem for other in found)}")
+            raise ValueError(f"there is no {wanted}: choose checkpoint={listed(other.stem for other in found)}")
         raise ValueError(
             f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder"
         )

@@ -49,7 +49,7 @@ def show_run(folder: str) -> None:
     results = run.results()
     print(run.command_line)
     why = f" ({run.reason})" if run.reason else ""
-    print(f"\n{run.state}{why}, seed {run.config.get('seed')}, code {str(results.get('git_commit'))[:10]}")
+    print(f"\n{run.state}{why}, seed {run.config.get('seed')}, git commit {str(results.get('git_commit') or 'unknown')[:10]}")
     test = results.get("test") or {}
     for name, value in test.items():
         if is_number(value) and not name.endswith("_std_error"):

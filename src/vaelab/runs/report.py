@@ -85,7 +85,7 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
 
 
 def written(known: Mapping[str, Any], key: str) -> str:
-    """What the results say, as text of the page."""
+    """Value of the results, as text of the page."""
     return html.escape(str(known.get(key, "?")))
 
 
