@@ -84,9 +84,10 @@ def build(config: DictConfig) -> LitVAE:
         ValueError: if a dial is set that the model does not use.
     """
     check_used(config)
+    stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
+    config = copy.deepcopy(config)  # instantiating resolves interpolations in place, also in what a node refers to
     scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
     objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
-    stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
     return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
 
 

@@ -156,7 +156,7 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
     run = train_small(tmp_path / "run", "trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false")
     path = run / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"best\.ckpt cannot be read: it is truncated"):
+    with pytest.raises(ValueError, match=r"best\.ckpt cannot be read: it is damaged"):
         load(run)
     assert load(run, "last").encode(torch.zeros(1, 1, 16, 16)).event_shape == (2,)
 

@@ -336,6 +336,17 @@ def test_a_finished_run_that_is_resumed_keeps_its_results(tmp_path: Path, capsys
         assert after[key] == before[key]
 
 
+@pytest.mark.parametrize("objective", sorted(path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml")))
+def test_what_is_stored_is_what_was_written(objective: str, tmp_path: Path) -> None:
+    """Interpolations and all, whatever an objective refers to: else the same line, typed again, would be another config."""
+    from vaelab.build import build
+
+    config = composed([*SMALL, f"objective={objective}", *(["objective.target=5"] if objective == "geco" else [])], tmp_path)
+    written = OmegaConf.to_container(config, resolve=False)
+    assert build(config).config == written
+    assert OmegaConf.to_container(config, resolve=False) == written
+
+
 def test_what_a_user_types(tmp_path: Path) -> None:
     """Ctrl-C in the second epoch, and on, in another place, for longer; Hydra's record of the start stays."""
     words = [*SMALL, *QUIET, stop(9, signal.SIGINT), f"hydra.run.dir={tmp_path / 'run'}"]

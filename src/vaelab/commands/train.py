@@ -1,5 +1,6 @@
 """Training: from a config to a run folder with a trained, evaluated and pictured model."""
 
+import copy
 import errno
 import os
 import shlex
@@ -33,7 +34,7 @@ from vaelab.figures.scenes import draw_figures
 from vaelab.objectives import PriorFit
 from vaelab.runs.configs import MOVED_KEYS, Use, flatten, material, moved_key
 from vaelab.runs.files import read_checkpoint, write_json
-from vaelab.runs.folder import RunFolder, find_checkpoint
+from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
@@ -72,8 +73,7 @@ def train(config: DictConfig) -> float | None:
     check_trust(trust)
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
-        checkpoint = find_checkpoint(config.resume, "last")
-        stored = read_checkpoint(checkpoint)
+        checkpoint, stored = resumed_from(config.resume)
         typed = [] if hydra is None else list(hydra.overrides.task)
         config = changed(OmegaConf.create(stored["config"]), typed)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
@@ -87,9 +87,8 @@ def train(config: DictConfig) -> float | None:
             if first:
                 stack.enter_context(run.start(fresh=stored is None and not is_resumed(config)))
             if stored is None and is_resumed(config):
-                checkpoint = run.last_checkpoint
-                if checkpoint is not None:
-                    stored = read_checkpoint(checkpoint)
+                if run.last_checkpoint is not None:
+                    checkpoint, stored = run.sound_checkpoint()
                     check_same_run(run, stored["config"], plain(config))
                 elbo = finished_elbo(run, stored, config)
                 if elbo is not None:
@@ -114,6 +113,15 @@ def train(config: DictConfig) -> float | None:
                 f"cannot write to {run}: {error.strerror}. What was written is kept; make room, or choose another place with"
                 f" hydra.run.dir=<folder>; {how_to_resume(run)}"
             ) from error
+
+
+def resumed_from(run: str) -> tuple[Path, dict[str, Any]]:
+    """Path and content of the checkpoint that `resume=` names: a file, or the newest sound one of a folder.
+
+    Raises:
+        ValueError: if there is none, or it cannot be read.
+    """
+    return (Path(run), read_checkpoint(Path(run))) if Path(run).is_file() else RunFolder(run).sound_checkpoint()
 
 
 def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
@@ -143,7 +151,7 @@ def how_to_resume(run: RunFolder) -> str:
 def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
     started, origin = time.time(), git()  # the code that runs is that of the start
     check_values(config)
-    check_evaluation(config.evaluation)
+    check_evaluation(copy.deepcopy(config).evaluation)
     prepare_process()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     datamodule, lit = build_data(config), build(config)
@@ -153,19 +161,20 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         if not config.get("pretrained"):
             raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
-    callbacks = [callback for callback in instantiate(config.callbacks or {}).values() if callback is not None]
+    parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
+    callbacks = [callback for callback in instantiate(parts.callbacks or {}).values() if callback is not None]
     if not config.trainer.enable_progress_bar:
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
-    loggers = [logger for logger in instantiate(config.logger or {}).values() if logger is not None]
+    loggers = [logger for logger in instantiate(parts.logger or {}).values() if logger is not None]
     trainer = instantiate(
-        config.trainer,
+        parts.trainer,
         callbacks=callbacks,
         logger=loggers or False,
         default_root_dir=str(run),
-        plugins=[*instantiate(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO()],
         _convert_="all",
     )
     check_shardable(lit, trainer)
@@ -241,7 +250,7 @@ def finish_run(
 ) -> float:
     """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/elbo."""
     train_time = time.time() - started
-    device, options = trainer.strategy.root_device, config.evaluation
+    device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
     path = run.checkpoints / f"{options.checkpoint}.ckpt"
     if not path.is_file() and (path.with_name("last.ckpt")).is_file():
         print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
@@ -280,9 +289,10 @@ def finish_run(
         **stamp(device),
         **origin,
     }
-    run.write_results(results)  # when all of them are there: it says that the run is finished
+    run.write_results({key: value for key, value in results.items() if key != "val"})  # for the report
     seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
+    run.write_results(results)  # now that all is there: it says that the run is finished
     print_places(run, seen, results["wall_time_s"], console)
     return val["elbo"]
 

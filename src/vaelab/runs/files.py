@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,24 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+def check_sums(path: Path, ending: str = "") -> None:
+    """Raise if a file of an archive is not what was written; torch reads a file with a changed bit as if nothing had happened.
+
+    Args:
+        path: of the archive.
+        ending: of the names of the files in it that are looked at.
+
+    Raises:
+        zipfile.BadZipFile: if a sum is wrong, or it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(ending) and member.CRC:  # torch can be told to write none
+                with archive.open(member) as file:
+                    while file.read(1 << 20):  # the sum is compared at the end
+                        pass
+
+
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """A checkpoint, read without running anything that is in it; its config names classes where they live today.
 
@@ -100,14 +119,15 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         mmap: whether weights stay on the disk until they are used.
 
     Raises:
-        ValueError: if the file is truncated, or was not written by vaelab.
+        ValueError: if the file is damaged, or was not written by vaelab.
     """
     import torch  # most readers of run folders do without
 
     try:
+        check_sums(path, "/data.pkl" if mmap else "")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # whatever pickle, zipfile and torch make of bytes that are not theirs
-        raise ValueError(f"{path} cannot be read: it is truncated or was not written by vaelab; try the run's other checkpoint") from error
+        raise ValueError(f"{path} cannot be read: it is damaged or was not written by vaelab; try the run's other checkpoint") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
     return checkpoint | {"config": of_today(checkpoint["config"])}

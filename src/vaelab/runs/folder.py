@@ -20,6 +20,7 @@ CONFIG = ".hydra/config.yaml"
 # what a run writes, besides .hydra and its log, and what is removed if it starts anew
 EVENTS = ("events.out.tfevents.*", "projector*", "tensorboard")  # of TensorBoard
 WRITTEN = (*EVENTS, "checkpoints", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+PREVIOUS = "last.ckpt.previous"  # the checkpoint that last.ckpt has replaced
 ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "projector", "resumed", "tensorboard")  # folders that hold no other run
 
@@ -30,7 +31,7 @@ class RunFolder:
     | name                     | holds                                                            |
     |--------------------------|------------------------------------------------------------------|
     | .hydra/                  | the config as it was composed, and the command line              |
-    | checkpoints/             | best.ckpt and last.ckpt                                          |
+    | checkpoints/             | best.ckpt, last.ckpt, and the one before it                      |
     | metrics.csv, events.*    | what was logged; events, projector: for TensorBoard              |
     | results.json             | metrics on validation and test data; results_last.json: of last.ckpt, if results.json is of best.ckpt |
     | split.json               | which training examples were validated on                        |
@@ -103,9 +104,12 @@ class RunFolder:
         """
         written = self.path / CONFIG
         if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
-            found = sorted(self.checkpoints.glob("*.ckpt"), key=lambda path: (path.stem != "last", path.name))
+            found = sorted(self.checkpoints.glob("*.ckpt*"), key=lambda path: (path.stem not in ("last", "last.ckpt"), path.name))
+            for path in [path for path in found if path.name.endswith((".ckpt", PREVIOUS))]:
+                with suppress(ValueError):  # if it is damaged, another one tells the same
+                    return read_checkpoint(path, mmap=True)["config"]
             if found:
-                return read_checkpoint(found[0], mmap=True)["config"]
+                raise ValueError(f"none of {', '.join(map(str, found))} can be read: they are damaged or were not written by vaelab")
             if not written.is_file():
                 raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
         return of_today(read_yaml(written, "restore it, or remove the run"))
@@ -279,9 +283,25 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """Path of the checkpoint that the run goes on from; None if it wrote none."""
-        path = self.checkpoints / "last.ckpt"
-        return path if path.is_file() else None
+        """Path of the checkpoint that the run goes on from, or of the one before, if that is all there is; None if it wrote none."""
+        return next((path for path in (self.checkpoints / "last.ckpt", self.checkpoints / PREVIOUS) if path.is_file()), None)
+
+    def sound_checkpoint(self) -> tuple[Path, dict[str, Any]]:
+        """Path and content of the checkpoint that the run goes on from; of the one before, if the last one is damaged.
+
+        Raises:
+            ValueError: if there is none, or none can be read.
+        """
+        last = self.last_checkpoint or self.checkpoint("last")
+        try:
+            return last, read_checkpoint(last)
+        except ValueError as error:
+            previous = self.checkpoints / PREVIOUS
+            if last == previous or not previous.is_file():
+                raise
+            checkpoint = read_checkpoint(previous)
+            print(f"{' '.join(str(error).split(':')[0].split())}: the run goes on from {PREVIOUS}, step {checkpoint['global_step']}")
+            return previous, checkpoint
 
     # One process at a time.
 

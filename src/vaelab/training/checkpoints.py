@@ -11,6 +11,8 @@ from lightning import Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from vaelab.runs.folder import PREVIOUS
+
 
 def model_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the model, by the names that it knows, in the state of a LightningModule."""
@@ -36,12 +38,25 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
+        if path.name == "last.ckpt" and path.is_file():
+            keep(path, path.with_name(PREVIOUS))
         part.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # or a machine that loses power may forget the new name
         finally:
             os.close(folder)
+
+
+def keep(path: Path, name: Path) -> None:
+    """Let a file that is about to be replaced live on under another name; at no time is there none of its own."""
+    link = name.with_name(f"{name.name}.part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # of a file system without links: the new one alone has to do
+        return
+    link.replace(name)
 
 
 def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:
