@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaelab.commands.places import hydra_subdir
+from vaelab.commands.places import hydra_dir, hydra_subdir
 from vaelab.runs.folder import RunFolder
 
 
@@ -16,3 +16,10 @@ def test_a_start_that_left_nothing_gives_its_place_away(tmp_path: Path) -> None:
     assert hydra_subdir(str(run)) == ".hydra"
     (run.checkpoints / "last.ckpt").touch()
     assert hydra_subdir(str(run)).startswith("resumed/")
+
+
+def test_of_runs_that_start_in_one_second_each_has_its_own_folder(tmp_path: Path) -> None:
+    new = f"{tmp_path}/circles/2026-11-27_12-00-00"
+    assert [hydra_dir(None, new) for _ in range(3)] == [new, f"{new}_2", f"{new}_3"]
+    assert hydra_dir(None, f"{tmp_path}/named") == f"{tmp_path}/named"
+    assert not (tmp_path / "named").exists()

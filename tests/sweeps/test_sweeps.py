@@ -1,6 +1,7 @@
 """Grids that are killed, fail and are continued, of an application that takes no time."""
 
 import csv
+import json
 import random
 import signal
 import statistics
@@ -12,6 +13,8 @@ import pytest
 from forked_scripts import Script, command
 from small_runs import SMALL
 from stub_sweeps import STUB, is_told_to_end, results, sweep, three_jobs_die
+
+from vaelab.runs.folder import made_anew
 
 SEARCH = "hparams_search=optuna"
 
@@ -105,3 +108,24 @@ def test_what_cannot_be_is_said_before_anything_starts(words: list[str], message
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not list(tmp_path.glob("outputs/sweeps/*/*/checkpoints"))
+
+
+def test_sweeps_and_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Six sweeps and six runs, which nobody has named: each finds its own jobs, and no other's."""
+    words = ["hydra.sweeper.summarize=false", "hydra/launcher=basic"]
+    sweeps = [Script(STUB, "-m", f"objective.beta={beta},{beta + 10}", *words, cwd=tmp_path) for beta in range(1, 7)]
+    ends = [process.wait() for process in sweeps]
+    assert [end.returncode for end in ends] == [0] * 6, ends
+    found = [sorted(path.name for path in folder.glob("*/")) for folder in (tmp_path / "outputs/sweeps").iterdir()]
+    assert sorted(found) == sorted(sorted([f"objective.beta={beta}", f"objective.beta={beta + 10}"]) for beta in range(1, 7))
+    for path in tmp_path.glob("outputs/sweeps/*/*/results.json"):
+        assert json.loads(path.read_text())["test"]["rate"] == float(path.parent.name.partition("=")[2])
+
+
+def test_of_folders_with_one_name_each_process_makes_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: made_anew(tmp_path / "a" / "b"), range(40)))
+    assert len({path.resolve() for path in made}) == 40
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        made_anew(tmp_path / "file" / "x")

@@ -10,8 +10,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from vaelab.commands.help import help_of_all, help_of_one
-from vaelab.runs.configs import check_words
+from vaelab.commands.help import config_dirs, help_of_all, help_of_one
+from vaelab.runs.configs import check_moved
 
 
 class Command(NamedTuple):
@@ -64,6 +64,8 @@ def main(command: str | None = None) -> int:
         if command not in COMMANDS:
             print(f"vaelab: {command} is no command: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
             return 2
+    from vaelab.commands.overrides import check_first_names
+
     _, function, config = COMMANDS[command]
     if config is None:
         return imported(function)(words) or 0
@@ -71,7 +73,12 @@ def main(command: str | None = None) -> int:
         print(help_of_one(command, config, words))
         return 0
     if command in MOVED_BELOW:
-        check_words(words, MOVED_BELOW[command])
+        check_moved(words, MOVED_BELOW[command])
+    try:
+        check_first_names(words, config, config_dirs(words))
+    except ValueError as error:
+        print(f"vaelab {command}: {error}", file=sys.stderr)
+        return 2
     if not {"-m", "--multirun"} & set(words):
         words = [quoted(word) for word in words]
     if command == "train":
@@ -100,15 +107,29 @@ def prepared(words: list[str]) -> list[str]:
 def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     """Let Hydra compose a config from the words, and call a function with it; with each config of a sweep."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import CompactHydraException
+    from omegaconf import OmegaConf
 
     from vaelab.commands import places  # noqa: F401  (its resolvers are used in conf/config.yaml)
     from vaelab.commands.composing import CONF
+    from vaelab.commands.overrides import check_words
 
     typed = list(sys.argv)
+
+    def check(config: Any) -> None:
+        """Raise in a sentence; a run that is resumed has a config of its own."""
+        notes = HydraConfig.get()
+        try:
+            plain: Any = OmegaConf.to_container(config, resolve=False)
+            check_words(plain, config_name, notes.overrides.task, notes.runtime.choices)
+        except ValueError as error:
+            raise CompactHydraException(str(error)) from None
 
     @hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")
     def application(config: Any) -> Any:
         sys.argv[:] = typed  # from which Lightning makes the command lines of other processes
+        check(config)
         return imported(function)(config)
 
     sys.argv[1:] = words  # which Hydra reads

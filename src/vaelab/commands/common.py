@@ -14,11 +14,14 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.progress import track
 from torch import Tensor
 
 from vaelab.build import DIALS, OpenedRun, open_run
+from vaelab.checks import check_choice, check_whole
 from vaelab.data import DataModule
 from vaelab.runs.configs import flatten
 from vaelab.training.speed import keep_freed_memory
@@ -32,26 +35,41 @@ class UserError(ValueError, CompactHydraException):
 
 
 def report_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """A function whose ValueErrors the command line shows without a traceback, unless HYDRA_FULL_ERROR=1 asks for it."""
+    """A function whose errors the command line shows in a sentence if a user can mend them, unless HYDRA_FULL_ERROR=1 asks for all."""
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
-        except (ValueError, InstantiationException) as error:
-            missing = re.search(r"Error locating target '([\w.]+)'", str(error))
-            cause = error.__cause__ if isinstance(error, InstantiationException) else error
-            ours = isinstance(cause, ValueError) and Path(frames(cause)[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
-            if missing and HydraConfig.initialized():
-                raise UserError(
-                    f"there is no {missing[1]}: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?"
-                ) from None
-            if not ours or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        except Exception as error:
+            message = in_words(error)
+            if message is None or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
-            message = str(error) if cause is None or cause is error else with_key(cause, str(error).partition("full_key: ")[2])
         raise UserError(message)
 
     return wrapper
+
+
+def in_words(error: Exception) -> str | None:
+    """The sentence in an error of this package, of Hydra, of OmegaConf or of Lightning about a config; None for other errors."""
+    text = " ".join(line for line in str(error).splitlines() if line.strip() and not re.match(r" *(full_key|object_type)[:=]", line))
+    key = str(error).partition("full_key: ")[2].split("\n")[0].strip()
+    if isinstance(error, InstantiationException):
+        absent, cause = re.search(r"Error locating target '([\w.]+)'", text), error.__cause__
+        if absent:
+            return f"there is no {absent[1]}: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?"
+        if cause is None:
+            return f"{key}: {text}" if key else text
+        return with_key(cause, key) if is_ours(cause) else f"{key}: {cause}"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{key}: {text}" if key and key not in text else text
+    return str(error) if isinstance(error, MisconfigurationException) or is_ours(error) else None
+
+
+def is_ours(error: BaseException) -> bool:
+    """True for a ValueError that code of this package has raised."""
+    calls = frames(error)
+    return isinstance(error, ValueError) and bool(calls) and Path(calls[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
 
 
 def frames(error: BaseException) -> list[FrameType]:
@@ -78,6 +96,8 @@ def check_given(config: DictConfig) -> None:
     Raises:
         ValueError: if one is not, with its name.
     """
+    if not isinstance(config.get("run", ""), str | None):
+        raise ValueError(f"run={config.run} must be the name of a folder or file: if it is one, write run='{config.run}'")
     values = flatten(OmegaConf.to_container(config, resolve=False))
     missing = [key for key, value in values.items() if value == "???" or (key, value) == ("run", None)]
     if missing:
@@ -125,8 +145,9 @@ def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | Non
         checkpoint: another one than config.checkpoint.
 
     Raises:
-        ValueError: as `open_run`, or if a link in its folder leads elsewhere.
+        ValueError: as `open_run`, if the seed is no whole number, or a link in its folder leads elsewhere.
     """
+    check_whole(0, seed=config.seed)
     opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
     if not config.trust:
         opened.folder.check_links()
@@ -134,7 +155,12 @@ def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | Non
 
 
 def chosen_device(config: DictConfig) -> torch.device:
-    """A GPU if there is one, unless accelerator=cpu."""
+    """A GPU if there is one, unless accelerator=cpu.
+
+    Raises:
+        ValueError: if accelerator is neither auto nor cpu.
+    """
+    check_choice(("auto", "cpu"), accelerator=config.accelerator)
     return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
 
 

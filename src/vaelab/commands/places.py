@@ -7,14 +7,18 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from vaelab.runs.folder import RunFolder
+from vaelab.runs.folder import RunFolder, made_anew
+
+TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 
 def hydra_dir(resume: str | None, new: str) -> str:
     """The folder where Hydra writes .hydra/ and train.log. A run that is resumed must not replace what its start has written."""
     if resume is None or not Path(resume).is_dir():  # what is no folder must not become one; train says what is wrong
         name = slurm_step() or start_of_torchrun()
-        return new if name is None else re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", name, new)
+        if name is None:
+            return str(made_anew(new)) if re.search(f"{TIME}$", new) else new  # of runs that start in one second, each has its own
+        return re.sub(f"{TIME}$", name, new)
     return f"{resume}/resumed/{slurm_step() or start_of_torchrun() or f'{datetime.now():%Y-%m-%d_%H-%M-%S}'}"
 
 

@@ -214,7 +214,12 @@ class DataModule(LightningDataModule):
             self.splits["test"] = Split(test, order, self.modality, self.transform, self.split_seed + 1)
 
     def _read(self, split: str) -> Examples:
-        dataset = self.dataset(split=split)
+        try:
+            dataset = self.dataset(split=split)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise ValueError(f"data.dataset: {error}") from error
         shape = tuple(dataset[0][0].shape)
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")

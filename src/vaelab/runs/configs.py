@@ -129,7 +129,7 @@ def of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     return today
 
 
-def check_words(words: Iterable[str], prefix: str = "") -> None:
+def check_moved(words: Iterable[str], prefix: str = "") -> None:
     """End the process if a word of its command line sets a key that has moved.
 
     Args:

@@ -1,6 +1,7 @@
 """A run folder: the one place that knows what lies in it."""
 
 import fcntl
+import itertools
 import os
 import shlex
 import shutil
@@ -372,6 +373,24 @@ def _is_number(name: str, value: Any) -> bool:
     if name.endswith("_ci"):
         return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
     return isinstance(value, int | float) or not name.endswith("_std_error")
+
+
+def made_anew(folder: str | Path) -> Path:
+    """The path of a folder that this call has made: `folder`, or with _2, _3, ... after its name if others have taken that.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    for count in itertools.count(1):
+        path = Path(folder if count == 1 else f"{folder}_{count}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.exists():  # but something above it, which is no folder
+                raise
+        else:
+            return path
+    raise AssertionError
 
 
 def find_checkpoint(run: str | Path, name: str = "best") -> Path:

@@ -13,11 +13,12 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from vaelab.runs.configs import Use, differences
-from vaelab.runs.folder import RunFolder
+from vaelab.runs.folder import RunFolder, made_anew
 
+TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"  # the name of a sweep that was given none
 LONGEST = 120  # characters of a folder's name; file systems allow 255
 
 
@@ -129,11 +130,23 @@ def folder_of(config: DictConfig) -> Path:
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise CompactHydraException(f"sweep={name} must name a folder below outputs/sweeps, such as sweep=betas")
     folder = Path(config.hydra.sweep.dir).absolute()
+    typed = [word.lstrip("+") for word in (*config.hydra.overrides.task, *config.hydra.overrides.hydra)]
     try:
+        if re.fullmatch(TIME, name) and not any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in typed):
+            folder = made_anew(folder)  # of sweeps that start in one second, each has its own
+            with read_write(config):
+                config.hydra.sweep.dir = str(folder)
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")  # of which the jobs are composed
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompactHydraException(f"cannot write to {folder}: {error.strerror}; choose another place with hydra.sweep.dir=...") from None
     return folder
+
+
+def quoted(text: str) -> str:
+    """Text in the quotes of Hydra's command line."""
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{plain}'"
 
 
 def check_devices(config: DictConfig) -> None:

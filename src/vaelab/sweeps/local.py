@@ -20,6 +20,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from vaelab.sweeps.jobs import quoted
+
 log = logging.getLogger(__name__)
 # of the ranks that a trainer or a scheduler started: a job starts its own
 RANKS = ("LOCAL_RANK", "NODE_RANK", "GLOBAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
@@ -100,7 +102,6 @@ class LocalLauncher(Launcher):
         added = [source.path for source in self.config.hydra.runtime.config_sources if source.provider == "command-line"]
         own = [word for word in self.config.hydra.overrides.hydra if not word.lstrip("+~").startswith(OF_THE_SWEEP)]
         job = [word for word in overrides if not word.startswith("hydra.sweep")]
-        place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
         return [
             sys.executable,
             *program(),
@@ -109,7 +110,7 @@ class LocalLauncher(Launcher):
             self.config.hydra.job.config_name,
             *job,
             *own,
-            f"hydra.run.dir='{place}'",
+            f"hydra.run.dir={quoted(str(folder))}",
             "hydra.mode=RUN",
         ]
 

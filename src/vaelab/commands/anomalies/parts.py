@@ -80,6 +80,8 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
         if not paths:
             raise ValueError(f"against={against} is a folder without pictures, and no run folder")
         return ImageFiles(paths, [-1] * len(paths), run.datamodule.shape, run.config.data.get("crop"))
+    if path.is_file() and path.suffix != ".ckpt":
+        raise ValueError(f"against={against} is a single file: give a folder of pictures, a run folder, or a choice of conf/data")
     if path.exists():
         return open_run(path, data_dir=config.data_dir, trust=config.trust).datamodule.dataset(split="test")
     known = GlobalHydra.instance().config_loader().get_group_options("data")

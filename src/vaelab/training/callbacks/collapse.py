@@ -89,7 +89,8 @@ class PosteriorCollapse(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say once that the posterior has collapsed, when val/rate is known."""
         assert isinstance(pl_module, LitVAE)
-        assert self.last_used is not None
+        if self.last_used is None:
+            return  # a sanity check, before training
         step, rate = trainer.global_step, float(trainer.callback_metrics["val/rate"])
         if rate >= self.rate:
             self.last_used = step

@@ -1,0 +1,163 @@
+"""Words of the command line that Hydra accepts and that cannot be meant: keys that nothing uses, and values of another type."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vaelab.commands.composing import CONF
+from vaelab.runs.configs import value_at
+from vaelab.runs.files import read_yaml
+
+# keys of text, which Hydra takes for a number or a boolean where it looks like one
+TEXT = ("against", "background", "checkpoint", "data_dir", "folder", "mask", "name", "pretrained", "resume", "run", "sweep")
+
+
+def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
+    """Raise if a word of the command line sets what nothing uses, or a number or boolean to something else.
+
+    Args:
+        config: that was composed, of plain types, with interpolations as they are written.
+        name: of the yaml in conf/ that it was composed of.
+        words: of the command line.
+        choices: what each dial was set to, as Hydra notes it: {"optimizer": "adam", ...}.
+
+    Raises:
+        ValueError: if one does, with the key, the value and what to do.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    check_keys(config, name)
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        if override.is_delete() or override.is_sweep_override() or override.package is not None:
+            continue
+        check_type(override.key_or_group, override.value(), default_of(override.key_or_group, name, choices))
+
+
+def check_keys(config: Mapping[str, Any], name: str) -> None:
+    """Raise if a key at the top of a config, or of its evaluation or paths, is none that its yaml knows or that another one refers to.
+
+    Raises:
+        ValueError: if one is, with the nearest that there is.
+    """
+    text, known = json.dumps(config, default=str), {"": known_keys(name)}
+    for part in ("evaluation", "paths"):
+        if isinstance(config.get(part), Mapping):
+            known[f"{part}."] = {*(value_at(yaml_of(name), part) or {}), *yaml_of("paths/default"), "metrics"}
+    metrics = {key for path in (CONF / "metrics").glob("*.yaml") for key in yaml_of(f"metrics/{path.stem}")}
+    for prefix, keys in known.items():
+        node = value_at(config, prefix[:-1]) if prefix else config
+        check_known(prefix, [key for key in node if f"${{{prefix}{key}" not in text], keys)
+    for place in ("evaluation.metrics", "metrics"):
+        nodes = value_at(config, place)
+        if isinstance(nodes, Mapping) and (name != "config" or place != "metrics"):
+            check_known(f"{place}.", [key for key, node in nodes.items() if "_target_" not in (node or {})], metrics)
+
+
+def check_known(prefix: str, keys: Iterable[str], known: Iterable[str]) -> None:
+    """Raise if a key is not known.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    names = sorted(known)
+    for key in keys:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(names)}"
+            raise ValueError(f"nothing uses {prefix}{key}: {advice}")
+
+
+def check_type(key: str, value: Any, default: Any) -> None:
+    """Raise if a value cannot stand where its default stands: a boolean, or a number.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if isinstance(value, str) and "${" in value:
+        return
+    shown = str(value).lower() if isinstance(value, bool) else value
+    if key in TEXT and not isinstance(value, str | None):
+        raise ValueError(f"{key}={shown} must be text: if it is a name, write {key}='{shown}'")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool | None):
+        raise ValueError(f"{key}={shown} must be true or false")
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        is_object = isinstance(value, dict) and "_target_" in value  # a schedule
+        is_several = isinstance(value, list) and key.startswith("trainer.")  # devices
+        if not (is_number or value is None or is_object or is_several):
+            raise ValueError(f"{key}={shown} must be a number")
+
+
+def default_of(key: str, name: str, choices: Mapping[str, Any]) -> Any:
+    """The value that a yaml of conf/ gives a dotted key; None if it says nothing.
+
+    Args:
+        key: such as optimizer.lr.
+        name: of the yaml of the command.
+        choices: as of `check_words`.
+    """
+    found = next((value for each in (name, *bases_of(name)) if (value := value_at(yaml_of(each), key)) is not None), None)
+    for dial, choice in choices.items():
+        group, _, package = dial.partition("@")
+        place = package or group
+        if found is None and key.startswith(f"{place}.") and isinstance(choice, str) and (CONF / group / f"{choice}.yaml").is_file():
+            below = key.removeprefix(f"{place}.")
+            yamls = (f"{group}/{choice}", *bases_of(f"{group}/{choice}"))
+            found = next((value for each in yamls if (value := value_at(yaml_of(each), below)) is not None), None)
+    other = re.fullmatch(r"\$\{([\w.]+)\}", found) if isinstance(found, str) else None
+    return default_of(other[1], name, choices) if other else found
+
+
+@cache
+def yaml_of(name: str) -> Mapping[str, Any]:
+    """A yaml of conf/, with numbers such as 1e-3, which YAML takes for text, as numbers."""
+    return {key: _number(value) for key, value in read_yaml(CONF / f"{name}.yaml", "restore it").items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _number(each) for key, each in value.items()}
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value) else value
+
+
+def bases_of(name: str) -> list[str]:
+    """The yamls beside a yaml that it is based on."""
+    group = name.rpartition("/")[0]
+    entries = [entry for entry in yaml_of(name).get("defaults", []) if isinstance(entry, str)]
+    paths = [entry.removeprefix("/") if entry.startswith("/") or not group else f"{group}/{entry}" for entry in entries]
+    return [path for path in paths if (CONF / f"{path}.yaml").is_file()]
+
+
+@cache
+def known_keys(name: str) -> set[str]:
+    """The keys at the top of a config: those of its yaml, of what that is based on, and its dials."""
+    found = (set(yaml_of(name)) - {"defaults"}).union(*map(known_keys, bases_of(name)))
+    dials = [str(dial) for entry in yaml_of(name).get("defaults", []) if isinstance(entry, dict) for dial in entry]
+    return found | {dial.split("@")[-1].split(".")[0] for dial in dials if not dial.startswith("override ")}
+
+
+def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) -> None:
+    """Raise if a word sets what is neither a key at the top of a config nor a dial, before Hydra advises to add it.
+
+    Args:
+        words: of the command line.
+        name: of the yaml in conf/.
+        folders: with more dials, as `--config-dir` names them.
+
+    Raises:
+        ValueError: if one does, with the nearest that there is.
+    """
+    if any(word.startswith(("--config-name", "--config-path", "-cn", "-cp")) for word in words):
+        return  # another yaml has other keys
+    own = {path.name for folder in folders for path in folder.glob("*/")}
+    known = known_keys(name) | own | {"hydra"} | ({"schedule"} if name == "config" else set())
+    found = [match for word in words if (match := re.match(r"[+]*([A-Za-z_]\w*)([^=]*)=(.*)", word))]
+    check_known("", [match[1] for match in found], known)
+    for dial, rest, value in (match.groups() for match in found):
+        choices = {path.stem for folder in (CONF, *folders) for path in (folder / dial).glob("*.yaml") if path.stem[0] != "_"}
+        if choices and not rest.startswith(".") and re.fullmatch(r"true|false|[-+.\d]+", value):
+            raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")

@@ -1,0 +1,122 @@
+"""Words of the command line that cannot be meant are refused with the key, the value and what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked_scripts import command
+from omegaconf import OmegaConf
+from small_runs import SMALL, composed
+
+from vaelab.commands.overrides import check_first_names, check_words, default_of
+
+CHOICES = {"optimizer": "adam", "trainer": "cpu", "data": "circles", "objective": "elbo", "callbacks": "default", "speed": "standard"}
+
+
+def check(*words: str, name: str = "config") -> None:
+    config: Any = OmegaConf.to_container(composed(list(words), Path(), name), resolve=False)
+    check_words(config, name, words, CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("+foo=1", "nothing uses foo: there are "),
+        ("+latnet_dim=3", "nothing uses latnet_dim: did you mean latent_dim?"),
+        ("+sede=7", "nothing uses sede: did you mean seed?"),
+        ("+evaluation.figuers=false", "nothing uses evaluation.figuers: did you mean evaluation.figures?"),
+        ("+evaluation.metrics.likelihod.num_samples=5", "did you mean evaluation.metrics.likelihood?"),
+        ("+paths.data=x", "nothing uses paths.data: did you mean paths.data_dir?"),
+        ("optimizer.lr=abc", "optimizer.lr=abc must be a number"),
+        ("optimizer.lr=true", "optimizer.lr=true must be a number"),
+        ("optimizer.lr={}", "optimizer.lr={} must be a number"),
+        ("optimizer.lr=[1]", "optimizer.lr=[1] must be a number"),
+        ("data.val_size=true", "data.val_size=true must be a number"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc must be a number"),
+        ("seed=abc", "seed=abc must be a number"),
+        ("evaluation.figures=no", "evaluation.figures=no must be true or false"),
+        ("speed.compile=1", "speed.compile=1 must be true or false"),
+        ("missing=[]", "missing=[] must be true or false"),
+        ("pretrained=1.5", "pretrained=1.5 must be text: if it is a name, write pretrained='1.5'"),
+        ("resume=true", "resume=true must be text: if it is a name, write resume='true'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^nothing uses|must be") as refused:
+        check(word)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.lr=1e-3", "optimizer.lr=1", "seed=0", "missing=true", "pretrained='1.5'", "data.val_size=0.1"],
+        ["+schedule@objective.beta=linear"],
+        ["objective.beta={_target_: vaelab.schedules.Linear, end: 1}"],
+        ["callbacks.last.every_n_minutes=null", "evaluation.metrics.likelihood.num_images=null", "trainer.devices=[0,1]"],
+        ["+mine=3", "latent_dim=${mine}"],  # which another one refers to
+        ["+callbacks.x={_target_: a.B, c: d}", "logger=csv", "metrics@evaluation.metrics=[likelihood,latent]"],
+        ["experiment=vae_mnist"],
+    ],
+)
+def test_what_can_be_meant_is_not(words: list[str]) -> None:
+    check(*words)
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in Path(__file__).parents[2].glob("conf/experiment/*.yaml")))
+def test_experiments_set_what_is_used(experiment: str) -> None:
+    check(f"experiment={experiment}")
+
+
+def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> None:
+    assert default_of("optimizer.lr", "config", CHOICES) == 1e-3
+    assert default_of("trainer.log_every_n_steps", "config", CHOICES) == 50
+    assert default_of("seed", "generate", {}) == 0
+    assert default_of("no.such.key", "config", CHOICES) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "message"),
+    [
+        ("objectve=elbo", "config", "nothing uses objectve: did you mean objective?"),
+        ("objective=5", "config", "objective=5 is no choice: choose one of beta_tc, "),
+        ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
+        ("sead=1", "generate", "nothing uses sead: did you mean seed?"),
+    ],
+)
+def test_a_name_that_is_no_key_and_no_dial_is_refused_before_hydra_advises_to_add_it(word: str, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^nothing uses|is no choice") as refused:
+        check_first_names(["data=circles" if name == "config" else "run=x", word], name, [])
+    assert message in str(refused.value)
+
+
+def test_dials_of_ones_own_are_known(tmp_path: Path) -> None:
+    (tmp_path / "flavour").mkdir()
+    check_first_names(
+        ["+flavour=sweet", "+schedule@objective.beta=linear", "hydra.run.dir=x", "~callbacks.pictures", "-m"], "config", [tmp_path]
+    )
+    check_first_names(["anything=1", "--config-name=mine"], "config", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["trainer.accelerator=gpu"], "trainer: No supported gpu backend found!"),
+        (["+trainer.max_epoch=3"], "trainer: Trainer.__init__() got an unexpected keyword argument 'max_epoch'"),
+        (["optimizer._target_=torch.optim.SGD"], "optimizer: SGD.__init__() got an unexpected keyword argument 'betas'"),
+        (["+scheduler={_target_: torch.optim.lr_scheduler.ReduceLROnPlateau, _partial_: true}"], "ReduceLROnPlateau asks for a metric"),
+        (["trainer.gradient_clip_val=abc"], "trainer: `gradient_clip_val` should be an int or a float. Got abc."),
+        (["+data.dataset.sise=3"], "data.dataset: circles() got an unexpected keyword argument 'sise'"),
+        (["latent_dim=${nothing}"], "Interpolation key 'nothing' not found"),
+    ],
+)
+def test_what_libraries_say_is_a_sentence_with_its_key(words: list[str], message: str, tmp_path: Path) -> None:
+    small = [word for word in SMALL if word.partition("=")[0] not in (words[0].partition("=")[0], "trainer")]
+    done = command("train.py", *small, *words, check=False, cwd=tmp_path)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sanity_check_before_training_is_no_error(tmp_path: Path) -> None:
+    command("train.py", *SMALL, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", "evaluation.figures=false", cwd=tmp_path)
