@@ -14,7 +14,7 @@ from forked_scripts import Script, command
 from small_runs import SMALL
 from stub_sweeps import STUB, is_told_to_end, results, sweep, three_jobs_die
 
-from vaelab.runs.folder import made_anew
+from vaelab.runs.claims import made_anew
 
 SEARCH = "hparams_search=optuna"
 

@@ -53,7 +53,7 @@ def test_a_run_of_two_processes_leaves_one_folder_and_can_be_resumed(run: Path) 
     checkpoint = torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert len(checkpoint["generators"]) == 2
     assert not torch.equal(checkpoint["generators"][0]["torch"], checkpoint["generators"][1]["torch"])
-    command("train.py", f"resume={run / 'run'}", "trainer.max_epochs=2", env=ENVIRONMENT)
+    command("train.py", f"resume={run / 'run'}", "trainer.max_epochs=2", "trust=true", env=ENVIRONMENT)
     assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 

@@ -69,7 +69,7 @@ def test_a_run_that_is_stopped_in_an_epoch_goes_on_bit_for_bit(shared: Path, tmp
     stop = "+callbacks.stop={_target_: signal_callback.SignalAt, step: 2}"
     folder = run(tmp_path / "stopped", *FSDP, *MODEL, stop, code=143)
     assert last(folder)["global_step"] == 2
-    command("train.py", f"resume={folder}", env=ENVIRONMENT)
+    command("train.py", f"resume={folder}", "trust=true", env=ENVIRONMENT)
     for a, b in zip(tensors(last(shared)), tensors(last(folder)), strict=True):
         assert torch.equal(a, b)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from vaelab.build import DIALS, OpenedRun, open_run
 from vaelab.checks import check_choice, check_whole
 from vaelab.data import DataModule
+from vaelab.runs.claims import check_links
 from vaelab.runs.configs import flatten
 from vaelab.training.speed import keep_freed_memory
 
@@ -150,7 +151,7 @@ def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | Non
     check_whole(0, seed=config.seed)
     opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
     if not config.trust:
-        opened.folder.check_links()
+        check_links(opened.folder.path)
     return opened
 
 

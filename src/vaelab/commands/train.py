@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -27,20 +26,20 @@ from torch.utils.tensorboard.summary import hparams
 
 from vaelab import metrics, rng
 from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
-from vaelab.checks import check_whole, given
+from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
-from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, print_numbers, report
+from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.objectives import PriorFit
-from vaelab.runs.configs import MOVED_KEYS, Use, flatten, material, moved_key
+from vaelab.runs.claims import check_links
+from vaelab.runs.configs import Use, flatten, material
 from vaelab.runs.files import read_checkpoint, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
-from vaelab.training.lit import LitVAE
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 
@@ -81,7 +80,7 @@ def train(config: DictConfig) -> float | None:
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:
             check_trusted(config, training=True, typed=typed)
-            RunFolder.of_checkpoint(checkpoint).check_links()
+            check_links(RunFolder.of_checkpoint(checkpoint).path)
     run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:
@@ -202,53 +201,6 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     write_json(record_of_split(datamodule), run.split)
     return finish_run(config, run, trainer, weights, datamodule, started, origin)
-
-
-def check_values(config: DictConfig) -> None:
-    """Raise if Lightning or torch would refuse a value in words of their own.
-
-    Raises:
-        ValueError: if the seed is no whole number of at least 0, latent_dim none of at least 1, or all of training would be in another
-            precision than float32.
-    """
-    check_whole(0, seed=config.seed)
-    check_whole(1, **given(latent_dim=config.get("latent_dim")))
-    if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
-        raise ValueError(
-            f"trainer.precision={config.trainer.precision}: data and probabilities are float32; networks in half precision are"
-            " trainer.precision=bf16-mixed or speed=fast"
-        )
-
-
-def check_steps(lit: LitVAE) -> None:
-    """Raise if the optimizer or the scheduler refuses its options, which it would do when training begins.
-
-    Raises:
-        ValueError: if one does, or the scheduler asks for a metric.
-    """
-    part = "optimizer"
-    try:
-        optimizer = lit.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
-        part = "scheduler"
-        scheduler = None if lit.scheduler is None else lit.scheduler(optimizer)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{part}: {error}") from error
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise ValueError("scheduler: ReduceLROnPlateau asks for a metric after each epoch, which is not passed to it: choose another one")
-
-
-def check_evaluation(options: DictConfig) -> None:
-    """Raise if something is wrong with the options of evaluation, before training and not after.
-
-    Raises:
-        ValueError: if something is.
-    """
-    if options.checkpoint not in ("best", "last"):
-        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
-    moved = sorted(MOVED_KEYS.keys() & options.keys())
-    if moved:
-        raise ValueError(moved_key("evaluation.", moved[0]))
-    build_metrics(options.get("metrics") or OmegaConf.create(), "evaluation.metrics")
 
 
 def record_of_split(datamodule: DataModule) -> dict[str, Any]:

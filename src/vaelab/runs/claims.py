@@ -1,7 +1,8 @@
-"""Claims of folders, so that one process at a time works in each."""
+"""Claims of folders, so that one process at a time works in each; folders that are new, and links out of them."""
 
 import errno
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -43,6 +44,40 @@ def is_claimed(folder: Path) -> bool:
             return not _is_locked(file)
     except OSError:
         return False  # there is no lock, or it is not ours to open
+
+
+def made_anew(folder: str | Path) -> Path:
+    """The path of a folder that this call has made: `folder`, or with _2, _3, ... after its name if others have taken that.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    for count in itertools.count(1):
+        path = Path(folder if count == 1 else f"{folder}_{count}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.exists():  # but something above it, which is no folder
+                raise
+        else:
+            return path
+    raise AssertionError
+
+
+def check_links(top: Path) -> None:
+    """Raise if a link in a folder leads out of it: what is written there would overwrite files elsewhere.
+
+    Raises:
+        ValueError: if one does.
+    """
+    inside = top.resolve()
+    for folder, below, files in os.walk(top):
+        for path in (Path(folder, name) for name in (*below, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise ValueError(
+                    f"{path} is a link to {os.readlink(path)}, outside of the run folder, and would be written to:"
+                    " remove it, or set trust=true if you made it"
+                )
 
 
 def _opened(path: Path) -> IO[str]:

@@ -53,6 +53,34 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     return _read_mapping(path, advice, json.loads)
 
 
+def read_results(path: Path, advice: str) -> dict[str, Any]:
+    """The results of a run; see `read_json`.
+
+    Raises:
+        DamagedFile: if it is no mapping, or its numbers are of another shape than this package writes.
+    """
+    record = read_json(path, advice)
+    test, val, evaluations, _ = parts = [record.get(key) or {} for key in ("test", "val", "evaluations", "versions")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DamagedFile(path, "it was not written by vaelab: its test, val, evaluations or versions are of another shape", advice)
+    if not all(map(_is_evaluation, evaluations.values())) or not all(_is_number(*pair) for pair in [*test.items(), *val.items()]):
+        raise DamagedFile(path, "it was not written by vaelab: a number or how it was found is of another shape", advice)
+    return record
+
+
+def _is_evaluation(how: Any) -> bool:
+    return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
+
+
+def _is_number(name: str, value: Any) -> bool:
+    """True if a value of the results can be what its name says: a number if it is an error, two if it is an interval."""
+    if value is None:
+        return True
+    if name.endswith("_ci"):
+        return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    return isinstance(value, int | float) or not name.endswith("_std_error")
+
+
 def read_yaml(path: Path, advice: str) -> dict[str, Any]:
     """The mapping that a YAML file holds; see `read_json`.
 

@@ -1,7 +1,6 @@
 """A run folder: the one place that knows what lies in it."""
 
 import fcntl
-import itertools
 import os
 import shlex
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 from vaelab.checks import listed
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
-from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_json, read_yaml, write_json, write_text
+from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, write_json, write_text
 
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
@@ -106,11 +105,14 @@ class RunFolder:
         written = self.path / CONFIG
         if not written.is_file() or (self.path / "resumed").is_dir():  # of a resumed run, only the checkpoint knows how it went on
             found = sorted(self.checkpoints.glob("*.ckpt*"), key=lambda path: (path.stem not in ("last", "last.ckpt"), path.name))
+            damaged = None
             for path in [path for path in found if path.name.endswith((".ckpt", PREVIOUS))]:
-                with suppress(ValueError):  # if it is damaged, another one tells the same
+                try:
                     return read_checkpoint(path, mmap=True)["config"]
-            if found:
-                raise ValueError(f"none of {', '.join(map(str, found))} can be read: they are damaged or were not written by vaelab")
+                except ValueError as error:  # another one tells the same
+                    damaged = damaged or error
+            if damaged is not None:
+                raise damaged
             if not written.is_file():
                 raise ValueError(f"{self} holds neither {CONFIG} nor a checkpoint")
         return of_today(read_yaml(written, "restore it, or remove the run"))
@@ -172,15 +174,7 @@ class RunFolder:
             DamagedFile: if the file cannot be read, or holds something else.
         """
         path = self.path / file
-        if not path.is_file():
-            return {}
-        record = read_json(path, advice)
-        test, val, evaluations, _ = parts = [record.get(key) or {} for key in ("test", "val", "evaluations", "versions")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise DamagedFile(path, "it was not written by vaelab: its test, val, evaluations or versions are of another shape", advice)
-        if not all(map(_is_evaluation, evaluations.values())) or not all(_is_number(*pair) for pair in [*test.items(), *val.items()]):
-            raise DamagedFile(path, "it was not written by vaelab: a number or how it was found is of another shape", advice)
-        return record
+        return read_results(path, advice) if path.is_file() else {}
 
     def results_file(self, checkpoint: Path) -> str:
         """Name of the file for metrics of a checkpoint: results.json is of the one that training chose; others have files of their own.
@@ -333,21 +327,6 @@ class RunFolder:
         """
         return claim_folder(self.path)
 
-    def check_links(self) -> None:
-        """Raise if a link in the folder leads out of it: what is written there would overwrite files elsewhere.
-
-        Raises:
-            ValueError: if one does.
-        """
-        top = self.path.resolve()
-        for folder, below, files in os.walk(self.path):
-            for path in (Path(folder, name) for name in (*below, *files)):
-                if path.is_symlink() and not path.resolve().is_relative_to(top):
-                    raise ValueError(
-                        f"{path} is a link to {os.readlink(path)}, outside of the run folder, and would be written to:"
-                        " remove it, or set trust=true if you made it"
-                    )
-
     def clear(self) -> None:
         """Remove what a start that left no checkpoint had begun to write; what Hydra has noted of a new start replaces its config."""
         noted = sorted(self.path.glob("resumed/*/.hydra"))
@@ -360,37 +339,6 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-
-
-def _is_evaluation(how: Any) -> bool:
-    return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
-
-
-def _is_number(name: str, value: Any) -> bool:
-    """True if a value of the results can be what its name says: a number if it is an error, two if it is an interval."""
-    if value is None:
-        return True
-    if name.endswith("_ci"):
-        return isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
-    return isinstance(value, int | float) or not name.endswith("_std_error")
-
-
-def made_anew(folder: str | Path) -> Path:
-    """The path of a folder that this call has made: `folder`, or with _2, _3, ... after its name if others have taken that.
-
-    Raises:
-        OSError: if it cannot be made.
-    """
-    for count in itertools.count(1):
-        path = Path(folder if count == 1 else f"{folder}_{count}")
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if not path.exists():  # but something above it, which is no folder
-                raise
-        else:
-            return path
-    raise AssertionError
 
 
 def find_checkpoint(run: str | Path, name: str = "best") -> Path:

@@ -15,8 +15,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, read_write
 
+from vaelab.runs.claims import made_anew
 from vaelab.runs.configs import Use, differences
-from vaelab.runs.folder import RunFolder, made_anew
+from vaelab.runs.folder import RunFolder
 
 TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"  # the name of a sweep that was given none
 LONGEST = 120  # characters of a folder's name; file systems allow 255
