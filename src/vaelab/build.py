@@ -4,7 +4,7 @@ import copy
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,14 +163,14 @@ class OpenedRun(NamedTuple):
     checkpoint: Path
 
 
-def check_trusted(config: DictConfig, training: bool = False, typed: Sequence[str] = ()) -> None:
+def check_trusted(config: DictConfig, training: bool = False, typed: Collection[Any] = ()) -> None:
     """Raise if a stored config, which may come from a stranger, would do more than build what a run is made of.
 
     Args:
         config: the very one that will be built.
         training: whether it will be trained, with its objective, optimizer, callbacks, loggers and trainer, which may write below
             paths.run_dir alone.
-        typed: words of the command line, in which a person may have named classes and paths.
+        typed: values of the command line, among which a person may have named classes and paths.
 
     Raises:
         ValueError: if it names a class of another module, a path elsewhere, or an interpolation that reads the machine, or sets Hydra.
@@ -183,13 +183,13 @@ def check_trusted(config: DictConfig, training: bool = False, typed: Sequence[st
     nodes = OmegaConf.create({name: config[name] for name in names if config.get(name) is not None}, parent=config)
     parts: dict[str, Any] = OmegaConf.to_container(nodes, resolve=True)  # type: ignore[assignment]
     for target in targets_in(parts):
-        if not any(str(target) in word for word in typed):
+        if target not in typed:
             check_target(target, (*PARTS, *OF_TRAINING) if training else PARTS)
     if training:
         written = {name: parts[name] for name in ("callbacks", "logger", "trainer") if name in parts}
         for key, value in flatten(written).items():
             for each in value if isinstance(value, list) else [value]:
-                if not any(str(each) in word for word in typed):
+                if each not in typed:
                     check_inside(key, each, Path(config.paths.run_dir))
 
 

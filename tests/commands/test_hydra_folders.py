@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from forked_scripts import command
+from small_runs import QUICK, SMALL
+
 from vaelab.commands.places import hydra_dir, hydra_subdir
 from vaelab.runs.folder import RunFolder
 
@@ -16,6 +19,12 @@ def test_a_start_that_left_nothing_gives_its_place_away(tmp_path: Path) -> None:
     assert hydra_subdir(str(run)) == ".hydra"
     (run.checkpoints / "last.ckpt").touch()
     assert hydra_subdir(str(run)).startswith("resumed/")
+
+
+def test_paths_are_relative_to_where_a_command_was_typed(tmp_path: Path) -> None:
+    command("train.py", *SMALL, *QUICK, "trainer.max_epochs=1", "hydra.job.chdir=true", "hydra.run.dir=a/run", cwd=tmp_path)
+    assert RunFolder(tmp_path / "a" / "run").is_finished
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_of_runs_that_start_in_one_second_each_has_its_own_folder(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
         ["+schedule@objective.beta=linear"],
         ["objective.beta={_target_: vaelab.schedules.Linear, end: 1}"],
         ["callbacks.last.every_n_minutes=null", "evaluation.metrics.likelihood.num_images=null", "trainer.devices=[0,1]"],
+        ["trainer.devices=auto", "trainer.deterministic=warn", "likelihood=gaussian", "likelihood.sigma=0.5", "trainer.max_epochs=-1"],
         ["+mine=3", "latent_dim=${mine}"],  # which another one refers to
         ["+callbacks.x={_target_: a.B, c: d}", "logger=csv", "metrics@evaluation.metrics=[likelihood,latent]"],
         ["experiment=vae_mnist"],

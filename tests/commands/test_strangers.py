@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_scripts import command
 from omegaconf import OmegaConf
 from small_runs import QUICK, SMALL, composed, train_small
 
@@ -129,6 +130,14 @@ def test_nothing_is_written_outside_of_the_folder(key: str, value: str, use: str
     change(run, key, value)
     with pytest.raises(ValueError, match=rf"would write to {key}={value}, which is not below"):
         USES[use](run)
+
+
+def test_what_a_person_types_is_trusted_and_no_more(run: Path) -> None:
+    """A stored path is not trusted because a longer one was typed."""
+    change(run, "callbacks.best.dirpath", str(run.parent))
+    done = command("train.py", f"resume={run}", "trainer.max_epochs=2", check=False)
+    assert f"would write to callbacks.best.dirpath={run.parent}" in done.stderr
+    command("train.py", f"resume={run}", "trainer.max_epochs=2", f"callbacks.best.dirpath={run.parent}")
 
 
 @pytest.mark.parametrize("key", ["hydra.job_logging.handlers.file.filename", "defaults"])

@@ -3,6 +3,7 @@
 Nothing here imports torch or Hydra before it is needed: --help answers at once.
 """
 
+import os
 import re
 import signal
 import sys
@@ -130,6 +131,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     def application(config: Any) -> Any:
         sys.argv[:] = typed  # from which Lightning makes the command lines of other processes
         check(config)
+        os.chdir(HydraConfig.get().runtime.cwd)  # also with hydra.job.chdir=true: paths are relative to where the command was typed
         return imported(function)(config)
 
     sys.argv[1:] = words  # which Hydra reads

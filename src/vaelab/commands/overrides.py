@@ -15,6 +15,8 @@ from vaelab.runs.files import read_yaml
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
 TEXT = ("against", "background", "checkpoint", "data_dir", "folder", "mask", "name", "pretrained", "resume", "run", "sweep")
 
+LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+
 
 def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
     """Raise if a word of the command line sets what nothing uses, or a number or boolean to something else.
@@ -79,6 +81,8 @@ def check_type(key: str, value: Any, default: Any) -> None:
     """
     if isinstance(value, str) and "${" in value:
         return
+    if key.startswith("trainer.") and key not in LENGTHS:
+        return  # Lightning takes words for many numbers and booleans, such as devices=auto and deterministic=warn, and checks them
     shown = str(value).lower() if isinstance(value, bool) else value
     if key in TEXT and not isinstance(value, str | None):
         raise ValueError(f"{key}={shown} must be text: if it is a name, write {key}='{shown}'")
@@ -87,8 +91,7 @@ def check_type(key: str, value: Any, default: Any) -> None:
         raise ValueError(f"{key}={shown} must be true or false")
     if isinstance(default, int | float) and not isinstance(default, bool):
         is_object = isinstance(value, dict) and "_target_" in value  # a schedule
-        is_several = isinstance(value, list) and key.startswith("trainer.")  # devices
-        if not (is_number or value is None or is_object or is_several):
+        if not (is_number or value is None or is_object):
             raise ValueError(f"{key}={shown} must be a number")
 
 

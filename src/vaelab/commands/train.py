@@ -75,11 +75,11 @@ def train(config: DictConfig) -> float | None:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
-        typed = [] if hydra is None else list(hydra.overrides.task)
-        config = changed(OmegaConf.create(stored["config"]), typed)
+        changes = changes_of([] if hydra is None else list(hydra.overrides.task))
+        config = changed(OmegaConf.create(stored["config"]), changes)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:
-            check_trusted(config, training=True, typed=typed)
+            check_trusted(config, training=True, typed=list(flatten(changes).values()))
             check_links(RunFolder.of_checkpoint(checkpoint).path)
     run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
@@ -125,14 +125,18 @@ def resumed_from(run: str) -> tuple[Path, dict[str, Any]]:
     return (Path(run), read_checkpoint(Path(run))) if Path(run).is_file() else RunFolder(run).sound_checkpoint()
 
 
-def changed(stored: DictConfig, overrides: list[str]) -> DictConfig:
+def changes_of(overrides: list[str]) -> dict[str, Any]:
+    """Dotted keys of a command line and their values, without those that say what to do with a run."""
+    parsed = [each for each in OverridesParser.create().parse_overrides(overrides) if each.key_or_group not in ABOUT_RUNS]
+    return {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
+
+
+def changed(stored: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     """The stored config of a run with the values given on the command line that it goes on with.
 
     Raises:
         ValueError: if one would change what is learned, or how long where a learning rate was planned for that.
     """
-    parsed = [each for each in OverridesParser.create().parse_overrides(overrides) if each.key_or_group not in ABOUT_RUNS]
-    changes = {each.key_or_group: None if each.is_delete() else each.value() for each in parsed}
     check_changes(plain(stored), changes)
     for key, value in changes.items():
         OmegaConf.update(stored, key, value)
