@@ -72,7 +72,7 @@ def write_report(run: RunFolder, config: str, file: str = RESULTS) -> Path:
         f" {written(known, 'steps')} steps, seed {written(known, 'seed')}, test data, nats per example</p>",
         headline(known.get("test") or {}),
         section("Training", curves(run.curves())),
-        section("Pictures", figures_of(in_order([*run.figures.glob("*.png"), *run.figures.glob("*.gif")]))),
+        section("Pictures", figures_of(in_order(path for path in run.figures.glob("*.[pg][ni][gf]") if path.is_file()))),
         section("All numbers", tables(known)),
         section("Terms", terms()),
         section("How to repeat it", f"<pre>{html.escape(run.command_line)}</pre>"),
