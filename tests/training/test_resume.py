@@ -263,7 +263,7 @@ def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path
     run = RunFolder(tmp_path / "run")
     with pytest.raises(ValueError, match="Invalid learning rate"):
         train_small(run.path, *QUIET, "optimizer.lr=-1")
-    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: Invalid learning rate: -1", True)
+    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: optimizer: Invalid learning rate: -1", True)
     train_small(run.path, *QUIET, "trainer.max_epochs=1", "latent_dim=3", GO_ON)
     assert (run.state, run.reason, run.left_nothing) == ("finished", "", False)
     assert not (run.path / "failed.txt").exists()
@@ -280,23 +280,23 @@ def test_results_that_are_damaged_are_named_when_a_run_goes_on(text: str, tmp_pa
 
 def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tmp_path: Path) -> None:
     """It would start to rise again."""
-    from vaelab.commands.train import changed
+    from vaelab.commands.train import changed, changes_of
 
     config = composed([*SMALL, "scheduler=cosine", "trainer.max_epochs=1"], tmp_path)
     with pytest.raises(ValueError, match=r"was planned for 1 epochs, .* with pretrained=<this run>"):
-        changed(config, ["trainer.max_epochs=3"])
+        changed(config, changes_of(["trainer.max_epochs=3"]))
 
 
 @pytest.mark.parametrize("override", ["objective.beta=4", "latent_dim=3", "seed=1", "data.batch_size=8", "speed=fast", "trainer=debug"])
 def test_what_is_learned_cannot_change_on_the_way(override: str, tmp_path: Path) -> None:
-    from vaelab.commands.train import changed
+    from vaelab.commands.train import changed, changes_of
 
     with pytest.raises(ValueError, match="cannot be changed when a run is continued"):
-        changed(composed(SMALL, tmp_path), ["resume=somewhere", override])
+        changed(composed(SMALL, tmp_path), changes_of(["resume=somewhere", override]))
 
 
 def test_what_changes_no_number_can_change_on_the_way(tmp_path: Path) -> None:
-    from vaelab.commands.train import changed, plain
+    from vaelab.commands.train import changed, changes_of, plain
 
     words = [
         "download=true",
@@ -305,7 +305,7 @@ def test_what_changes_no_number_can_change_on_the_way(tmp_path: Path) -> None:
         "+callbacks.mine={_target_: my.Callback}",
         "evaluation.report=false",
     ]
-    config = changed(OmegaConf.create(plain(composed(SMALL, tmp_path))), ["existing=resume", *words])
+    config = changed(OmegaConf.create(plain(composed(SMALL, tmp_path))), changes_of(["existing=resume", *words]))
     assert (config.download, config.trainer.accelerator, config.callbacks.pictures, config.evaluation.report) == (True, "gpu", None, False)
     assert config.callbacks.mine == {"_target_": "my.Callback"}
     assert config.existing == "refuse"

@@ -48,7 +48,8 @@ def check_keys(config: Mapping[str, Any], name: str) -> None:
     text, known = json.dumps(config, default=str), {"": known_keys(name)}
     for part in ("evaluation", "paths"):
         if isinstance(config.get(part), Mapping):
-            known[f"{part}."] = {*(value_at(yaml_of(name), part) or {}), *yaml_of("paths/default"), "metrics"}
+            found = {key for each in (name, *bases_of(name)) for key in value_at(yaml_of(each), part) or {}}
+            known[f"{part}."] = found | set(yaml_of("paths/default") if part == "paths" else ["metrics"])
     metrics = {key for path in (CONF / "metrics").glob("*.yaml") for key in yaml_of(f"metrics/{path.stem}")}
     for prefix, keys in known.items():
         node = value_at(config, prefix[:-1]) if prefix else config

@@ -131,9 +131,8 @@ def folder_of(config: DictConfig) -> Path:
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise CompactHydraException(f"sweep={name} must name a folder below outputs/sweeps, such as sweep=betas")
     folder = Path(config.hydra.sweep.dir).absolute()
-    typed = [word.lstrip("+") for word in (*config.hydra.overrides.task, *config.hydra.overrides.hydra)]
     try:
-        if re.fullmatch(TIME, name) and not any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in typed):
+        if re.fullmatch(TIME, name) and not is_typed(config):
             folder = made_anew(folder)  # of sweeps that start in one second, each has its own
             with read_write(config):
                 config.hydra.sweep.dir = str(folder)
@@ -142,6 +141,12 @@ def folder_of(config: DictConfig) -> Path:
     except OSError as error:
         raise CompactHydraException(f"cannot write to {folder}: {error.strerror}; choose another place with hydra.sweep.dir=...") from None
     return folder
+
+
+def is_typed(config: DictConfig) -> bool:
+    """True if the command line names the folder of the sweep."""
+    typed = (word.lstrip("+") for word in (*config.hydra.overrides.task, *config.hydra.overrides.hydra))
+    return any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in typed)
 
 
 def quoted(text: str) -> str:
