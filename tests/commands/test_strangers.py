@@ -159,6 +159,10 @@ def test_trust_is_true_or_false(word: Any, run: Path) -> None:
 def test_who_trusts_a_run_goes_on_with_it(run: Path) -> None:
     change(run, "callbacks.x", {"_target_": "slow_callback.SlowFrom", "epoch": 9, "seconds": 0, "until": "never"})
     train(composed([*SMALL, f"resume={run}", "trust=true"], run))
+    (session,) = {
+        torch.load(path, weights_only=True)["config"]["callbacks"]["x"]["epoch"] for path in (run / "checkpoints").glob("last.ckpt")
+    }
+    assert session == 9
 
 
 @pytest.mark.parametrize(

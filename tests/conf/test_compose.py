@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from small_runs import composed
 from torch.distributions import Distribution
 
-from vaelab.commands.cli import COMMANDS, main, quoted
+from vaelab.commands.cli import COMMANDS, main, with_quotes
 from vaelab.commands.composing import compose
 from vaelab.commands.help import help_of_one
 
@@ -196,7 +196,7 @@ def test_a_command_that_does_not_exist_is_said(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_a_folder_of_a_sweep_needs_no_quotes(word: str, expected: str) -> None:
-    assert quoted(word) == expected
+    assert with_quotes(word) == expected
 
 
 def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

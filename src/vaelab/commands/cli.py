@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from vaelab.commands.help import config_dirs, help_of_all, help_of_one
-from vaelab.runs.configs import check_moved
+from vaelab.runs.configs import check_moved, quoted
 
 
 class Command(NamedTuple):
@@ -81,18 +81,18 @@ def main(command: str | None = None) -> int:
         print(f"vaelab {command}: {error}", file=sys.stderr)
         return 2
     if not {"-m", "--multirun"} & set(words):
-        words = [quoted(word) for word in words]
+        words = [with_quotes(word) for word in words]
     if command == "train":
         words = prepared(words)
     compose_and_run(function, config, words)
     return 0
 
 
-def quoted(word: str) -> str:
-    """A word whose value has "=" in it, as folders of sweeps have, in the quotes that Hydra asks for: run='outputs/x/seed=0'."""
+def with_quotes(word: str) -> str:
+    """The word, with quotes around its value if that has "=" in it, as folders of sweeps have: run='outputs/x/seed=0'."""
     key, _, value = word.partition("=")
     plain = "=" in value and re.fullmatch(r"[+~]*[\w.@/]+", key) and not re.search(r"[\\'\"\[\](){}$]", value)
-    return f"{key}='{value}'" if plain else word
+    return f"{key}={quoted(value)}" if plain else word
 
 
 def prepared(words: list[str]) -> list[str]:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from vaelab.runs.claims import made_anew
+from vaelab.runs.claims import TIME, made_anew
 from vaelab.runs.folder import RunFolder
-
-TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 
 def hydra_dir(resume: str | None, new: str) -> str:

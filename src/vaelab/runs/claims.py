@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 LOCK = ".lock"
+TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"  # the name of a folder that was given none
 # The claims of this process. It must not open and close the file of a lock that it has: POSIX would release the lock.
 OWN = set[Path]()
 

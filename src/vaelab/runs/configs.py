@@ -157,6 +157,12 @@ def with_moved_targets(node: Any) -> Any:
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
 
 
+def quoted(text: str) -> str:
+    """Text in the quotes of Hydra's command line."""
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{plain}'"
+
+
 def moved(target: Any) -> Any:
     """The name of a class today, from its name when it was stored."""
     for old, new in MOVED_TARGETS.items():

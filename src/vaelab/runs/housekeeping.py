@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vaelab.runs.configs import Use, flatten, material
+from vaelab.runs.configs import Use, flatten, material, quoted
 from vaelab.runs.find import every_run, find_runs
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git
@@ -100,11 +100,20 @@ def rerun(folder: str, into: str | None = None) -> int:
     if then is not None and now != then:
         print(f"the code has changed since: {str(then)[:10]} then, {str(now)[:10]} now; the numbers may, too", file=sys.stderr)
     target = Path(into) if into else run.path.with_name(f"{run.path.name}_again_{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    place = str(target.absolute()).replace("'", "\\'")
     paths = run.config.get("paths", {}) | {"run_dir": "${hydra:runtime.output_dir}"}  # a run that was resumed has stored where it is
     with TemporaryDirectory() as stored:
         OmegaConf.save(OmegaConf.create(run.config | {"paths": paths}), Path(stored, "config.yaml"))
-        line = [sys.executable, "-m", "vaelab", "train", "--config-path", stored, "--config-name", "config", f"hydra.run.dir='{place}'"]
+        line = [
+            sys.executable,
+            "-m",
+            "vaelab",
+            "train",
+            "--config-path",
+            stored,
+            "--config-name",
+            "config",
+            f"hydra.run.dir={quoted(str(target.absolute()))}",
+        ]
         return subprocess.run(line, check=False).returncode
 
 

@@ -15,11 +15,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, read_write
 
-from vaelab.runs.claims import made_anew
-from vaelab.runs.configs import Use, differences
+from vaelab.runs.claims import TIME, made_anew
+from vaelab.runs.configs import Use, differences, quoted
 from vaelab.runs.folder import RunFolder
 
-TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"  # the name of a sweep that was given none
 LONGEST = 120  # characters of a folder's name; file systems allow 255
 
 
@@ -147,12 +146,6 @@ def is_typed(config: DictConfig) -> bool:
     """True if the command line names the folder of the sweep."""
     typed = (word.lstrip("+") for word in (*config.hydra.overrides.task, *config.hydra.overrides.hydra))
     return any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in typed)
-
-
-def quoted(text: str) -> str:
-    """Text in the quotes of Hydra's command line."""
-    plain = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{plain}'"
 
 
 def check_devices(config: DictConfig) -> None:

@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vaelab.sweeps.jobs import quoted
+from vaelab.runs.configs import quoted
 
 log = logging.getLogger(__name__)
 # of the ranks that a trainer or a scheduler started: a job starts its own
