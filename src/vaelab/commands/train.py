@@ -95,8 +95,8 @@ def train(config: DictConfig) -> float | None:
                 if elbo is not None:
                     print(f"{run} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
                     return elbo
-                if stored is None and first:
-                    run.clear()
+            if stored is None and first:
+                run.clear()
             if first:
                 stack.enter_context(run.noting_failure())
             return _train(config, run, checkpoint, stored, signals)
@@ -108,6 +108,8 @@ def train(config: DictConfig) -> float | None:
             # Lightning kills all processes of a run when one that it started ends with another code
             raise SystemExit(exit_code(stop.signum) if first else 0) from None
         except OSError as error:
+            if not run.path.is_dir():
+                raise ValueError(f"{run} was removed or renamed while the run worked in it: start it again") from error
             if error.errno not in NO_ROOM:
                 raise
             raise ValueError(
@@ -180,7 +182,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         callbacks=callbacks,
         logger=loggers or False,
         default_root_dir=str(run),
-        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO(run.path)],
         _convert_="all",
     )
     check_shardable(lit, trainer)

@@ -17,9 +17,9 @@ from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_re
 
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
-# what a run writes, besides .hydra and its log, and what is removed if it starts anew
+# what a run writes while it trains, and what is removed if it starts anew
 EVENTS = ("events.out.tfevents.*", "projector*", "tensorboard")  # of TensorBoard
-WRITTEN = (*EVENTS, "checkpoints", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+WRITTEN = (*EVENTS, "checkpoints", "metrics.csv", "split.json", RESULTS, "pruned.txt", "failed.txt")
 PREVIOUS = "last.ckpt.previous"  # the checkpoint that last.ckpt has replaced
 ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "projector", "resumed", "tensorboard")  # folders that hold no other run
@@ -253,7 +253,7 @@ class RunFolder:
             yield
         except Exception as error:
             with suppress(OSError):  # of a full disk
-                if not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
+                if self.path.is_dir() and not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
                     self.end("failed", f"{type(error).__name__}: {error}")
             raise
 
@@ -305,13 +305,13 @@ class RunFolder:
         """Make the folder, and keep other processes out of it while inside.
 
         Args:
-            fresh: whether no run may be there.
+            fresh: whether no run may be there; a start that left nothing is none.
 
         Raises:
             ValueError: if a run is there that may not be, or another process works in it.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+            self.checkpoints.mkdir(parents=True, exist_ok=not fresh or self.left_nothing)  # of two runs that start at once, one can
         except FileExistsError:
             raise ValueError(
                 f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
