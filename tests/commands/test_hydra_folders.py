@@ -23,9 +23,14 @@ def test_a_start_that_left_nothing_gives_its_place_away(tmp_path: Path) -> None:
 
 
 def test_paths_are_relative_to_where_a_command_was_typed(tmp_path: Path) -> None:
-    command("train.py", *SMALL, *QUICK, "trainer.max_epochs=1", "hydra.job.chdir=true", "hydra.run.dir=a/run", cwd=tmp_path)
+    done = command("train.py", *SMALL, *QUICK, "trainer.max_epochs=1", "hydra.job.chdir=true", "hydra.run.dir=a/run", cwd=tmp_path)
     assert RunFolder(tmp_path / "a" / "run").is_finished
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    said, kept = done.stdout.splitlines(), (tmp_path / "a" / "run" / "train.log").read_text().splitlines()
+    assert said[0] == "run folder:   a/run"
+    assert said[1].startswith("epoch 1/1  step 6  ")
+    assert said == [line for line in kept if not line.startswith("warning:")]
+    assert [line for line in kept if line not in said] == done.stderr.splitlines()
 
 
 def test_of_runs_that_start_in_one_second_each_has_its_own_folder(tmp_path: Path) -> None:

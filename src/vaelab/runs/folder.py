@@ -14,6 +14,7 @@ from vaelab.checks import listed
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
 from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, write_json, write_text
+from vaelab.runs.log import tell
 
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
@@ -295,7 +296,7 @@ class RunFolder:
             if last == previous or not previous.is_file():
                 raise
             checkpoint = read_checkpoint(previous)
-            print(f"{' '.join(str(error).split(':')[0].split())}: the run goes on from {PREVIOUS}, step {checkpoint['global_step']}")
+            tell(f"{' '.join(str(error).split(':')[0].split())}: the run goes on from {PREVIOUS}, step {checkpoint['global_step']}")
             return previous, checkpoint
 
     # One process at a time.
@@ -313,9 +314,7 @@ class RunFolder:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=not fresh or self.left_nothing)  # of two runs that start at once, one can
         except FileExistsError:
-            raise ValueError(
-                f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
-            ) from None
+            raise ValueError(f"{self} already holds a run: go on with resume={self} or existing=resume, or choose another folder") from None
         with self.claim():
             yield
 
