@@ -252,7 +252,7 @@ def finish_run(
         draw_charts(run, found, trainer.global_step)
 
     if options.enabled and options.get("metrics"):
-        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}):
+        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, "evaluation.metrics"):
             tell(f"could not be computed: {failure}")
     if not test:
         print_numbers("validation data, nats per example", val)
