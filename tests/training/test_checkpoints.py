@@ -43,7 +43,7 @@ def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
     """200 bits of a small checkpoint: each file is refused, or holds what was written (where the bit says nothing)."""
     path, bits, refused = tmp_path / "last.ckpt", random.Random(0), 0
     whole = {"config": {"seed": 0}, "state_dict": {"w": torch.arange(64.0), "b": torch.tensor([1, 2])}, "global_step": 7}
-    AtomicCheckpointIO().save_checkpoint(whole, path)
+    AtomicCheckpointIO(path.parent).save_checkpoint(whole, path)
     written = path.read_bytes()
     for bit in bits.sample(range(8 * len(written)), 200):
         damaged = bytearray(written)

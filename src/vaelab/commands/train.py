@@ -19,7 +19,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -27,15 +26,17 @@ from torch.utils.tensorboard.summary import hparams
 from vaelab import rng
 from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
-from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
+from vaelab.commands.common import check_given, is_watched, prepare_process, report_errors, shorter
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
+from vaelab.metrics.progress import duration
 from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import Use, flatten, material
 from vaelab.runs.files import read_checkpoint, write_json
 from vaelab.runs.folder import RunFolder
+from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
@@ -94,21 +95,24 @@ def train(config: DictConfig) -> float | None:
                     check_same_run(run, stored["config"], plain(config))
                 bound = finished_bound(run, stored, config)
                 if bound is not None:
-                    print(f"{run} holds this run, finished with val/bound={bound:.6g}: nothing is left to do")
+                    tell(f"{run} holds this run, finished with val/bound={bound:.6g}: nothing is left to do")
                     return bound
-                if stored is None and first:
-                    run.clear()
+            if stored is None and first:
+                run.clear()
             if first:
+                tell(f"run folder:   {shorter(run.path)}")
                 stack.enter_context(run.noting_failure())
             return _train(config, run, checkpoint, stored, signals)
         except Preempted as stop:
             signals.deferred = True  # scontrol has SLURM send more of them
             if first:
-                print(f"\nstopped by {stop}{stop.where}: {how_to_resume(run)}", flush=True)
+                tell(f"\nstopped by {stop}{stop.where}: {how_to_resume(run)}")
                 requeue(stop.signum, signals)
             # Lightning kills all processes of a run when one that it started ends with another code
             raise SystemExit(exit_code(stop.signum) if first else 0) from None
         except OSError as error:
+            if not run.path.is_dir():
+                raise ValueError(f"{run} was removed or renamed while the run worked in it: start it again") from error
             if error.errno not in NO_ROOM:
                 raise
             raise ValueError(
@@ -170,8 +174,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
     callbacks = [callback for callback in instantiate(parts.callbacks or {}).values() if callback is not None]
-    if not config.trainer.enable_progress_bar:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    has_bar = config.trainer.enable_progress_bar and is_watched()
+    callbacks = [callback for callback in callbacks if has_bar or not isinstance(callback, ProgressBar)]
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
@@ -181,7 +185,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         callbacks=callbacks,
         logger=loggers or False,
         default_root_dir=str(run),
-        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        enable_progress_bar=has_bar,
+        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO(run.path)],
         _convert_="all",
     )
     check_shardable(lit, trainer)
@@ -195,15 +200,15 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             trainer.strategy.launcher.kill(stop.signum)
         raise
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
+        tell(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
     if trainer.should_stop and trainer.is_global_zero:
-        print(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
+        tell(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
-        print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
+        tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     write_json(record_of_split(datamodule), run.split)
     return finish_run(config, run, trainer, weights, datamodule, started, origin)
 
@@ -238,7 +243,7 @@ def finish_run(
     model.to(device).eval()
     with rng.fork(0):  # the noise of validation while training, so that the best checkpoint has the number that it was chosen by
         val = mean_bounds(model, objective, datamodule.batches("val", device))  # type: ignore[arg-type]
-    console, test, evaluations = Console(soft_wrap=True, highlight=False, markup=False), dict[str, Any](), dict[str, Any]()
+    test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
         test.update(found)
@@ -246,10 +251,10 @@ def finish_run(
         draw_charts(run, found, trainer.global_step)
 
     if options.enabled and options.get("metrics"):
-        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, console):
-            console.print(f"could not be computed: {failure}")
+        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}):
+            tell(f"could not be computed: {failure}")
     if not test:
-        print_numbers("validation data, nats per example", val, console)
+        print_numbers("validation data, nats per example", val)
     if options.figures:
         show_figures(trainer, draw_figures(model, datamodule, run.figures, device, config.seed))
     results: dict[str, Any] = {
@@ -271,8 +276,8 @@ def finish_run(
     seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
     run.write_results(results)  # now that all is there: it says that the run is finished
-    console.print(f"\nevaluated:    {path.name if path.is_file() else 'the last weights'}, {reason}")
-    print_places(run, seen, results["wall_time_s"], console)
+    tell(f"\nevaluated:    {path.name if path.is_file() else 'the last weights'}, {reason}")
+    print_places(run, seen, results["wall_time_s"])
     return val["bound"]
 
 
@@ -327,10 +332,10 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def print_places(run: RunFolder, seen: list[Path], seconds: float, console: Console) -> None:
+def print_places(run: RunFolder, seen: list[Path], seconds: float) -> None:
     """Print the places where a finished run can be looked at: files, figures, TensorBoard."""
-    console.print(f"run folder:   {shorter(run.path)}   ({seconds:.0f} s)")
+    tell(f"run folder:   {shorter(run.path)}   ({duration(seconds)})")
     places = [str(shorter(path)) for path in [*seen, run.figures] if path.exists()]
     places += [f"tensorboard --logdir {shlex.quote(str(shorter(run.path)))}"] if run.tensorboard else []
     if places:
-        console.print("look at:      " + "\n              ".join(places))
+        tell("look at:      " + "\n              ".join(places))

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.runs.configs import Use, is_immaterial
 from vaelab.runs.folder import RunFolder
-from vaelab.sweeps.grid import why, write_table
+from vaelab.sweeps.grid import failure, write_table
 from vaelab.sweeps.jobs import Job, check_devices, folder_of, name_of, plain_numbers, with_preset
 from vaelab.sweeps.trials import Trials, storage
 
@@ -168,11 +168,12 @@ class OptunaSweeper(Sweeper):
         except Exception as error:
             log.error(f"the launcher stopped: {type(error).__name__}: {error}")
             returns = []
-        reasons = {trial.number: why(ret) for trial, ret in zip(missing, returns, strict=False)}
+        returned = {trial.number: ret for trial, ret in zip(missing, returns, strict=False)}
         failures = 0
         for trial in trials:
             job = jobs[trial.number]
-            if job.run.is_finished:
+            reason = failure(job, returned.get(trial.number))
+            if reason is None:
                 values = [value_of(job, metric) for metric in self.metrics]
                 self.trials.tell(trial, values)
                 log.info(f"trial {trial.number}: {self.in_words(values)}   {job.name}")
@@ -181,9 +182,7 @@ class OptunaSweeper(Sweeper):
                 log.info(f"trial {trial.number}: pruned   {job.name}")
             else:
                 self.trials.tell(trial, state=TrialState.FAIL)
-                log.error(
-                    f"trial {trial.number}: failed   {job.name}\n  {job.run.reason or reasons.get(trial.number, 'it did not return')}"
-                )
+                log.error(f"trial {trial.number}: failed   {job.name}\n  {reason}")
                 failures += 1
         return failures
 

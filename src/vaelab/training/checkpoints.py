@@ -1,5 +1,6 @@
 """Checkpoints: how they are written, and the place in training that they hold."""
 
+import errno
 import io
 import os
 from collections.abc import Mapping
@@ -26,10 +27,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning writes to the directory for temporary files and moves the file from there. On another file system, as it is on most
     clusters, to move is to copy: a process killed meanwhile would leave half a checkpoint where a good one was.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        FileNotFoundError: when a checkpoint is saved, if that folder has been removed: it must not come to life again, half empty.
     """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
         path = Path(path)
+        if not self.run.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.run))
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)

@@ -15,6 +15,7 @@ from vaelab import rng
 from vaelab.data import DataModule
 from vaelab.models import Model
 from vaelab.objectives import Objective
+from vaelab.runs.log import tell
 from vaelab.training.checkpoints import move_best, place, set_loops
 from vaelab.training.fsdp import whole
 from vaelab.training.validation import bounds
@@ -81,7 +82,7 @@ class LitVAE(LightningModule):
                 part.num_examples = len(train)
         if self.trainer.world_size > 1 and self.trainer.is_global_zero:
             for note in local_to_each_process(self):
-                print(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
+                tell(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
                 x, _ = train.scaled(torch.arange(part.num_initial) % len(train), self.device)
