@@ -267,12 +267,12 @@ def check_trust(trust: Any) -> None:
         raise ValueError(f"trust={trust} must be true or false")
 
 
-def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> OpenedRun:
+def open_run(run: str | Path, checkpoint: str | None = None, data_dir: str | None = None, trust: bool = False) -> OpenedRun:
     """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
 
     Args:
         run: a run folder or a checkpoint file.
-        checkpoint: "best" or "last".
+        checkpoint: "best" or "last"; None: as `RunFolder.checkpoint`.
         data_dir: where the data are, if not where they were.
         trust: whether classes from outside vaelab may be built.
 
@@ -297,7 +297,7 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     return OpenedRun(model.eval(), build_data(config), config, RunFolder.of_checkpoint(path), path)
 
 
-def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
+def load(run: str | Path, checkpoint: str | None = None, trust: bool = False) -> Model:
     """The trained model of a run folder or checkpoint file, on the CPU and in evaluation mode.
 
     >>> load("outputs/no_such_run")

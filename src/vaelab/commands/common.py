@@ -149,19 +149,18 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     record(text)
 
 
-def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | None = None) -> OpenedRun:
+def chosen_run(config: DictConfig, run: str | None = None) -> OpenedRun:
     """The run that a command was given, into whose folder it will write.
 
     Args:
         config: of the command.
         run: another one than config.run.
-        checkpoint: another one than config.checkpoint.
 
     Raises:
         ValueError: as `open_run`, if the seed is no whole number, or a link in its folder leads elsewhere.
     """
     check_whole(0, seed=config.seed)
-    opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
+    opened = open_run(run or config.run, config.checkpoint, config.data_dir, config.trust)
     if not config.trust:
         check_links(opened.folder.path)
     return opened

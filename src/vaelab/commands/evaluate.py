@@ -57,8 +57,7 @@ def matching_runs(run: str) -> list[str]:
 
 def evaluate_run(path: str, config: DictConfig) -> list[str]:
     """Evaluate one run; return what could not be computed, and why."""
-    evaluated = Path(RunFolder(path).results().get("checkpoint") or "best").stem  # when it had been trained
-    run = chosen_run(config, path, config.checkpoint or evaluated)
+    run = chosen_run(config, path)
     run.model.to(chosen_device(config))
     folder, file, step = run.folder, run.folder.results_file(run.checkpoint), run.folder.results().get("steps", 0)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from vaelab import metrics, rng
+from vaelab import rng
 from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, report_errors, shorter
@@ -31,7 +31,7 @@ from vaelab.commands.judging import draw_charts, final_metrics, judge, print_num
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.metrics.progress import duration
-from vaelab.objectives import PriorFit
+from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import Use, flatten, material
 from vaelab.runs.files import read_checkpoint, write_json
@@ -41,8 +41,9 @@ from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
-from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, is_resumed, rewind
+from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
+from vaelab.training.validation import mean_bounds
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -50,13 +51,13 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 
 @report_errors
 def train(config: DictConfig) -> float | None:
-    """Train what the config describes, then evaluate and picture it; return val/elbo of the last epoch.
+    """Train what the config describes, then evaluate and picture it; return val/bound of what was evaluated.
 
     From Python, `compose` makes the config; the run folder is `config.paths.run_dir`:
 
     >>> small = ["data.size=16", "data.dataset.num_train=64", "data.dataset.num_test=8", "data.val_size=8", "latent_dim=2"]
     >>> quick = ["trainer=debug", "trainer.enable_progress_bar=false", "logger=csv", "evaluation.figures=false"]
-    >>> elbo = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
+    >>> bound = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
     <BLANKLINE>
     ...
 
@@ -92,10 +93,10 @@ def train(config: DictConfig) -> float | None:
                 if run.last_checkpoint is not None:
                     checkpoint, stored = run.sound_checkpoint()
                     check_same_run(run, stored["config"], plain(config))
-                elbo = finished_elbo(run, stored, config)
-                if elbo is not None:
-                    tell(f"{run} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
-                    return elbo
+                bound = finished_bound(run, stored, config)
+                if bound is not None:
+                    tell(f"{run} holds this run, finished with val/bound={bound:.6g}: nothing is left to do")
+                    return bound
             if stored is None and first:
                 run.clear()
             if first:
@@ -231,19 +232,17 @@ def finish_run(
     started: float,
     origin: dict[str, Any],
 ) -> float:
-    """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/elbo."""
+    """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/bound."""
     train_time = time.time() - started
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
-    path = run.checkpoints / f"{options.checkpoint}.ckpt"
-    if not path.is_file() and (path.with_name("last.ckpt")).is_file():
-        tell(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
-        path = path.with_name("last.ckpt")
+    objective = trainer.lightning_module.objective
+    path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
     # another model than the one that was trained, of which each process may have a share alone
     model = build_model(config)
     model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
     model.to(device).eval()
-    with rng.fork(config.seed):
-        val = metrics.mean_bound(model, datamodule.batches("val", device))
+    with rng.fork(0):  # the noise of validation while training, so that the best checkpoint has the number that it was chosen by
+        val = mean_bounds(model, objective, datamodule.batches("val", device))  # type: ignore[arg-type]
     test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
@@ -263,6 +262,7 @@ def finish_run(
         "val": val,
         "evaluations": evaluations,
         "checkpoint": str(path.relative_to(run.path)) if path.is_file() else None,
+        "checkpoint_reason": reason,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seed": config.seed,
@@ -276,8 +276,27 @@ def finish_run(
     seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
     run.write_results(results)  # now that all is there: it says that the run is finished
+    tell(f"\nevaluated:    {path.name if path.is_file() else 'the last weights'}, {reason}")
     print_places(run, seen, results["wall_time_s"])
-    return val["elbo"]
+    return val["bound"]
+
+
+def chosen_checkpoint(run: RunFolder, asked: str | None, objective: Objective) -> tuple[Path, str]:
+    """Path of the checkpoint to evaluate, and why it is this one.
+
+    Args:
+        run: its folder; it may have no checkpoint at all.
+        asked: "best" or "last"; None: best if the objective is a bound on log p(x) with all weights 1, else last.
+        objective: of the run.
+    """
+    best, last = (run.checkpoints / f"{name}.ckpt" for name in ("best", "last"))
+    if asked is not None:
+        path, reason = run.checkpoints / f"{asked}.ckpt", f"which evaluation.checkpoint={asked} asks for"
+    elif objective.not_a_bound is None:
+        path, reason = best, "the best by val/bound"
+    else:
+        path, reason = last, f"because the objective is no bound on log p(x): {objective.not_a_bound}"
+    return (last, "because no validation has written best.ckpt") if path == best and not best.is_file() else (path, reason)
 
 
 def hparams_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +334,7 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
 
 def print_places(run: RunFolder, seen: list[Path], seconds: float) -> None:
     """Print the places where a finished run can be looked at: files, figures, TensorBoard."""
-    tell(f"\nrun folder:   {shorter(run.path)}   ({duration(seconds)})")
+    tell(f"run folder:   {shorter(run.path)}   ({duration(seconds)})")
     places = [str(shorter(path)) for path in [*seen, run.figures] if path.exists()]
     places += [f"tensorboard --logdir {shlex.quote(str(shorter(run.path)))}"] if run.tensorboard else []
     if places:

@@ -260,22 +260,21 @@ class RunFolder:
 
     # Its checkpoints.
 
-    def checkpoint(self, name: str = "best") -> Path:
-        """Path of the checkpoint "best" or "last".
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Path of the checkpoint "best" or "last"; None: the one whose numbers training wrote, "last" if it has not finished.
 
         Raises:
             ValueError: if there is none of that name.
         """
         if not self.path.is_dir():
             raise ValueError(f"there is no run folder {self.path.absolute()}")
+        name = name or Path(self.results().get("checkpoint") or "last").stem
         found, wanted = sorted(self.checkpoints.glob("*.ckpt")), self.checkpoints / f"{name}.ckpt"
         if wanted in found:
             return wanted
         if found:
             raise ValueError(f"there is no {wanted}: choose checkpoint={listed(other.stem for other in found)}")
-        raise ValueError(
-            f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder"
-        )
+        raise ValueError(f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch has been finished, or it is no run folder")
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -340,8 +339,8 @@ class RunFolder:
                 path.unlink()
 
 
-def find_checkpoint(run: str | Path, name: str = "best") -> Path:
-    """Path of the checkpoint "best" or "last" of a run folder, or `run` itself if it is a file.
+def find_checkpoint(run: str | Path, name: str | None = None) -> Path:
+    """Path of a checkpoint of a run folder, as `RunFolder.checkpoint`, or `run` itself if it is a file.
 
     Raises:
         ValueError: if there is none.

@@ -36,7 +36,7 @@ class SearchConf:
     _recursive_: bool = False
     n_trials: int = 20  # in all, those of earlier sessions too
     n_jobs: int = 1  # trials that are proposed, and launched, at a time
-    metrics: list[str] = field(default_factory=lambda: ["val/elbo"])  # of the results; several: the Pareto front is looked for
+    metrics: list[str] = field(default_factory=lambda: ["val/bound"])  # of the results; several: the Pareto front is looked for
     directions: list[str] = field(default_factory=lambda: ["maximize"])
     sampler: Any = "tpe"  # tpe, random, grid, nsga2, or {_target_: ...}
     pruner: Any = None  # median, hyperband, halving, or {_target_: ...}
@@ -295,7 +295,7 @@ def material_words(words: Sequence[str]) -> list[str]:
 
 
 def value_of(job: Job, metric: str) -> float:
-    """The value of a metric such as val/elbo or test/mig.
+    """The value of a metric such as val/bound or test/mig.
 
     Raises:
         CompactHydraException: if it is not among the results of the job.

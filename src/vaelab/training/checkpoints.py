@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -69,6 +70,34 @@ def keep(path: Path, name: Path) -> None:
     except OSError:  # of a file system without links: the new one alone has to do
         return
     link.replace(name)
+
+
+def move_best(checkpoint: dict[str, Any], trainer: Trainer) -> None:
+    """Let the best checkpoints that are noted in a checkpoint be those in the folder of the run, which may have been moved or copied.
+
+    Lightning notes absolute paths, and forgets the scores if the folder has another name: the next checkpoint would then be the best.
+    What is no longer there is forgotten.
+    """
+    states = checkpoint["callbacks"]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+            states[callback.state_key] = moved_state(states[callback.state_key], str(callback.dirpath))
+
+
+def moved_state(state: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint whose files are in another folder now."""
+
+    def here(path: str) -> str:
+        return path and os.path.normpath(os.path.join(folder, os.path.relpath(path, state["dirpath"])))
+
+    found = {here(path): score for path, score in state["best_k_models"].items()}
+    paths = {key: here(value) for key, value in state.items() if key.endswith("_path")}
+    return {
+        **state,
+        **{key: path if os.path.isfile(path) else "" for key, path in paths.items()},
+        "dirpath": folder,
+        "best_k_models": {path: score for path, score in found.items() if os.path.isfile(path)},
+    }
 
 
 def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:
