@@ -77,6 +77,9 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         if {key: before.get(key) for key in how} == how:
             tell(f"{name}: known since {before['finished']} (again=true computes it again)")
             continue
+        former = [f"{option}={value}" for option, value in (before.get("options") or {}).items() if how["options"].get(option) != value]
+        if former:
+            tell(f"{name}: takes the place of what is known with {', '.join(former)}")
         started = time.time()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
