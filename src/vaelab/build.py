@@ -38,6 +38,7 @@ OF_TRAINING = (
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers.csv_logs",
     "lightning.pytorch.loggers.tensorboard",
+    "lightning.pytorch.loggers.wandb",
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
     "torch.optim",
@@ -46,6 +47,7 @@ OF_TRAINING = (
     "vaelab.objectives",
     "vaelab.sweeps.pruning",
     "vaelab.training.callbacks",
+    "vaelab.training.loggers",
     "vaelab.training.metrics_csv",
     "vaelab.training.tensorboard",
 )

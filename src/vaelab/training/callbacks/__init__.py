@@ -5,7 +5,7 @@ from vaelab.training.callbacks.collapse import PosteriorCollapse
 from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
-from vaelab.training.callbacks.pictures import Pictures, show_figures
+from vaelab.training.callbacks.pictures import Pictures
 from vaelab.training.callbacks.throughput import Throughput
 
 __all__ = [
