@@ -29,17 +29,16 @@ def check_steps(lit: LitVAE) -> None:
     """Raise if the optimizer or the scheduler refuses its options, which it would do when training begins.
 
     Raises:
-        ValueError: if one does, or the scheduler asks for a metric.
+        ValueError: if one does.
     """
     part = "optimizer"
     try:
         optimizer = lit.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
         part = "scheduler"
-        scheduler = None if lit.scheduler is None else lit.scheduler(optimizer)
+        if lit.scheduling is not None:
+            lit.scheduling.of(optimizer, None)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{part}: {error}") from error
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        raise ValueError("scheduler: ReduceLROnPlateau asks for a metric after each epoch, which is not passed to it: choose another one")
 
 
 def check_evaluation(options: DictConfig) -> None:
