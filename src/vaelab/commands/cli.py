@@ -76,6 +76,7 @@ def main(command: str | None = None) -> int:
         return 0
     if command in MOVED_BELOW:
         check_moved(words, MOVED_BELOW[command])
+    words = with_places(words) if command == "train" else words
     try:
         check_first_names(words, config, config_dirs(words))
     except ValueError as error:
@@ -94,6 +95,13 @@ def with_quotes(word: str) -> str:
     key, _, value = word.partition("=")
     plain = "=" in value and re.fullmatch(r"[+~]*[\w.@/]+", key) and not re.search(r"[\\'\"\[\](){}$]", value)
     return f"{key}={quoted(value)}" if plain else word
+
+
+def with_places(words: list[str]) -> list[str]:
+    """The words of `train`, which is told where data are as all commands are; of a run that is resumed, whatever its data."""
+    words = [re.sub("^data_dir=", "paths.data_dir=", word) for word in words]
+    is_resumed = any(word.startswith("resume=") for word in words)
+    return [re.sub(r"^(?=data\.(root|file)=)", "++", word) if is_resumed else word for word in words]
 
 
 def prepared(words: list[str]) -> list[str]:

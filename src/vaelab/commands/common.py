@@ -160,10 +160,17 @@ def chosen_run(config: DictConfig, run: str | None = None) -> OpenedRun:
         ValueError: as `open_run`, if the seed is no whole number, or a link in its folder leads elsewhere.
     """
     check_whole(0, seed=config.seed)
-    opened = open_run(run or config.run, config.checkpoint, config.data_dir, config.trust)
+    opened = open_run(run or config.run, config.checkpoint, places_of_data(config), config.trust)
     if not config.trust:
         check_links(opened.folder.path)
     return opened
+
+
+def places_of_data(config: DictConfig) -> dict[str, Any]:
+    """What a command was told of where data are, by the keys of a run: see `vaelab.build.move_data`."""
+    found = {"paths.data_dir": config.paths.data_dir, "download": config.download}
+    found |= {f"data.{key}": value for key, value in config.data.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def chosen_device(config: DictConfig) -> torch.device:

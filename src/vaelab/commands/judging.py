@@ -5,6 +5,7 @@ import io
 import math
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def build_metrics(metrics: DictConfig, key: str = "metrics") -> dict[str, Metric
     return {str(name): instantiate(options, _convert_="all") for name, options in metrics.items() if "_target_" in options}
 
 
-def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Mapping[str, Any]) -> list[str]:
+def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Mapping[str, Any], key: str = "metrics") -> list[str]:
     """Compute metrics of a run, one after the other; return what could not be computed, and why.
 
     Each has noise of its own, from the seed, so that its numbers do not depend on which others were chosen.
@@ -66,23 +67,29 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         seed: of the noise.
         keep: called as soon as the numbers of a metric are known.
         known: how metrics have been computed before; what would be the same is not computed again.
+        key: of the config where the metrics are, which warnings begin with.
     """
     options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
     failures = []
-    for name, metric in build_metrics(metrics).items():
+    for name, metric in build_metrics(metrics, key).items():
         how: dict[str, Any] = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": seed}
         before = known.get(name) or {}
         if {key: before.get(key) for key in how} == how:
             tell(f"{name}: known since {before['finished']} (again=true computes it again)")
             continue
+        former = [f"{option}={value}" for option, value in (before.get("options") or {}).items() if how["options"].get(option) != value]
+        if former:
+            tell(f"{name}: takes the place of what is known with {', '.join(former)}")
         started = time.time()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
-            with rng.fork(seed), evaluating(run.model):
+            with rng.fork(seed), evaluating(run.model), warnings.catch_warnings(record=True) as warned:
                 found = metric(run.model, WithProgress(run.datamodule, name), **compared)
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue
+        for text in dict.fromkeys(str(warning.message) for warning in warned):
+            warnings.warn(f"{key}.{name}: {text}", stacklevel=2)
         seconds = round(time.time() - started, 1)
         keep(name, found, {**how, "keys": sorted(found), "seconds": seconds, **stamp(run.model.device)})
         print_numbers(f"{name}   ({seconds} s)", found)

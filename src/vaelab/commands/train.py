@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import rng
-from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
+from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, recorded_split, start_from
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, report_errors, shorter
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
@@ -33,7 +33,7 @@ from vaelab.figures.scenes import draw_figures
 from vaelab.metrics.progress import duration
 from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
-from vaelab.runs.configs import Use, flatten, material
+from vaelab.runs.configs import Use, flatten, material, without_download
 from vaelab.runs.files import read_checkpoint, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
@@ -78,7 +78,7 @@ def train(config: DictConfig) -> float | None:
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
         changes = changes_of([] if hydra is None else list(hydra.overrides.task))
-        config = changed(OmegaConf.create(stored["config"]), changes)
+        config = changed(OmegaConf.create(without_download(stored["config"])), changes)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))
@@ -193,6 +193,10 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     if stored is not None:
         check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
+        datamodule.recorded = recorded_split(run)
+    datamodule.setup("fit")
+    if stored is None and trainer.is_global_zero:
+        write_json(datamodule.record(), run.split)
     try:
         trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Preempted as stop:
@@ -209,18 +213,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         return None
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
-    write_json(record_of_split(datamodule), run.split)
     return finish_run(config, run, trainer, weights, datamodule, started, origin)
-
-
-def record_of_split(datamodule: DataModule) -> dict[str, Any]:
-    """The training examples that were validated on."""
-    return {
-        "split_seed": datamodule.split_seed,
-        "num_train": len(datamodule.splits["train"]),
-        "num_val": len(datamodule.splits["val"]),
-        "val_indices": datamodule.splits["val"].indices.tolist(),
-    }
 
 
 def finish_run(
@@ -251,7 +244,7 @@ def finish_run(
         draw_charts(run, found, trainer.global_step)
 
     if options.enabled and options.get("metrics"):
-        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}):
+        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, "evaluation.metrics"):
             tell(f"could not be computed: {failure}")
     if not test:
         print_numbers("validation data, nats per example", val)
@@ -272,6 +265,7 @@ def finish_run(
         **stamp(device),
         **origin,
     }
+    write_json(datamodule.record(), run.split)  # now that the test data have been read, too
     run.write_results({key: value for key, value in results.items() if key != "val"})  # for the report
     seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
