@@ -98,7 +98,8 @@ class LitVAE(LightningModule):
         """
         x, y = batch
         terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
-        logging = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
+        logging = every > 0 and (self.global_step + 1) % every == 0
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
             raise ValueError(self._not_finite(terms))
