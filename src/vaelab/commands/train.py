@@ -42,6 +42,7 @@ from vaelab.training.callbacks import LastCheckpoint
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
 from vaelab.training.loggers import close, log_config, show_files
+from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.validation import mean_bounds
@@ -187,6 +188,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         logger=loggers or False,
         default_root_dir=str(run),
         enable_progress_bar=has_bar,
+        profiler=profiler_of(parts.trainer.get("profiler"), run.path),
         plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO(run.path)],
         _convert_="all",
     )
@@ -209,10 +211,12 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         tell(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
     if trainer.should_stop and trainer.is_global_zero:
-        tell(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
+        of = f" of {trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        tell(f"\na callback ended training in epoch {trainer.current_epoch}{of}")
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
+    show_profile(run.path)
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     return finish_run(config, run, trainer, weights, datamodule, started, origin)

@@ -2,6 +2,7 @@
 
 from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.callbacks.collapse import PosteriorCollapse
+from vaelab.training.callbacks.ema import EMA
 from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
@@ -9,6 +10,7 @@ from vaelab.training.callbacks.pictures import Pictures
 from vaelab.training.callbacks.throughput import Throughput
 
 __all__ = [
+    "EMA",
     "BestCheckpoint",
     "EpochLines",
     "FirstBatch",
