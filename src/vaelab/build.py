@@ -294,12 +294,12 @@ def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
         OmegaConf.update(config, key, value)
 
 
-def open_run(run: str | Path, checkpoint: str = "best", places: Mapping[str, Any] | None = None, trust: bool = False) -> OpenedRun:
+def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str, Any] | None = None, trust: bool = False) -> OpenedRun:
     """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
 
     Args:
         run: a run folder or a checkpoint file.
-        checkpoint: "best" or "last".
+        checkpoint: "best" or "last"; None: as `RunFolder.checkpoint`.
         places: where the data are, if not where they were: see `move_data`. A stored config alone downloads nothing.
         trust: whether classes from outside vaelab may be built.
 
@@ -325,7 +325,7 @@ def open_run(run: str | Path, checkpoint: str = "best", places: Mapping[str, Any
     return OpenedRun(model.eval(), data, config, folder, path)
 
 
-def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
+def load(run: str | Path, checkpoint: str | None = None, trust: bool = False) -> Model:
     """The trained model of a run folder or checkpoint file, on the CPU and in evaluation mode.
 
     >>> load("outputs/no_such_run")
