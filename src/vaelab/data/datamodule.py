@@ -154,14 +154,15 @@ class DataModule(LightningDataModule):
             raise ValueError(f"data.dataset: {error}") from error
         if isinstance(dataset, TensorDataset) and len(dataset.tensors) < 3:
             dataset = InMemory(dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) > 1 else None)
-        if not len(dataset):
-            raise ValueError(f"the {split} data are empty")
         self._tell(dataset)
-        shape = tuple(as_example(dataset[0], getattr(dataset, "y_names", ()))[0].shape)
+        there = present(dataset, torch.arange(len(dataset)))
+        if not len(there):
+            raise ValueError(f"there are no {split} data that can be read")
+        shape = tuple(as_example(dataset[int(there[0])], getattr(dataset, "y_names", ()))[0].shape)
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
         if isinstance(dataset, InMemory):
-            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split}")
+            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data")
         return dataset
 
     @rank_zero_only
@@ -179,7 +180,7 @@ class DataModule(LightningDataModule):
             rank_zero_only(print)(f"note: {words}")
 
     def record(self) -> dict[str, Any]:
-        """What the splits consist of, of plain types: see `vaelab.data.record`.
+        """The contents of all splits, as plain types: see `vaelab.data.record`.
 
         Test data that have not been read are in it only if they are files.
         """
