@@ -32,3 +32,10 @@ def test_of_runs_that_start_in_one_second_each_has_its_own_folder(tmp_path: Path
     assert [hydra_dir(None, new) for _ in range(3)] == [new, f"{new}_2", f"{new}_3"]
     assert hydra_dir(None, f"{tmp_path}/named") == f"{tmp_path}/named"
     assert not (tmp_path / "named").exists()
+
+
+def test_sessions_of_a_run_are_in_order_whatever_the_clock_says(tmp_path: Path) -> None:
+    (tmp_path / "resumed" / "2099-01-01_00-00-00").mkdir(parents=True)  # before the clock was set back
+    names = ["2099-01-01_00-00-00", *(Path(hydra_dir(str(tmp_path), "")).name for _ in range(11))]
+    assert names == sorted(set(names))
+    assert len(names) == 12

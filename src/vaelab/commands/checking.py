@@ -1,7 +1,7 @@
 """Checks of a config before training, so that nothing is found out hours later, or in the words of a library."""
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.checks import check_whole, given
 from vaelab.commands.judging import build_metrics
@@ -13,11 +13,15 @@ def check_values(config: DictConfig) -> None:
     """Raise if Lightning or torch would refuse a value in words of their own.
 
     Raises:
-        ValueError: if the seed is no whole number of at least 0, latent_dim none of at least 1, or all of training would be in another
-            precision than float32.
+        ValueError: if the seed is no whole number of at least 0, latent_dim or z_shape none of at least 1, or all of training would be in
+            another precision than float32.
     """
     check_whole(0, seed=config.seed)
     check_whole(1, **given(latent_dim=config.get("latent_dim")))
+    shape = config.get("z_shape", [1])
+    if not isinstance(shape, ListConfig):
+        raise ValueError(f"z_shape={shape} must be a list of whole numbers, such as z_shape=[16]")
+    check_whole(1, z_shape=list(shape))
     if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
         raise ValueError(
             f"trainer.precision={config.trainer.precision}: data and probabilities are float32; networks in half precision are"

@@ -73,7 +73,7 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         if {key: before.get(key) for key in how} == how:
             console.print(f"{name}: known since {before['finished']} (again=true computes it again)")
             continue
-        started = time.time()
+        started = time.monotonic()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
             with rng.fork(seed), evaluating(run.model):
@@ -81,7 +81,7 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue
-        seconds = round(time.time() - started, 1)
+        seconds = round(time.monotonic() - started, 1)
         keep(name, found, {**how, "keys": sorted(found), "seconds": seconds, **stamp(run.model.device)})
         print_numbers(f"{name}   ({seconds} s)", found, console)
     return failures

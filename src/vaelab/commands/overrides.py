@@ -1,6 +1,5 @@
 """Words of the command line that Hydra accepts and that cannot be meant: keys that nothing uses, and values of another type."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vaelab.commands.arguments import advice, check_argument, shown
 from vaelab.commands.composing import CONF
 from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
@@ -15,7 +15,8 @@ from vaelab.runs.files import read_yaml
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
 TEXT = ("against", "background", "checkpoint", "data_dir", "folder", "mask", "name", "pretrained", "resume", "run", "sweep")
 
-LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+NEEDED = ("data", "model", "objective", "optimizer", "paths", "speed", "trainer")  # dials without which nothing trains
+LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 
 
 def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
@@ -36,7 +37,22 @@ def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choi
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.is_delete() or override.is_sweep_override() or override.package is not None:
             continue
-        check_type(override.key_or_group, override.value(), default_of(override.key_or_group, name, choices))
+        key, value = override.key_or_group, override.value()
+        if not check_argument(key, value, config):
+            check_type(key, value, default_of(key, name, choices))
+
+
+def where_written(key: str) -> str:
+    """The key of what a key of conf/ refers to, as model.posterior does to posterior; a key that refers to nothing else is its own."""
+    names = key.split(".")
+    for length in range(2, len(names) + 1):
+        for path in (CONF / names[0]).glob("*.yaml"):
+            group = f"{names[0]}/{path.stem}"
+            for each in (group, *bases_of(group)):
+                referred = re.fullmatch(r"\$\{([\w.]+)\}", str(value_at(yaml_of(each), ".".join(names[1:length]))))
+                if referred:
+                    return where_written(".".join([referred[1], *names[length:]]))
+    return key
 
 
 def check_keys(config: Mapping[str, Any], name: str) -> None:
@@ -69,9 +85,7 @@ def check_known(prefix: str, keys: Iterable[str], known: Iterable[str]) -> None:
     names = sorted(known)
     for key in keys:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(names)}"
-            raise ValueError(f"nothing uses {prefix}{key}: {advice}")
+            raise ValueError(f"nothing uses {prefix}{key}: {advice(key, names, prefix)}")
 
 
 def check_type(key: str, value: Any, default: Any) -> None:
@@ -82,18 +96,15 @@ def check_type(key: str, value: Any, default: Any) -> None:
     """
     if isinstance(value, str) and "${" in value:
         return
-    if key.startswith("trainer.") and key not in LENGTHS:
-        return  # Lightning takes words for many numbers and booleans, such as devices=auto and deterministic=warn, and checks them
-    shown = str(value).lower() if isinstance(value, bool) else value
     if key in TEXT and not isinstance(value, str | None):
-        raise ValueError(f"{key}={shown} must be text: if it is a name, write {key}='{shown}'")
+        raise ValueError(f"{key}={shown(value)} must be text: if it is a name, write {key}='{shown(value)}'")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool | None):
-        raise ValueError(f"{key}={shown} must be true or false")
+    if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool):
+        raise ValueError(f"{key}={shown(value)} must be true or false")
     if isinstance(default, int | float) and not isinstance(default, bool):
         is_object = isinstance(value, dict) and "_target_" in value  # a schedule
-        if not (is_number or value is None or is_object):
-            raise ValueError(f"{key}={shown} must be a number")
+        if not (is_number or is_object):
+            raise ValueError(f"{key}={shown(value)} must be a number")
 
 
 def default_of(key: str, name: str, choices: Mapping[str, Any]) -> Any:
@@ -141,7 +152,7 @@ def known_keys(name: str) -> set[str]:
     """The keys at the top of a config: those of its yaml, of what that is based on, and its dials."""
     found = (set(yaml_of(name)) - {"defaults"}).union(*map(known_keys, bases_of(name)))
     dials = [str(dial) for entry in yaml_of(name).get("defaults", []) if isinstance(entry, dict) for dial in entry]
-    return found | {dial.split("@")[-1].split(".")[0] for dial in dials if not dial.startswith("override ")}
+    return found | {name.split(".")[0] for dial in dials if not dial.startswith("override ") for name in dial.split("@")}
 
 
 def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) -> None:
@@ -163,5 +174,6 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
     check_known("", [match[1] for match in found], known)
     for dial, rest, value in (match.groups() for match in found):
         choices = {path.stem for folder in (CONF, *folders) for path in (folder / dial).glob("*.yaml") if path.stem[0] != "_"}
-        if choices and not rest.startswith(".") and re.fullmatch(r"true|false|[-+.\d]+", value):
+        no_choice = r"true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]") + ("|null" if dial in NEEDED else "")
+        if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")

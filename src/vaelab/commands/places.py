@@ -18,7 +18,16 @@ def hydra_dir(resume: str | None, new: str) -> str:
         if name is None:
             return str(made_anew(new)) if re.search(f"{TIME}$", new) else new  # of runs that start in one second, each has its own
         return re.sub(f"{TIME}$", name, new)
-    return f"{resume}/resumed/{slurm_step() or start_of_torchrun() or f'{datetime.now():%Y-%m-%d_%H-%M-%S}'}"
+    name = slurm_step() or start_of_torchrun()
+    return f"{resume}/resumed/{name}" if name else str(new_session(resume))
+
+
+def new_session(run: str) -> Path:
+    """A new folder for what is noted of a session of a run; its name comes after those of earlier ones, whatever the clock says."""
+    folder = Path(run, "resumed")
+    latest = max((path.name for path in folder.glob("*") if re.fullmatch(rf"{TIME}(_\d+)*", path.name)), default="")
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return made_anew(folder / max(now, latest))
 
 
 def slurm_step() -> str | None:
@@ -58,7 +67,7 @@ def hydra_subdir(run_dir: str) -> str | None:
     if rank():
         return None
     is_new = not Path(run_dir, ".hydra").exists() or RunFolder(run_dir).left_nothing
-    return ".hydra" if is_new else f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra"
+    return ".hydra" if is_new else f"resumed/{new_session(run_dir).name}/.hydra"
 
 
 OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)

@@ -1,7 +1,6 @@
 """Training: from a config to a run folder with a trained, evaluated and pictured model."""
 
 import copy
-import errno
 import os
 import shlex
 import time
@@ -27,7 +26,8 @@ from torch.utils.tensorboard.summary import hparams
 from vaelab import metrics, rng
 from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
-from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
+from vaelab.commands.common import check_given, prepare_process, shorter
+from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
@@ -44,7 +44,6 @@ from vaelab.training.resume import check_changes, check_resumable, check_same_ru
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @report_errors
@@ -154,7 +153,7 @@ def how_to_resume(run: RunFolder) -> str:
 
 
 def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
-    started, origin = time.time(), git()  # the code that runs is that of the start
+    started, origin = time.monotonic(), git()  # the code that runs is that of the start
     check_values(config)
     check_evaluation(copy.deepcopy(config).evaluation)
     prepare_process()
@@ -227,7 +226,7 @@ def finish_run(
     origin: dict[str, Any],
 ) -> float:
     """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/elbo."""
-    train_time = time.time() - started
+    train_time = time.monotonic() - started
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
     path = run.checkpoints / f"{options.checkpoint}.ckpt"
     if not path.is_file() and (path.with_name("last.ckpt")).is_file():
@@ -263,7 +262,7 @@ def finish_run(
         "seed": config.seed,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_time_s": round(train_time, 1),
-        "wall_time_s": round(time.time() - started, 1),
+        "wall_time_s": round(time.monotonic() - started, 1),
         **stamp(device),
         **origin,
     }
