@@ -13,7 +13,7 @@ from dataset_files import write_idx
 from forked_scripts import ROOT, command
 from hydra.errors import HydraException
 from PIL import Image
-from small_runs import SMALL, composed, train_small
+from small_runs import QUICK, SMALL, composed, train_small
 
 
 def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
@@ -46,6 +46,8 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
         ("evaluation.metrics.likelihood.num_samples=0", "evaluation.metrics.likelihood.num_samples=0 must be a whole number of at least 1"),
         ("seed=-1", "seed=-1 must be a whole number of at least 0"),
         ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),
+        ("z_shape=3", "z_shape=3 must be a list of whole numbers, such as z_shape="),
+        ("num_classes=1.5", "num_classes=1.5 must be a whole number of at least 0"),
         ("latent_dim=0", "latent_dim=0 must be a whole number of at least 1"),
         ("encoder.channels=[]", "must name at least one layer"),
         ("data.val_size=0", "leaves nothing to validate or to train on: there are 40000 training examples"),
@@ -188,6 +190,15 @@ def test_a_checkpoint_cannot_run_what_it_likes(target: str, tmp_path: Path) -> N
     with pytest.raises(ValueError, match=rf"would run {re.escape(target)}.*trust=true"):
         load(run)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_run_folder_that_is_removed_while_the_run_trains_is_said_and_stays_removed(tmp_path: Path) -> None:
+    words = ["hydra.run.dir=run", "+callbacks.remover={_target_: removing_callback.Remover, folder: run}"]
+    environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
+    done = command("train.py", *SMALL, *QUICK, *words, check=False, env=environment, cwd=tmp_path)
+    assert f"{tmp_path}/run was removed or renamed while the run worked in it: start it again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def let_no_file_grow() -> None:

@@ -61,6 +61,14 @@ def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
     assert message in str(refused.value)
 
 
+def test_commands_are_told_where_data_are_and_nothing_else_of_them() -> None:
+    check("run=x", "data.root=y", "data_dir=x", name="inpaint")
+    with pytest.raises(ValueError, match=r"nothing uses data\.size: there are file, root"):
+        check("run=x", "+data.size=3", name="inpaint")
+    with pytest.raises(ValueError, match=r"data\.root=1 must be text"):
+        check("run=x", "data.root=1", name="evaluate")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -103,6 +111,7 @@ def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> N
         ("objectve=elbo", "config", "nothing uses objectve: did you mean objective?"),
         ("objective=5", "config", "objective=5 is no choice: choose one of beta_tc, "),
         ("+posterior=[]", "config", "posterior=[] is no choice: choose one of categorical, "),
+        ("encoder=null", "config", "encoder=null is no choice: choose one of conv, "),
         ("model=null", "config", "model=null is no choice: choose one of hvae, "),
         ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
         ("sead=1", "generate", "nothing uses sead: did you mean seed?"),
@@ -189,4 +198,6 @@ def test_the_command_line_prints_that_sentence_alone(tmp_path: Path) -> None:
 
 
 def test_a_sanity_check_before_training_is_no_error(tmp_path: Path) -> None:
-    command("train.py", *SMALL, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", "evaluation.figures=false", cwd=tmp_path)
+    command(
+        "train.py", *SMALL, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", "evaluation.figures=false", "logger=[]", cwd=tmp_path
+    )

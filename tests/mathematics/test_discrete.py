@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from standard_errors import assert_mean
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn.functional import one_hot
 
 from vaelab.conditional import Conditional
-from vaelab.distributions import GumbelSoftmax, NearestCode, OneHot, StraightThrough, detach, nearest_codes
+from vaelab.distributions import ExpConcrete, NearestCode, OneHot, StraightThrough, code_of, detach, nearest_codes
 from vaelab.distributions.code import embed
 from vaelab.divergences import ESTIMATORS, factorised, kl, kl_per_dimension
 from vaelab.draw import Draw, Latent
@@ -23,7 +24,8 @@ from vaelab.metrics import bound
 from vaelab.models import VAE
 from vaelab.networks import MLP
 from vaelab.networks.masked_conv import MaskedConv2d, PixelCNN
-from vaelab.objectives import ELBO, VQ
+from vaelab.objectives import ELBO, MMD, VQ
+from vaelab.objectives.mmd import mmd
 from vaelab.objectives.vq import perplexity
 from vaelab.posteriors import GumbelSoftmax as GumbelPosterior
 from vaelab.posteriors import StraightThrough as StraightThroughPosterior
@@ -39,6 +41,11 @@ every_probs = pytest.mark.parametrize("probs", PROBS, ids=str)
 
 
 # --- one-hot variables and their relaxations
+
+
+def log_logistic(t: float) -> float:
+    """log of e^-t / (1 + e^-t)^2."""
+    return -abs(t) - 2 * math.log1p(math.exp(-abs(t)))
 
 
 @every_probs
@@ -60,37 +67,36 @@ def test_one_hot_is_the_categorical(probs):
 def test_the_largest_of_a_relaxed_sample_is_a_categorical_one(probs, temperature):
     """Gumbel-max: at any temperature."""
     logits = torch.tensor(probs).log() - 3.0
-    for p in (OneHot(logits), StraightThrough(logits, temperature), GumbelSoftmax(logits, temperature)):
+    for p in (OneHot(logits), StraightThrough(logits, temperature), ExpConcrete(logits, temperature)):
         z = p.sample((NUM,))
         assert p.support.check(z).all()
         assert_mean(one_hot(z.argmax(-1), len(probs)).double(), torch.tensor(probs))
 
 
-def simplex(num_classes: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """Points z = softmax(t, 0) of the simplex and their weights prod_c z_c dt, where the density falls like exp(-tau |t|)."""
+def log_simplex(num_classes: int, temperature: float) -> tuple[Tensor, float]:
+    """Points y = log_softmax(t, 0) on a grid of t, where the density falls like exp(-tau |t|), and dt."""
     step = 0.3 / temperature
     t = torch.arange(-150, 151) * step
     grid = torch.stack(torch.meshgrid(*[t] * (num_classes - 1), indexing="ij"), -1).reshape(-1, num_classes - 1)
-    z = torch.cat([grid, torch.zeros(len(grid), 1)], -1).softmax(-1)
-    return z, z.prod(-1) * step ** (num_classes - 1)
+    return torch.cat([grid, torch.zeros(len(grid), 1)], -1).log_softmax(-1), step ** (num_classes - 1)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.67, 1.0, 2.0])
 @every_probs
 def test_the_relaxed_density_integrates_to_one(probs, temperature):
-    """Over the first C - 1 coordinates; and its samples have its entropy."""
-    p = GumbelSoftmax(torch.tensor(probs).log() + 1.0, temperature)
-    z, weight = simplex(len(probs), temperature)
-    log_p = p.log_prob(z)
+    """Over the C - 1 numbers y_c - y_C; and its samples have its entropy."""
+    p = ExpConcrete(torch.tensor(probs).log() + 1.0, temperature)
+    y, weight = log_simplex(len(probs), temperature)
+    log_p = p.log_prob(y)
     assert (log_p.exp() * weight).sum().item() == pytest.approx(1, abs=1e-12)
     assert_mean(p.log_prob(p.sample((NUM,))), (log_p.exp() * weight * log_p).sum().item())
 
 
 def test_the_relaxed_density_by_its_formula():
-    """Maddison et al., eq. 10, for three classes."""
+    """Maddison et al., eq. 10, for three classes: p(z) = p(y) / prod_c z_c."""
     pi, tau, z = torch.tensor([0.2, 0.3, 0.5]), 0.7, torch.tensor([0.1, 0.6, 0.3])
     expected = 2 * tau**2 * (pi * z**-tau).sum() ** -3 * (pi * z ** (-tau - 1)).prod()
-    torch.testing.assert_close(GumbelSoftmax(pi.log(), tau).log_prob(z).exp(), expected)
+    torch.testing.assert_close(ExpConcrete(pi.log(), tau).log_prob(z.log()).exp() / z.prod(), expected)
 
 
 def test_a_cold_relaxation_is_the_categorical():
@@ -99,22 +105,52 @@ def test_a_cold_relaxation_is_the_categorical():
     torch.manual_seed(1)
     hard = OneHot(logits).sample((2000,))
     torch.manual_seed(1)
-    soft = GumbelSoftmax(logits, 1e-4).sample((2000,))
+    q = ExpConcrete(logits, 1e-4)
+    soft = code_of(q, q.sample((2000,)))
     assert ((soft - hard).abs().amax(-1) < 1e-6).double().mean() > 0.995  # but where two are nearly the largest
     assert_mean(soft, logits.softmax(-1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_density_of_a_cold_sample_is_finite(dtype):
-    """Also where softmax has rounded a class to zero."""
+    """Also where a code has rounded to zero."""
     logits = (30 * torch.randn(6, 10)).to(dtype).requires_grad_()
-    q, p = GumbelSoftmax(logits, 0.1), GumbelSoftmax(torch.zeros(10, dtype=dtype), 0.05)
-    z = q.rsample((100,))
-    assert (z == 0).any()
-    ratio = q.log_prob(z) - p.log_prob(z)
+    q, p = ExpConcrete(logits, 0.1), ExpConcrete(torch.zeros(10, dtype=dtype), 0.05)
+    y = q.rsample((100,))
+    assert (code_of(q, y) == 0).any()
+    ratio = q.log_prob(y) - p.log_prob(y)
     assert ratio.isfinite().all()
     ratio.sum().backward()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("temperature", "of_prior"), [(0.1, 0.1), (0.1, 0.5), (0.5, 0.1), (0.67, 0.5)])
+def test_the_rate_of_a_cold_relaxation(temperature, of_prior, dtype):
+    """KL and its gradient with logits 20 apart, against quadrature: tau (y_1 - y_2) = 20 + a logistic variable.
+
+    float32 is as good, and nothing is lost where z rounds to zero. With equal temperatures the KL is d coth(d / 2) - 2.
+    """
+
+    def rate(distance: float) -> float:
+        def integrand(noise: float) -> float:
+            t = (distance + noise) / temperature
+            log_q = math.log(temperature) + log_logistic(noise)
+            return math.exp(log_logistic(noise)) * (log_q - math.log(of_prior) - log_logistic(of_prior * t))
+
+        return quad(integrand, -60, 60, points=[0, -distance], limit=200)[0]
+
+    if temperature == of_prior:
+        assert rate(20.0) == pytest.approx(20 / math.tanh(10) - 2, abs=1e-6)
+    logits = torch.tensor([20.0, 0.0], dtype=dtype).expand(NUM, -1).clone().requires_grad_()
+    q, p = ExpConcrete(logits, temperature), ExpConcrete(torch.zeros(2, dtype=dtype), of_prior)
+    y = q.rsample()
+    ratio = q.log_prob(y) - p.log_prob(y)
+    assert_mean(ratio.double(), rate(20.0))
+    ratio.sum().backward()
+    # the gradient is nearly the same for every sample: its standard error may be less than rounding
+    slope, of_samples = (rate(20.001) - rate(19.999)) / 0.002, logits.grad[:, 0].double()
+    assert abs(of_samples.mean().item() - slope) < 5 * of_samples.std().item() / math.sqrt(NUM) + 1e-4
 
 
 def test_straight_through_is_hard_forwards_and_soft_backwards():
@@ -124,7 +160,7 @@ def test_straight_through_is_hard_forwards_and_soft_backwards():
     hard = StraightThrough(logits, 0.7).rsample((7,))
     (by_hard,) = torch.autograd.grad((weight * hard).sum(), logits)
     torch.manual_seed(1)
-    soft = GumbelSoftmax(logits, 0.7).rsample((7,))
+    soft = ExpConcrete(logits, 0.7).rsample((7,)).exp()
     (by_soft,) = torch.autograd.grad((weight * soft).sum(), logits)
     assert torch.equal(hard, one_hot(soft.argmax(-1), 5).double())
     torch.testing.assert_close(by_hard, by_soft, rtol=1e-12, atol=1e-12)
@@ -134,16 +170,16 @@ def test_straight_through_is_hard_forwards_and_soft_backwards():
 def test_the_gradient_of_a_relaxed_sample_is_unbiased():
     """d E[z_1^2] / d logits, by the samples and by differentiating the integral over the simplex."""
     logits = torch.tensor([0.3, -0.4], requires_grad=True)
-    z, weight = simplex(2, 0.67)
-    expectation = (GumbelSoftmax(logits, 0.67).log_prob(z).exp() * weight * z[:, 0].square()).sum()
+    y, weight = log_simplex(2, 0.67)
+    expectation = (ExpConcrete(logits, 0.67).log_prob(y).exp() * weight * y[:, 0].exp().square()).sum()
     (expected,) = torch.autograd.grad(expectation, logits)
     many = logits.detach().expand(NUM, -1).clone().requires_grad_()
-    GumbelSoftmax(many, 0.67).rsample()[:, 0].square().sum().backward()
+    ExpConcrete(many, 0.67).rsample()[:, 0].exp().square().sum().backward()
     assert_mean(many.grad, expected)
 
 
 def test_detached_relaxations_depend_on_z_alone():
-    for family in (GumbelSoftmax, StraightThrough):
+    for family in (ExpConcrete, StraightThrough):
         logits = torch.randn(5, requires_grad=True)
         q = family(logits, 0.5)
         z = q.sample()
@@ -158,7 +194,7 @@ def variables(family: type, logits: Tensor) -> Distribution:
     return Independent(OneHot(logits) if family is OneHot else family(logits, 0.67), 1)
 
 
-@pytest.mark.parametrize("family", [OneHot, StraightThrough, GumbelSoftmax])
+@pytest.mark.parametrize("family", [OneHot, StraightThrough, ExpConcrete])
 def test_kl_of_each_variable(family):
     """Against the sum over the classes; the whole is the sum over variables, and the same for each sample."""
     q, p = variables(family, torch.randn(5, 4, 3)), variables(OneHot, torch.randn(4, 3))
@@ -202,7 +238,7 @@ def test_free_bits_of_variables():
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
 def test_a_relaxed_sample_has_no_probability(estimator):
     """The density of a relaxed z and the probability of a one-hot one are not compared; the closed form is of the variables."""
-    q, p = variables(GumbelSoftmax, torch.randn(5, 4, 3)), variables(OneHot, torch.zeros(4, 3))
+    q, p = variables(ExpConcrete, torch.randn(5, 4, 3)), variables(OneHot, torch.zeros(4, 3))
     z = q.sample((1,))
     latent = Latent(z=z, q=q, p=p, log_q=q.log_prob(z))
     for compare in (kl, kl_per_dimension):
@@ -216,8 +252,6 @@ def test_in_evaluation_the_bound_is_that_of_the_discrete_model(posterior, prior)
     """Against the sum over all 3^2 values of z; and the importance weights have mean p(x)."""
     network, z_shape = partial(MLP, hidden=(8,)), (2, 3)
     model = VAE(posterior(network, (6,), z_shape), Bernoulli(network, z_shape, (6,)), prior(z_shape)).eval()
-    for parameter in model.parameters():
-        parameter.data.mul_(3)
     x = torch.rand(4, 6).round()
     with torch.no_grad():
         z = torch.stack([one_hot(torch.tensor(pair), 3).double() for pair in product(range(3), repeat=2)])[:, None].expand(-1, 4, -1, -1)
@@ -230,6 +264,31 @@ def test_in_evaluation_the_bound_is_that_of_the_discrete_model(posterior, prior)
     rate = (log_q.exp() * (log_q + 2 * math.log(3))).sum(0)
     torch.testing.assert_close(bound(draw)["rate"], rate)
     assert_mean(draw.log_px, elbo + rate)
+
+
+def test_decoders_and_kernels_see_codes_and_densities_their_logarithms():
+    """While training z is a logarithm; what the likelihood is given sums to one, and the MMD compares codes, of which none is far out."""
+    seen = []
+
+    class Likelihood(Bernoulli):
+        def forward(self, given: Tensor, y: Tensor | None = None) -> Distribution:
+            seen.append(given)
+            return super().forward(given, y)
+
+    network, z_shape = partial(MLP, hidden=(8,)), (2, 3)
+    posterior = GumbelPosterior(network, (6,), z_shape, temperature=0.01)
+    model = VAE(posterior, Likelihood(network, z_shape, (6,)), RelaxedCategorical(z_shape, temperature=0.02))
+    draw = model(torch.rand(50, 6), num_samples=3)
+    model.sample(5)
+    for given in seen:
+        torch.testing.assert_close(given.sum(-1), torch.ones(given.shape[:-1]))
+    latent = draw.latent
+    torch.testing.assert_close(latent.z.logsumexp(-1), torch.zeros(3, 50, 2))
+    assert latent.z.min() < -300
+    discrepancy = MMD(kernel="rbf", scales=[1.0])(draw, 0)["mmd"]
+    codes, others = latent.z.exp().flatten(2), latent.p.sample((3, 200)).exp().flatten(2)
+    expected = torch.stack([mmd(z, u, "rbf", [1.0]) for z, u in zip(codes[:, :50], others[:, :50], strict=True)]).mean()
+    assert abs(discrepancy - expected) < 0.1
 
 
 def test_temperature_follows_its_schedule():

@@ -37,7 +37,7 @@ class FullDiskAt(Callback):
         bytes: that a file may have.
     """
 
-    def __init__(self, step: int, bytes: int = 5000) -> None:
+    def __init__(self, step: int, bytes: int = 50_000) -> None:
         self.step, self.bytes = step, bytes
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

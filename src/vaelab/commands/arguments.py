@@ -103,7 +103,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def kinds(hint: Any) -> Iterator[str]:
-    """What an argument of an annotation may be, in words."""
+    """Words for the values that fit an annotation."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for each in inner:

@@ -13,11 +13,12 @@ def check_values(config: DictConfig) -> None:
     """Raise if Lightning or torch would refuse a value in words of their own.
 
     Raises:
-        ValueError: if the seed is no whole number of at least 0, latent_dim or z_shape none of at least 1, or all of training would be in
-            another precision than float32.
+        ValueError: if the seed or num_classes is no whole number of at least 0, latent_dim or z_shape none of at least 1, or all training
+            would be in another precision than float32.
     """
     check_whole(0, seed=config.seed)
     check_whole(1, **given(latent_dim=config.get("latent_dim")))
+    check_whole(0, num_classes=config.get("num_classes", 0))
     shape = config.get("z_shape", [1])
     if not isinstance(shape, ListConfig):
         raise ValueError(f"z_shape={shape} must be a list of whole numbers, such as z_shape=[16]")
@@ -52,8 +53,8 @@ def check_evaluation(options: DictConfig) -> None:
     Raises:
         ValueError: if something is.
     """
-    if options.checkpoint not in ("best", "last"):
-        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
+    if options.checkpoint not in (None, "best", "last"):
+        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last, or null: which of them the objective says")
     moved = sorted(MOVED_KEYS.keys() & options.keys())
     if moved:
         raise ValueError(moved_key("evaluation.", moved[0]))

@@ -2,21 +2,26 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
 from vaelab.build import OpenedRun, open_run
 from vaelab.checks import check_choice, check_whole
 from vaelab.data import DataModule
+from vaelab.metrics.progress import progress
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import flatten
+from vaelab.runs.log import record
 from vaelab.training.speed import keep_freed_memory
 
 
@@ -56,7 +61,8 @@ def check_counts(config: DictConfig, optional: Sequence[str] = (), prefix: str =
 def prepare_process() -> None:
     """Keep freed memory, and silence what Lightning announces: it is in the config or in the summary. Its other warnings stay."""
     keep_freed_memory()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code that it comes from
+    if HydraConfig.initialized():  # on the command line
+        warnings.showwarning = show_warning
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
@@ -66,22 +72,35 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
 
 
-def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | None = None) -> OpenedRun:
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the line of code that it comes from, and keep it in train.log."""
+    text = f"warning: {message}"
+    print(text, file=sys.stderr)
+    record(text)
+
+
+def chosen_run(config: DictConfig, run: str | None = None) -> OpenedRun:
     """The run that a command was given, into whose folder it will write.
 
     Args:
         config: of the command.
         run: another one than config.run.
-        checkpoint: another one than config.checkpoint.
 
     Raises:
         ValueError: as `open_run`, if the seed is no whole number, or a link in its folder leads elsewhere.
     """
     check_whole(0, seed=config.seed)
-    opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
+    opened = open_run(run or config.run, config.checkpoint, places_of_data(config), config.trust)
     if not config.trust:
         check_links(opened.folder.path)
     return opened
+
+
+def places_of_data(config: DictConfig) -> dict[str, Any]:
+    """What a command was told of where data are, by the keys of a run: see `vaelab.build.move_data`."""
+    found = {"paths.data_dir": config.paths.data_dir, "download": config.download}
+    found |= {f"data.{key}": value for key, value in config.data.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def chosen_device(config: DictConfig) -> torch.device:
@@ -103,6 +122,12 @@ def below(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
     return folder / name
+
+
+def is_watched() -> bool:
+    """True if a person looks on while this process prints: on a terminal or in a notebook, where a bar can move."""
+    console = get_console()
+    return console.is_terminal or console.is_jupyter
 
 
 def shorter(path: Path) -> Path:
@@ -127,4 +152,5 @@ class WithProgress:
         self.setup("test" if split == "test" else "fit")
         size = self.data.batch_size if split == "train" else self.data.eval_batch_size
         total = -(-len(self.splits[split]) // size)
-        yield from track(self.data.batches(split, device), f"{self.description} on {split} data", total=total, transient=True)
+        batches, what = self.data.batches(split, device), f"{self.description} on {split} data"
+        yield from track(batches, what, total=total, transient=True) if is_watched() else progress(what, batches, total)

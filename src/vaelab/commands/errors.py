@@ -66,7 +66,7 @@ def wants_all() -> bool:
 
 
 def end_in_words(function: Callable[[], T]) -> T:
-    """What a function returns; if it raises an error that a user can mend, the process ends with a sentence.
+    """Call a function; if it raises an error that a user can mend, end the process with a sentence.
 
     Raises:
         SystemExit: then.

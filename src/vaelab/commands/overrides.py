@@ -13,9 +13,9 @@ from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
 
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
-TEXT = ("against", "background", "checkpoint", "data_dir", "folder", "mask", "name", "pretrained", "resume", "run", "sweep")
+PLACES = ("data.file", "data.root", "data_dir", "folder")
+TEXT = (*PLACES, "against", "background", "checkpoint", "mask", "name", "pretrained", "resume", "run", "sweep")
 
-NEEDED = ("data", "model", "objective", "optimizer", "paths", "speed", "trainer")  # dials without which nothing trains
 LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 
 
@@ -62,10 +62,11 @@ def check_keys(config: Mapping[str, Any], name: str) -> None:
         ValueError: if one is, with the nearest that there is.
     """
     text, known = json.dumps(config, default=str), {"": known_keys(name)}
-    for part in ("evaluation", "paths"):
+    reads_runs = "script" in bases_of(name)  # whose data have keys of their own
+    for part in ("evaluation", "paths", *(["data"] if reads_runs else [])):
         if isinstance(config.get(part), Mapping):
             found = {key for each in (name, *bases_of(name)) for key in value_at(yaml_of(each), part) or {}}
-            known[f"{part}."] = found | set(yaml_of("paths/default") if part == "paths" else ["metrics"])
+            known[f"{part}."] = found | set({"paths": yaml_of("paths/default"), "evaluation": ["metrics"]}.get(part, ()))
     metrics = {key for path in (CONF / "metrics").glob("*.yaml") for key in yaml_of(f"metrics/{path.stem}")}
     for prefix, keys in known.items():
         node = value_at(config, prefix[:-1]) if prefix else config
@@ -174,6 +175,6 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
     check_known("", [match[1] for match in found], known)
     for dial, rest, value in (match.groups() for match in found):
         choices = {path.stem for folder in (CONF, *folders) for path in (folder / dial).glob("*.yaml") if path.stem[0] != "_"}
-        no_choice = r"true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]") + ("|null" if dial in NEEDED else "")
+        no_choice = r"null|true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]")
         if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")

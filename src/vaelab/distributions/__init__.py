@@ -3,7 +3,7 @@
 from vaelab.distributions.autoregressive import Autoregressive
 from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
-from vaelab.distributions.categorical import GumbelSoftmax, OneHot, StraightThrough
+from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
 from vaelab.distributions.code import Embedded, NearestCode, nearest_codes
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
@@ -11,7 +11,7 @@ from vaelab.distributions.flow import FlowDistribution
 from vaelab.distributions.gaussian_mixture import GaussianMixture
 from vaelab.distributions.grid_categorical import GridCategorical
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
-from vaelab.distributions.ops import centre, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
+from vaelab.distributions.ops import centre, code_of, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
 from vaelab.distributions.supports import Grid, open_unit_interval
 from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
@@ -22,11 +22,11 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Embedded",
+    "ExpConcrete",
     "FlowDistribution",
     "GaussianMixture",
     "Grid",
     "GridCategorical",
-    "GumbelSoftmax",
     "HypersphericalUniform",
     "MixtureOfLogistics",
     "NearestCode",
@@ -36,6 +36,7 @@ __all__ = [
     "StraightThrough",
     "VonMisesFisher",
     "centre",
+    "code_of",
     "detach",
     "is_discrete",
     "is_euclidean",

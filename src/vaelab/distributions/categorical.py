@@ -2,14 +2,14 @@
 
 With g_c ~ Gumbel(0, 1), the argmax over c of log pi_c + g_c is a sample of Categorical(pi), and z = softmax((log pi + g) / tau) one of
 the Gumbel-softmax (Jang et al., 2017, https://arxiv.org/abs/1611.01144) or Concrete distribution (Maddison et al., 2017,
-https://arxiv.org/abs/1611.00712), which tends to the former as tau -> 0.
+https://arxiv.org/abs/1611.00712), which tends to the former as tau -> 0. Its density is taken at log z: z itself soon rounds to zero.
 """
 
 import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints, register_kl
 from torch.nn.functional import one_hot
@@ -79,14 +79,32 @@ class StraightThrough(OneHot):
         return largest(noisy) + (soft - soft.detach())  # the bracket is exactly zero
 
 
-class GumbelSoftmax(Distribution):
-    """p(z) = (C-1)! tau^(C-1) (sum_c pi_c z_c^-tau)^-C prod_c pi_c z_c^(-tau-1) on the simplex (Maddison et al., 2017, eq. 10).
+class _LogSimplex(constraints.Constraint):
+    """{y: sum_c exp y_c = 1}, up to rounding."""
 
-    Neither its mean nor its mode has a closed form; the density is unbounded at the corners where tau < 1 / (C - 1).
+    event_dim = 1
+
+    def check(self, value: Float[Tensor, "... c"]) -> Bool[Tensor, "..."]:
+        return value.logsumexp(-1).abs() < 1e-5
+
+    def __repr__(self) -> str:
+        return "relaxed codes"
+
+
+log_simplex = _LogSimplex()
+
+
+class ExpConcrete(Distribution):
+    """y = log z with z = softmax((logits + g) / tau): p(y) = (C-1)! tau^(C-1) prod_c pi_c e^(-tau y_c) (sum_c pi_c e^(-tau y_c))^-C.
+
+    The logarithm of a Gumbel-softmax variable (Maddison et al., 2017, appendix C.3), of which `vaelab.distributions.code_of` makes z. The
+    density is that of the C - 1 numbers y_c - y_C, so that p(z) = p(y) / prod_c z_c. In a KL the z_c cancel.
+
+    Neither its mean nor its mode has a closed form.
     """
 
     arg_constraints: ClassVar = {"logits": constraints.real_vector, "temperature": constraints.positive}
-    support = constraints.simplex
+    support = log_simplex
     has_rsample = True
 
     def __init__(
@@ -95,19 +113,17 @@ class GumbelSoftmax(Distribution):
         self.logits, self.temperature = logits, as_tensor(temperature, logits)
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
 
-    def expand(self, batch_shape: Shape, _instance: None = None) -> "GumbelSoftmax":
-        return GumbelSoftmax(self.logits.expand(*batch_shape, -1), self.temperature, validate_args=False)
+    def expand(self, batch_shape: Shape, _instance: None = None) -> "ExpConcrete":
+        return ExpConcrete(self.logits.expand(*batch_shape, -1), self.temperature, validate_args=False)
 
     def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        return (with_gumbel_noise(self.logits, sample_shape) / self.temperature).softmax(-1)
+        return (with_gumbel_noise(self.logits, sample_shape) / self.temperature).log_softmax(-1)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """log p(z). A z_c that is too small for its precision has become zero: the smallest positive number is used in its place."""
         num_classes, tau = value.shape[-1], self.temperature
-        log_z = value.clamp(min=torch.finfo(value.dtype).tiny).log()
-        score = self.logits.log_softmax(-1) - tau * log_z
+        score = self.logits - tau * value  # a constant added to the logits changes nothing below
         log_scale = math.lgamma(num_classes) + (num_classes - 1) * tau.log()
-        return log_scale + (score - log_z).sum(-1) - num_classes * score.logsumexp(-1)
+        return log_scale + score.log_softmax(-1).sum(-1)
 
 
 def kl_one_hot(q: OneHot, p: OneHot) -> Float[Tensor, "..."]:
@@ -115,13 +131,13 @@ def kl_one_hot(q: OneHot, p: OneHot) -> Float[Tensor, "..."]:
     return (q.probs * (q.log_probs - p.log_probs)).sum(-1)
 
 
-def kl_gumbel_softmax(q: GumbelSoftmax, p: OneHot) -> Float[Tensor, "..."]:
+def kl_relaxed(q: ExpConcrete, p: OneHot) -> Float[Tensor, "..."]:
     """The KL of the categorical variables that are relaxed (Jang et al., 2017); z itself is over another space than p."""
     return kl_one_hot(OneHot(q.logits, validate_args=False), p)
 
 
 register_kl(OneHot, OneHot)(kl_one_hot)
-register_kl(GumbelSoftmax, OneHot)(kl_gumbel_softmax)
+register_kl(ExpConcrete, OneHot)(kl_relaxed)
 
 
 def largest(logits: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:

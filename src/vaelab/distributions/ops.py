@@ -32,6 +32,11 @@ def centre(q: Distribution) -> Float[Tensor, "..."]:
     return q.mode if centre_of_flow is None else centre_of_flow
 
 
+def code_of(p: Distribution, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """What a decoder is shown of z ~ p: z, but of the logarithms of relaxed codes the codes."""
+    return z.exp() if space_of(p) == "relaxed codes" else z
+
+
 def detach(q: Distribution) -> Distribution:
     """q with its parameters as constants: log q(z) then depends on z alone (Roeder et al., 2017, https://arxiv.org/abs/1703.09194).
 
@@ -72,4 +77,4 @@ def space_of(distribution: Distribution) -> str:
         support = support.base_constraint
     if support is None or support is constraints.real:
         return "vectors of real numbers"
-    return {"_OneHot": "one-hot codes", "_Simplex": "relaxed codes"}.get(type(support).__name__, str(support))
+    return {"_OneHot": "one-hot codes"}.get(type(support).__name__, str(support))

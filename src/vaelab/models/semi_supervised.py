@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from vaelab.distributions import OneHot, centre, rsample_and_log_prob
+from vaelab.distributions import OneHot, centre, code_of, rsample_and_log_prob
 from vaelab.draw import Draw, Latent
 from vaelab.models.base import Model
 
@@ -64,7 +64,7 @@ class SemiSupervisedVAE(Model):
             Latent(z=code, q=q_y, p=Independent(OneHot(self.class_logits, validate_args=False), 0, validate_args=False), log_q=log_q_y),
             Latent(z=z, q=q_z, p=self.prior(None), log_q=log_q_z),
         )
-        return Draw(x=x, y=y, p_x=self.likelihood(z, label), latents=latents)
+        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q_z, z), label), latents=latents)
 
     def classify(self, x: Float[Tensor, "b ..."]) -> Int[Tensor, "b"]:
         """argmax_y q(y | x)."""
@@ -83,7 +83,8 @@ class SemiSupervisedVAE(Model):
     @torch.no_grad()
     def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
         """x ~ p(x | y, z) with z ~ p(z) and the y given, or classes 0, 1, ... in turn; with `mean`, E[x | y, z]."""
-        p_x = self.decode(self.prior(None).sample((num_samples,)), y)
+        p = self.prior(None)
+        p_x = self.decode(code_of(p, p.sample((num_samples,))), y)
         return p_x.mean if mean else p_x.sample()
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.distributions import centre, rsample_and_log_prob
+from vaelab.distributions import centre, code_of, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
 from vaelab.models.base import Model
 
@@ -45,7 +45,7 @@ class VAE(Model):
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
         latent = Latent(z=z, q=q, p=p, log_q=log_q)
-        return Draw(x=x, y=y, p_x=self.likelihood(z, given_y), latents=(latent,), observed=observed)
+        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q, z), given_y), latents=(latent,), observed=observed)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
@@ -68,7 +68,7 @@ class VAE(Model):
             raise ValueError(f"num_samples={num_samples} samples need as many labels, but y has {len(given_y)}")
         p = self.prior(given_y)
         z = p.sample() if p.batch_shape else p.sample((num_samples,))
-        p_x = self.likelihood(z, given_y)
+        p_x = self.likelihood(code_of(p, z), given_y)
         return p_x.mean if mean else p_x.sample()
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.networks.conv import halvings, image_shape
+from vaelab.networks.initial import keep_signal
 from vaelab.networks.ladder import Bounded, Ladder, Rung
 from vaelab.networks.resnet import Residual
 
@@ -74,22 +75,25 @@ class ConvLadder(Ladder):
         def gaussian(c_in: int) -> nn.Sequential:
             hidden = nn.Conv2d(c_in, channels, kernel_size=3, padding=1)
             last = nn.Conv2d(channels, 2 * z_channels, kernel_size=1)
+            keep_signal(hidden, activation)
             return nn.Sequential(activation(), hidden, activation(), last, nn.Unflatten(1, (2, z_channels)))
 
         rungs: list[Rung] = []
         for level, below in zip(levels, [*levels[1:], levels[-1]], strict=True):
-            block = damped(Residual(channels, activation), scale)
+            block = damped(Residual(channels, activation), activation, scale)
             ups = nn.Sequential(*(layer for at in range(level, below, -1) for layer in up(at)))
+            keep_signal(ups, activation)
             if not rungs:
                 encode = nn.Linear(prod(smallest), 2 * prod(z_shape))
                 posterior = nn.Sequential(activation(), nn.Flatten(), encode, nn.Unflatten(1, (2, *z_shape)))
-                project = nn.Sequential(nn.Flatten(), nn.Linear(prod(z_shape), prod(smallest)), nn.Unflatten(1, smallest))
+                project: nn.Module = nn.Sequential(nn.Flatten(), nn.Linear(prod(z_shape), prod(smallest)), nn.Unflatten(1, smallest))
+                keep_signal(project, nn.Identity)
                 rungs.append(ConvRung(z_shape, posterior, None, project, block, ups))
             else:
                 posterior, prior = gaussian(2 * channels if merge == "network" else channels), gaussian(channels)
-                project = nn.Sequential(nn.Conv2d(z_channels, channels, kernel_size=1))
+                project = damped(nn.Sequential(nn.Conv2d(z_channels, channels, kernel_size=1)), nn.Identity, scale)
                 shape = (z_channels, heights[level], widths[level])
-                rungs.append(ConvRung(shape, posterior, nn.Sequential(*prior, Bounded()), damped(project, scale), block, ups))
+                rungs.append(ConvRung(shape, posterior, nn.Sequential(*prior, Bounded()), project, block, ups))
         super().__init__(in_shape, (channels, heights[levels[-1]], widths[levels[-1]]), rungs, merge)
         self.downs = nn.ModuleList(
             nn.Sequential(
@@ -98,8 +102,9 @@ class ConvLadder(Ladder):
             )
             for level in range(coarsest)
         )
+        keep_signal(self.downs, activation)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(damped(Residual(channels, activation), scale) for _ in range(levels.count(level + 1)))
+            nn.ModuleList(damped(Residual(channels, activation), activation, scale) for _ in range(levels.count(level + 1)))
             for level in range(coarsest)
         )
 
@@ -114,14 +119,14 @@ class ConvLadder(Ladder):
         return features[::-1]
 
 
-def damped(branch: nn.Module, scale: float) -> nn.Module:
-    """A branch whose last layer starts `scale` times smaller.
+def damped(branch: nn.Module, activation: Callable[[], nn.Module], scale: float) -> nn.Module:
+    """A branch that keeps its signal, see `keep_signal`, but for its last layer, which starts `scale` times smaller.
 
     With scale = 1 / sqrt(number of branches), what they add to the variance of the state does not grow with their number (Child,
     2021). Zero would do that too, but then nothing but the last layer had a gradient in the first step.
     """
+    keep_signal(branch, activation)
     *_, last = (layer for layer in branch.modules() if isinstance(layer, nn.Conv2d))
     with torch.no_grad():
-        for parameter in last.parameters():
-            parameter.mul_(scale)
+        last.weight.mul_(scale)
     return branch

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.checks import check_at_least, check_choice
+from vaelab.networks.initial import keep_signal
 from vaelab.networks.mlp import MLP
 
 
@@ -90,18 +91,6 @@ class DenseRung(Rung):
         return torch.cat([h, z], dim=1) if self.skip and h is not None else z
 
 
-def keep_signal(network: nn.Module, but_last: bool = False) -> None:
-    """Starts the linear layers with weights from N(0, 2 / fan_in) and no bias (He et al., 2015, https://arxiv.org/abs/1502.01852).
-
-    Each ReLU layer of torch's own initialisation makes the part of its output that depends on x six times smaller in variance. A VAE's
-    three layers survive that; the features at the top of a ladder become constants, and z_L is pruned before it could learn.
-    """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    for layer in layers[: len(layers) - but_last]:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-
-
 class DenseLadder(Ladder):
     """Vectors for latents, and multilayer perceptrons between them.
 
@@ -145,11 +134,7 @@ class DenseLadder(Ladder):
         first = encoder(in_shape=self.in_shape, out_shape=(hidden,))
         higher = [nn.Linear(hidden, hidden) for _ in z_dims[1:]]
         self.blocks = nn.ModuleList(nn.Sequential(block, activation()) for block in (first, *higher))
-        keep_signal(self.blocks)
-        for rung in rungs:
-            keep_signal(rung.posterior, but_last=True)
-            if rung.prior is not None:
-                keep_signal(rung.prior, but_last=True)
+        keep_signal(self.blocks, activation)
 
     def bottom_up(self, x: Float[Tensor, "b ..."]) -> list[Float[Tensor, "b ..."]]:
         features = [x]

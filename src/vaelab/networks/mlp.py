@@ -6,11 +6,13 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.networks.initial import keep_signal
+
 
 class MLP(nn.Module):
     """Linear and activation for each hidden width, then linear: (B, *in_shape) -> (B, *out_shape).
 
-    Works as an encoder and as a decoder.
+    Works as an encoder and as a decoder. All layers but the last start with the weights of He et al. (2015), see `vaelab.networks.initial`.
     """
 
     flattens = True  # it does not know of space
@@ -28,6 +30,7 @@ class MLP(nn.Module):
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(fan_in, fan_out), activation()]
         self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
+        keep_signal(self.layers, activation, but_last=True)
 
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         return self.layers(x)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaelab.checks import check_choice, check_positive
 from vaelab.collectives import all_gather
+from vaelab.distributions import code_of
 from vaelab.draw import Draw, check_same_space
 from vaelab.objectives.base import Objective
 
@@ -61,6 +62,10 @@ class MMD(Objective):
         check_positive(scales=scales)
         self.kernel, self.scales = kernel, tuple(scales)
 
+    @property
+    def not_a_bound(self) -> str:
+        return "it is a penalty alone"
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         latent = draw.latent
         count = latent.z.shape[:1] if latent.p.batch_shape else latent.z.shape[:2]  # a prior given y has a batch shape already
@@ -69,6 +74,6 @@ class MMD(Objective):
             raise ValueError("the MMD compares samples with each other: set data.batch_size to at least 2")
         check_same_space(latent.q, latent.p)
         # one estimate for each k: two samples of the same example are not independent draws from q(z)
-        pairs = zip(latent.z.flatten(2), prior.flatten(2), strict=True)
+        pairs = zip(code_of(latent.q, latent.z).flatten(2), code_of(latent.p, prior).flatten(2), strict=True)
         discrepancy = torch.stack([mmd(z, u, self.kernel, self.scales) for z, u in pairs]).mean()
         return {"loss": discrepancy, "mmd": discrepancy.detach()}

@@ -73,10 +73,10 @@ class Relaxed(Conditional):
 
 
 class GumbelSoftmax(Relaxed):
-    """q(z | x) = prod_n GumbelSoftmax(z_n; f_n(x), tau) while training: z lies inside the simplex."""
+    """q(z | x) = prod_n GumbelSoftmax(z_n; f_n(x), tau) while training: z is the logarithm of a relaxed code."""
 
-    def relaxed(self, logits: Float[Tensor, "..."], temperature: float) -> distributions.GumbelSoftmax:
-        return distributions.GumbelSoftmax(logits, temperature, validate_args=False)
+    def relaxed(self, logits: Float[Tensor, "..."], temperature: float) -> distributions.ExpConcrete:
+        return distributions.ExpConcrete(logits, temperature, validate_args=False)
 
 
 class StraightThrough(Relaxed):

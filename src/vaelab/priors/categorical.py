@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from vaelab.checks import check_positive
-from vaelab.distributions import GumbelSoftmax, OneHot
+from vaelab.distributions import ExpConcrete, OneHot
 
 
 class UniformCategorical(nn.Module):
@@ -25,7 +25,7 @@ class UniformCategorical(nn.Module):
 
 
 class RelaxedCategorical(nn.Module):
-    """The same while evaluating, and its relaxation while training, so that z ~ GumbelSoftmax has a density under it.
+    """The same while evaluating, and its relaxation while training, so that a relaxed code has a density under it.
 
     Maddison et al. (2017, https://arxiv.org/abs/1611.00712, section 3.3), where the prior's temperature is not that of the posterior.
 
@@ -47,6 +47,6 @@ class RelaxedCategorical(nn.Module):
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Independent:
         base = (
-            GumbelSoftmax(self.logits, self.temperature, validate_args=False) if self.training else OneHot(self.logits, validate_args=False)
+            ExpConcrete(self.logits, self.temperature, validate_args=False) if self.training else OneHot(self.logits, validate_args=False)
         )
         return Independent(base, self.logits.ndim - 1, validate_args=False)
