@@ -13,6 +13,7 @@ from torch.distributions import Independent, Normal
 
 from vaelab.collectives import all_mean
 from vaelab.conditional import Conditional, NetworkFactory
+from vaelab.distributions import soft_limit
 
 
 def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor, ""]:
@@ -90,9 +91,9 @@ class Gaussian(Conditional):
 
     def _scale(self, loc: Tensor, log_sigma: Tensor | None) -> Tensor:
         if self.sigma == "per_pixel" and log_sigma is not None:
-            return log_sigma.exp() + self.min_sigma  # a sum, not a clamp: the gradient survives at the floor
+            return soft_limit(log_sigma).exp() + self.min_sigma  # a sum, not a clamp: the gradient survives at the floor
         if self.sigma == "learned":
-            return self.log_sigma.exp() + self.min_sigma
+            return soft_limit(self.log_sigma).exp() + self.min_sigma
         if self.sigma == "optimal":
             return running_sigma(self.variance, self.min_sigma)
         return loc.new_full((), float(self.sigma))
