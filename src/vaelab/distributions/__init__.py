@@ -22,6 +22,7 @@ from vaelab.distributions.ops import (
     soft_limit,
     space_of,
 )
+from vaelab.distributions.optimal_normal import OptimalSigmaNormal, running_sigma
 from vaelab.distributions.supports import Grid, open_unit_interval
 from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
@@ -42,6 +43,7 @@ __all__ = [
     "NearestCode",
     "NegativeBinomial",
     "OneHot",
+    "OptimalSigmaNormal",
     "Poisson",
     "StraightThrough",
     "VonMisesFisher",
@@ -54,6 +56,7 @@ __all__ = [
     "nearest_codes",
     "open_unit_interval",
     "rsample_and_log_prob",
+    "running_sigma",
     "soft_limit",
     "space_of",
 ]

@@ -6,6 +6,7 @@ the ELBO (K = 1) and log p(x), and does not fall with K. As K grows, the signal 
 """
 
 import math
+from abc import ABC
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,19 @@ def with_terms(draw: Draw, loss: Float[Tensor, ""], bound: Float[Tensor, ""]) ->
     return {"loss": loss, "bound": bound.detach(), "elbo": elbo, "distortion": distortion, "rate": -elbo - distortion}
 
 
-class IWAE(Objective):
+def log_ratio(draw: Draw) -> Float[Tensor, "k b"]:
+    """log p(z) - log q(z | x): log w without log p(x | z)."""
+    return torch.stack([latent.log_p - latent.log_q for latent in draw.latents]).sum(0).detach()
+
+
+class Weighted(Objective, ABC):
+    """A bound whose derivative by log p(x | z_k) is w_k / sum w."""
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return (log_px + log_ratio(draw)).softmax(0)
+
+
+class IWAE(Weighted):
     """loss = -log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519).
 
     >>> objective = IWAE(num_samples=5)
@@ -53,17 +66,20 @@ class MIWAE(Objective):
         check_whole(1, num_bounds=num_bounds, samples_per_bound=samples_per_bound)
         self.num_bounds, self.num_samples = num_bounds, num_bounds * samples_per_bound
 
-    def grouped(self, draw: Draw) -> Float[Tensor, "m k b"]:
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return self.grouped(log_px + log_ratio(draw)).softmax(1).flatten(0, 1)
+
+    def grouped(self, log_w: Float[Tensor, "n b"]) -> Float[Tensor, "m k b"]:
         """log w, M groups of K."""
-        if len(draw.log_w) % self.num_bounds:
+        if len(log_w) % self.num_bounds:
             raise ValueError(
-                f"{len(draw.log_w)} samples do not make {self.num_bounds} bounds: give all parts of a sum a num_samples that"
+                f"{len(log_w)} samples do not make {self.num_bounds} bounds: give all parts of a sum a num_samples that"
                 f" {self.num_bounds} divides"
             )
-        return draw.log_w.unflatten(0, (self.num_bounds, -1))
+        return log_w.unflatten(0, (self.num_bounds, -1))
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = log_mean_exp(self.grouped(draw), dim=1).mean()
+        bound = log_mean_exp(self.grouped(draw.log_w), dim=1).mean()
         return with_terms(draw, -bound, bound)
 
 
@@ -77,10 +93,13 @@ class PIWAE(MIWAE):
         ValueError: for several latent variables.
     """
 
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return (log_px + log_ratio(draw)).softmax(0)
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = log_mean_exp(draw.log_w).mean()
         of_all = draw.log_w.detach().softmax(0) / draw.log_w.shape[1]
-        of_groups = self.grouped(draw).detach().softmax(1).flatten(0, 1) / draw.log_w.numel() * (len(draw.log_w) / self.num_bounds)
+        of_groups = self.grouped(draw.log_w).detach().softmax(1).flatten(0, 1) / draw.log_w.numel() * (len(draw.log_w) / self.num_bounds)
         latent = draw.latent
         log_joint = draw.log_px + latent.log_p
         surrogate = (of_all * log_joint).sum() - (of_groups * latent.log_q).sum()
@@ -101,12 +120,15 @@ class CIWAE(Objective):
         check_whole(1, num_samples=num_samples)
         self.beta, self.num_samples = beta, num_samples
 
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return self.beta / len(log_px) + (1 - self.beta) * (log_px + log_ratio(draw)).softmax(0)
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.beta * draw.log_w.mean() + (1 - self.beta) * log_mean_exp(draw.log_w).mean()
         return with_terms(draw, -bound, bound)
 
 
-class STL(Objective):
+class STL(Weighted):
     """-L_K without the score of q: log q(z | x) depends on z alone (Roeder et al., 2017, https://arxiv.org/abs/1703.09194).
 
     For K = 1 the gradient is unbiased, and has no variance where q is the exact posterior. For K > 1 it is biased.
@@ -125,7 +147,7 @@ class STL(Objective):
         return with_terms(draw, -bound, bound)
 
 
-class DReG(Objective):
+class DReG(Weighted):
     """-L_K, with the doubly reparameterised gradient (Tucker et al., 2019, https://arxiv.org/abs/1810.04152).
 
     For the posterior it is sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi) with v = w / sum w: unbiased as that of the IWAE, and with a
@@ -173,12 +195,15 @@ class Renyi(Objective):
         check_whole(1, num_samples=num_samples)
         self.alpha, self.num_samples = alpha, num_samples
 
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return ((1 - self.alpha) * (log_px + log_ratio(draw))).softmax(0)
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = (log_mean_exp((1 - self.alpha) * draw.log_w) / (1 - self.alpha)).mean()
         return with_terms(draw, -bound, bound)
 
 
-class VIMCO(Objective):
+class VIMCO(Weighted):
     """-L_K for discrete latent variables (Mnih & Rezende, 2016, https://arxiv.org/abs/1602.06725).
 
     The score of each sample is weighted with how much better the bound is for it: L_K minus the bound with w_k replaced by the geometric
