@@ -4,7 +4,7 @@ import copy
 import inspect
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data import DataModule
+from vaelab.data.record import Record, check_record
 from vaelab.models import Model
-from vaelab.runs.configs import flatten
-from vaelab.runs.files import read_checkpoint
+from vaelab.runs.configs import flatten, value_at, without_download
+from vaelab.runs.files import read_checkpoint, read_json
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
@@ -73,7 +74,7 @@ def build_data(config: DictConfig) -> DataModule:
     config.data may also hold names for others to refer to (`root`, `size`), which the DataModule does not take itself.
     """
     config, known = copy.deepcopy(config), inspect.signature(DataModule).parameters
-    taken = {key: config.data[key] for key in ("_target_", *known) if key in config.data}
+    taken = {"missing": config.get("missing", False)} | {key: config.data[key] for key in ("_target_", *known) if key in config.data}
     return instantiate(OmegaConf.create({"data": taken}, parent=config).data, _convert_="all")  # errors name the key: data.batch_size
 
 
@@ -267,13 +268,39 @@ def check_trust(trust: Any) -> None:
         raise ValueError(f"trust={trust} must be true or false")
 
 
-def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = None, trust: bool = False) -> OpenedRun:
+def recorded_split(run: RunFolder) -> Record:
+    """The record of what a run was trained on; {} if it has none, as older runs.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    return check_record(read_json(run.split, "remove it to split anew")) if run.split.is_file() else {}
+
+
+def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
+    """Give a stored config the places where its data are now.
+
+    Args:
+        config: of a run.
+        places: values of paths.data_dir, data.root or data.file, and of download.
+
+    Raises:
+        ValueError: if its data have no such place.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    for key, value in places.items():
+        if key.startswith("data.") and value_at(plain, key) is None:
+            raise ValueError(f"{key}={value}: the data of this run, {config.data.get('name')}, have no {key}; set data_dir=<folder>")
+        OmegaConf.update(config, key, value)
+
+
+def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str, Any] | None = None, trust: bool = False) -> OpenedRun:
     """The model, on the CPU and in evaluation mode, and the data of a run, from its folder alone.
 
     Args:
         run: a run folder or a checkpoint file.
-        checkpoint: "best" or "last".
-        data_dir: where the data are, if not where they were.
+        checkpoint: "best" or "last"; None: as `RunFolder.checkpoint`.
+        places: where the data are, if not where they were: see `move_data`. A stored config alone downloads nothing.
         trust: whether classes from outside vaelab may be built.
 
     Raises:
@@ -282,9 +309,8 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     check_trust(trust)
     path = find_checkpoint(run, checkpoint)
     stored = read_checkpoint(path)
-    config = OmegaConf.create(stored["config"])
-    if data_dir is not None:
-        config.paths.data_dir = data_dir
+    config = OmegaConf.create(without_download(stored["config"]))
+    move_data(config, places or {})
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     if not trust:
         check_trusted(config)
@@ -294,10 +320,12 @@ def open_run(run: str | Path, checkpoint: str = "best", data_dir: str | None = N
     except RuntimeError as error:
         what = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
-    return OpenedRun(model.eval(), build_data(config), config, RunFolder.of_checkpoint(path), path)
+    folder, data = RunFolder.of_checkpoint(path), build_data(config)
+    data.recorded = recorded_split(folder)
+    return OpenedRun(model.eval(), data, config, folder, path)
 
 
-def load(run: str | Path, checkpoint: str = "best", trust: bool = False) -> Model:
+def load(run: str | Path, checkpoint: str | None = None, trust: bool = False) -> Model:
     """The trained model of a run folder or checkpoint file, on the CPU and in evaluation mode.
 
     >>> load("outputs/no_such_run")

@@ -13,7 +13,7 @@ from dataset_files import write_idx
 from forked_scripts import ROOT, command
 from hydra.errors import HydraException
 from PIL import Image
-from small_runs import SMALL, composed, train_small
+from small_runs import QUICK, SMALL, composed, train_small
 
 
 def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
@@ -188,6 +188,15 @@ def test_a_checkpoint_cannot_run_what_it_likes(target: str, tmp_path: Path) -> N
     with pytest.raises(ValueError, match=rf"would run {re.escape(target)}.*trust=true"):
         load(run)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_run_folder_that_is_removed_while_the_run_trains_is_said_and_stays_removed(tmp_path: Path) -> None:
+    words = ["hydra.run.dir=run", "+callbacks.remover={_target_: removing_callback.Remover, folder: run}"]
+    environment = {"PYTHONPATH": str(ROOT / "tests" / "support"), "PATH": ""}
+    done = command("train.py", *SMALL, *QUICK, *words, check=False, env=environment, cwd=tmp_path)
+    assert f"{tmp_path}/run was removed or renamed while the run worked in it: start it again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def let_no_file_grow() -> None:

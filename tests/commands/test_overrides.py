@@ -47,6 +47,14 @@ def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
     assert message in str(refused.value)
 
 
+def test_commands_are_told_where_data_are_and_nothing_else_of_them() -> None:
+    check("run=x", "data.root=y", "data_dir=x", name="inpaint")
+    with pytest.raises(ValueError, match=r"nothing uses data\.size: there are file, root"):
+        check("run=x", "+data.size=3", name="inpaint")
+    with pytest.raises(ValueError, match=r"data\.root=1 must be text"):
+        check("run=x", "data.root=1", name="evaluate")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -207,9 +207,10 @@ def test_an_old_run_is_read_with_its_own_config(finished: Path) -> None:
 def test_the_split_is_recorded_and_is_that_of_the_seed(finished: Path, tmp_path: Path) -> None:
     split = json.loads((finished / "split.json").read_text())
     other = json.loads((train_small(tmp_path / "run", *QUICK, "seed=5", "evaluation.enabled=false") / "split.json").read_text())
-    assert split == other
-    assert split["num_val"] == len(set(split["val_indices"])) == 64
-    assert split["num_train"] == 192
+    assert all(split[part] == other[part] for part in ("split_seed", "train", "val"))
+    assert split["val"]["num"] == len(set(split["val"]["indices"])) == 64
+    assert split["train"]["num"] == 192
+    assert (split["test"]["num"], "test" in other) == (96, False)  # test data are read when they are asked for
 
 
 def test_evaluation_and_pictures_do_not_change_the_weights(tmp_path: Path) -> None:

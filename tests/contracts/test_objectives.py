@@ -32,6 +32,7 @@ from vaelab.objectives import (
     BetaTC,
     DReG,
     FactorTC,
+    ImportanceWeighted,
     Objective,
     PriorFit,
     Renyi,
@@ -184,7 +185,7 @@ def y():
 
 def test_every_objective_is_tested():
     tested = {type(part) for build in OBJECTIVES.values() for part in build().modules() if isinstance(part, Objective)}
-    assert tested == {getattr(objectives, name) for name in objectives.__all__} - {Objective}
+    assert tested == {getattr(objectives, name) for name in objectives.__all__} - {Objective, ImportanceWeighted}
 
 
 @steps
@@ -311,6 +312,59 @@ def test_models_of_another_kind_are_refused_in_words(objective, model, message, 
 def test_penalties_of_a_batch_need_two_examples(build, x):
     with pytest.raises(ValueError, match=r"set data.batch_size to at least 2"):
         build()(vae()(x[:1]), 0)
+
+
+BOUNDS = {name: build for name, build in OBJECTIVES.items() if build().not_a_bound is None and not isinstance(build(), PriorFit)}
+
+
+@steps
+@pytest.mark.parametrize("build", BOUNDS.values(), ids=BOUNDS.keys())
+def test_of_what_is_a_bound_the_loss_is_minus_the_bound(build, step, x):
+    """The bound by which its checkpoints are chosen, and at every step."""
+    objective = build()
+    draw = objective.draw(model_for(objective), x)
+    terms = objective(draw, step)
+    bound = objective.bound(draw).mean() if isinstance(objective, ImportanceWeighted) else terms["elbo"]
+    torch.testing.assert_close(terms["loss"], -bound)
+
+
+REASONS = {
+    "annealed": "a schedule changes a weight of the rate",
+    "beta_tc": "beta=6 weigh parts of the rate",
+    "beta_vae": "beta=4 weighs the rate",
+    "capacity": "the rate is held to capacity=5",
+    "capacity_annealed": "a schedule changes a weight of the rate",
+    "factor_tc": "it has an adversary",
+    "free_bits": "free_bits=0.01 leave a part of the rate out",
+    "geco": "the distortion is held to target=8",
+    "m2": "labels weigh alpha=1",
+    "mmd": "it is a penalty alone",
+    "objective=dip_i": "it is a sum of elbo and dip",
+    "objective=wae": "it is a sum of elbo and mmd",
+    "renyi_negative": "alpha=-1 gives no lower bound",
+    "vq": "the distance to the codes is added (commitment=0.25)",
+    **dict.fromkeys(
+        [f"objective={name}" for name in ("elbo", "iwae", "miwae", "piwae", "ciwae", "stl", "dreg", "renyi", "vimco", "prior_fit")]
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), REASONS.items())
+def test_an_objective_says_why_it_is_no_bound(name, reason):
+    assert OBJECTIVES[name]().not_a_bound == reason
+
+
+def test_a_sum_is_a_bound_if_one_bound_is_all_that_weighs(x):
+    assert Sum(weights={"mmd": 0}, bound=IWAE(3), mmd=MMD()).not_a_bound is None
+    assert Sum(weights={"bound": 2}, bound=IWAE(3)).not_a_bound == "it is a sum of bound"
+    assert BetaTC(beta=1).not_a_bound is None
+    assert M2(alpha=0).not_a_bound is None
+
+    class Own(Objective):
+        def forward(self, draw, step):
+            return {"loss": -draw.log_px.mean()}
+
+    assert Own().not_a_bound == "Own does not say that it is one (not_a_bound = None)"
 
 
 def test_labels_must_be_classes_of_the_model(x):

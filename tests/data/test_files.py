@@ -10,6 +10,7 @@ from PIL import Image
 
 from vaelab.data import DataModule, InMemory, fashion_mnist, folder, freyfaces, kmnist, mnist
 from vaelab.data.images import ImageFiles
+from vaelab.data.pictures import Reader
 
 MNISTS = {"MNIST": mnist, "FashionMNIST": fashion_mnist, "KMNIST": kmnist}
 every_mnist = pytest.mark.parametrize("name", MNISTS)
@@ -281,31 +282,31 @@ def test_pixels_arrive_where_they_were(tmp_path):
     """Height, width and colour are not mixed up."""
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
     path = save(tmp_path / "a.png", pixels)
-    x, y = ImageFiles([path], [4], (3, 7, 5))[0]
+    x, y = ImageFiles([path], [4], Reader((3, 7, 5)))[0]
     assert torch.equal(x, torch.from_numpy(pixels).permute(2, 0, 1))
     assert y == 4
     one = save(tmp_path / "b.png", pixels[..., 0])
-    assert torch.equal(ImageFiles([one], [-1], (1, 7, 5))[0][0], torch.from_numpy(pixels[None, ..., 0]))
+    assert torch.equal(ImageFiles([one], [-1], Reader((1, 7, 5)))[0][0], torch.from_numpy(pixels[None, ..., 0]))
 
 
 def test_colour_becomes_grey_and_grey_becomes_colour(tmp_path):
     colour, plain = save(tmp_path / "c.png", np.full((8, 8, 3), (255, 0, 0))), save(tmp_path / "g.png", grey(77))
-    assert (ImageFiles([colour], [-1], (1, 8, 8))[0][0] == 76).all()  # ITU-R 601: 0.299 * 255
-    assert torch.equal(ImageFiles([plain], [-1], (3, 8, 8))[0][0], torch.full((3, 8, 8), 77, dtype=torch.uint8))
+    assert (ImageFiles([colour], [-1], Reader((1, 8, 8)))[0][0] == 76).all()  # ITU-R 601: 0.299 * 255
+    assert torch.equal(ImageFiles([plain], [-1], Reader((3, 8, 8)))[0][0], torch.full((3, 8, 8), 77, dtype=torch.uint8))
 
 
 def test_16_bit_pictures_keep_their_greys(tmp_path):
     """0 ... 65535 is 0 ... 255, not clipped at 255."""
     path = tmp_path / "deep.png"
     Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)).save(path)
-    x, _ = ImageFiles([path], [-1], (1, 8, 8))[0]
+    x, _ = ImageFiles([path], [-1], Reader((1, 8, 8)))[0]
     torch.testing.assert_close(x.flatten().float(), torch.linspace(0, 255, 64), rtol=0, atol=1.5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 40), (40, 20), (40, 40), (10, 10), (5, 5), (7, 91)])
 @pytest.mark.parametrize("shape", [(1, 10, 10), (3, 10, 10), (3, 33, 47), (1, 1, 1)], ids=str)
 def test_pictures_of_any_size_fit(shape, height, width, tmp_path):
-    x, _ = ImageFiles([save(tmp_path / "a.png", grey(60, height, width))], [-1], shape)[0]
+    x, _ = ImageFiles([save(tmp_path / "a.png", grey(60, height, width))], [-1], Reader(shape))[0]
     assert x.shape == shape
     assert (x == 60).all()
 
@@ -317,7 +318,7 @@ def test_resizing_cuts_instead_of_squeezing(turned, tmp_path):
     pixels = np.where((x - 39.5) ** 2 + (y - 19.5) ** 2 < 15**2, 255, 0)
     pixels[:, :15], pixels[:, 65:] = 128, 128
     path = save(tmp_path / "a.png", pixels.T if turned else pixels)
-    out = ImageFiles([path], [-1], (1, 20, 20))[0][0][0]
+    out = ImageFiles([path], [-1], Reader((1, 20, 20)))[0][0][0]
     v, u = np.mgrid[:20, :20]
     distance = np.sqrt((u - 9.5) ** 2 + (v - 9.5) ** 2)
     assert (out[torch.from_numpy(distance < 6.5)] > 250).all()
@@ -330,15 +331,15 @@ def test_crop_cuts_the_central_square(tmp_path):
     path = save(tmp_path / "a.png", pixels)
     blue = torch.tensor([0, 0, 255], dtype=torch.uint8)[:, None, None]
     for shape in ((3, 4, 4), (3, 9, 6), (3, 2, 2)):
-        assert torch.equal(ImageFiles([path], [-1], shape, crop=4)[0][0], blue.expand(shape))
-    assert not torch.equal(ImageFiles([path], [-1], (3, 4, 4))[0][0], blue.expand(3, 4, 4))
+        assert torch.equal(ImageFiles([path], [-1], Reader(shape, crop=4))[0][0], blue.expand(shape))
+    assert not torch.equal(ImageFiles([path], [-1], Reader((3, 4, 4)))[0][0], blue.expand(3, 4, 4))
 
 
 def test_a_crop_larger_than_the_picture_is_refused(tmp_path):
     """It would come with a black frame."""
     path = save(tmp_path / "a.png", grey(200, 8, 8))
     with pytest.raises(ValueError, match=r"crop"):
-        ImageFiles([path], [-1], (1, 8, 8), crop=20)[0]
+        ImageFiles([path], [-1], Reader((1, 8, 8), crop=20))[0]
 
 
 @pytest.mark.parametrize("crop", [None, 6])
@@ -414,7 +415,7 @@ def test_an_unreadable_picture_is_named(name, max_memory, flat):
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
-    with pytest.raises(ValueError, match=rf"no pictures in {tmp_path}: looked for \.bmp, .*\.png"):
+    with pytest.raises(ValueError, match=rf"no pictures in {tmp_path}: looked for \.bmp, .*left out: 1 \.txt"):
         folder(str(tmp_path), "train", (3, 8, 8))
 
 

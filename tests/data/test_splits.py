@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from torch.utils.data import Dataset, TensorDataset
 
 from vaelab.data import DataModule, InMemory
-from vaelab.data.datamodule import Batches
+from vaelab.data.batches import Batches
 
 
 class Numbers(Dataset):
@@ -297,7 +297,7 @@ def test_a_checkpoint_refuses_another_split(options):
     data, other = module(), module(**options)
     for each in (data, other):
         each.setup("fit")
-    with pytest.raises(ValueError, match=r"was trained on 15 examples and validated on 5, .* check paths.data_dir and data.split_seed"):
+    with pytest.raises(ValueError, match=r"was trained on 15 examples and validated on 5, .* check paths.data_dir, data.root and"):
         other.load_state_dict(data.state_dict())
 
 

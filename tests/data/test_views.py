@@ -224,8 +224,8 @@ def test_few_labels_of_some_classes():
 @pytest.mark.parametrize(
     ("dataset", "classes", "message"),
     [
-        (labelled(), [3, 11], r"no example has class \[11\]: there are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        (labelled(), [], r"no example has class \[\]: there are 0, 1"),
+        (labelled(), [3, 11], r"no example has class \[11\]: there are 0.*, 9"),
+        (labelled(), [], r"no example has class \[\]: there are 0"),
         (InMemory(torch.zeros(9, 1)), [3], "there are no labels"),
         (labelled(), {"shape": 1}, "name factors, but y is one label for each example: give labels"),
         (grid(), [1], r"each example has the factors shape, scale, x: give values of some of them, such as \{shape: \[0\]\}"),

@@ -32,6 +32,8 @@ ANSWERS: list[tuple[str, Any, Any, str, bool]] = [
     ("sweep", "one", "other", EVERYWHERE, False),
     ("paths.data_dir", "data", "/elsewhere", EVERYWHERE, False),
     ("paths.run_dir", "/a", "/b", EVERYWHERE, False),
+    ("data.root", "/a", "/b", "resume", True),
+    ("data.file", "/a", "/b", "resume", True),
     ("logger.csv.save_dir", "/a", "/b", EVERYWHERE, False),
     ("existing", "refuse", "resume", EVERYWHERE, False),
     ("resume", None, "outputs/x", EVERYWHERE, False),

@@ -35,7 +35,7 @@ def composed(overrides: list[str], folder: Path, config_name: str = "config") ->
     """The config of a command line, for a run in `folder`."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose(config_name, overrides)
-    if "paths" in config:
+    if config_name == "config":
         config.paths.run_dir = str(folder)
     return config
 

@@ -55,7 +55,7 @@ def main(config: DictConfig) -> float:
         run.write_results(
             {
                 "test": {"elbo": elbo - 1, "rate": config.objective.beta, "distortion": 1 - elbo - config.objective.beta},
-                "val": {"elbo": elbo},
+                "val": {"elbo": elbo, "bound": elbo},
                 "checkpoint": "checkpoints/last.ckpt",
                 "epochs": state["epoch"],
                 "steps": state["epoch"],

@@ -6,12 +6,15 @@ from typing import Any
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from vaelab.runs.configs import Use, differences
-from vaelab.sweeps.jobs import LONGEST, folder_of, jobs_of, name_of
+from vaelab.runs.folder import RunFolder
+from vaelab.sweeps.grid import failure
+from vaelab.sweeps.jobs import LONGEST, Job, folder_of, jobs_of, name_of
 from vaelab.sweeps.search import OptunaSweeper, SearchConf, distribution, values_of
 
 
@@ -144,3 +147,28 @@ def test_a_study_is_of_one_search(words: list[str], message: str) -> None:
     asked("x=1,2,3")
     with pytest.raises(CompactHydraException, match=f"was started with other\n  {message}"):
         asked(*words)
+
+
+@pytest.mark.parametrize(
+    ("finished", "status", "error", "reason"),
+    [
+        (True, JobStatus.COMPLETED, None, None),
+        (True, None, None, None),  # finished before the launcher stopped
+        (False, JobStatus.COMPLETED, None, "it did not return"),
+        (False, None, None, "it did not return"),
+        (False, JobStatus.FAILED, CompactHydraException("exit code 1: lr=abc"), "exit code 1: lr=abc"),
+        (False, JobStatus.FAILED, RuntimeError("no memory"), "RuntimeError: no memory"),
+        (True, JobStatus.FAILED, CompactHydraException("another process is at work"), "another process is at work"),
+    ],
+)
+def test_a_job_is_judged_by_what_it_returned(
+    finished: bool, status: JobStatus | None, error: Exception | None, reason: str | None, tmp_path: Path
+) -> None:
+    """Also if another sweep of the same name has finished a run in its folder meanwhile."""
+    run = RunFolder(tmp_path)
+    if finished:
+        run.write_results({"val": {"elbo": -1.0}})
+    ret = None if status is None else JobReturn(status=status)
+    if ret is not None:
+        ret._return_value = error
+    assert failure(Job("seed=1", (), run), ret) == reason

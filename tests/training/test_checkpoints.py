@@ -1,5 +1,6 @@
 """Checkpoints that are damaged are never believed, and cost no more than the steps since the one before."""
 
+import csv
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 from small_runs import QUICK, SMALL, composed, train_small
 
+from vaelab.build import open_run
 from vaelab.commands import train as training
 from vaelab.runs.files import read_checkpoint
 from vaelab.runs.folder import PREVIOUS, RunFolder
@@ -41,7 +43,7 @@ def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
     """200 bits of a small checkpoint: each file is refused, or holds what was written (where the bit says nothing)."""
     path, bits, refused = tmp_path / "last.ckpt", random.Random(0), 0
     whole = {"config": {"seed": 0}, "state_dict": {"w": torch.arange(64.0), "b": torch.tensor([1, 2])}, "global_step": 7}
-    AtomicCheckpointIO().save_checkpoint(whole, path)
+    AtomicCheckpointIO(path.parent).save_checkpoint(whole, path)
     written = path.read_bytes()
     for bit in bits.sample(range(8 * len(written)), 200):
         damaged = bytearray(written)
@@ -93,6 +95,71 @@ def test_the_config_of_a_resumed_run_is_read_from_what_is_sound(run: RunFolder) 
     (run.path / "resumed").mkdir()
     (run.checkpoints / "last.ckpt").write_bytes(b"")
     assert run.config["latent_dim"] == 2
+
+
+SPOIL = "+callbacks.spoil={_target_: spoil_callback.Spoil}"
+
+
+def best_score(run: Path) -> float:
+    """The best bound that was logged while training."""
+    return max(float(row["val/bound"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/bound"])
+
+
+@pytest.fixture(scope="module")
+def importance_weighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that gets worse after its first epoch, with validations within epochs, and the three best checkpoints."""
+    options = ["objective=iwae", "seed=3", SPOIL, "+trainer.val_check_interval=3", "callbacks.best.save_top_k=3"]
+    return train_small(tmp_path_factory.mktemp("best") / "run", *QUICK, *options)
+
+
+def test_the_best_checkpoint_has_the_number_that_it_was_chosen_by(importance_weighted: Path) -> None:
+    """Bit for bit, of validations that are not at the end of an epoch, whatever the seed; L_5 is no ELBO."""
+    results = RunFolder(importance_weighted).results()
+    assert results["val"]["bound"] == pytest.approx(best_score(importance_weighted), rel=1e-7)
+    assert results["val"]["bound"] > results["val"]["elbo"]
+    assert (results["checkpoint"], results["checkpoint_reason"]) == ("checkpoints/best.ckpt", "the best by val/bound")
+
+
+def test_several_best_checkpoints_have_names_of_their_own(importance_weighted: Path) -> None:
+    folder = RunFolder(importance_weighted).checkpoints
+    (noted,) = [state for key, state in torch.load(folder / "last.ckpt", weights_only=True)["callbacks"].items() if "Best" in key]
+    names = {path.name for path in folder.glob("best_*.ckpt")}
+    assert names == {Path(path).name for path in noted["best_k_models"]} <= {f"best_{step}.ckpt" for step in (3, 6, 9, 12)}
+    assert len(names) == 3
+    assert (folder / "best.ckpt").read_bytes() == Path(noted["best_model_path"]).read_bytes()
+    step = torch.load(folder / "best.ckpt", weights_only=True)["global_step"]
+    assert Path(noted["best_model_path"]).name == f"best_{step}.ckpt"
+
+
+def test_a_run_that_was_moved_and_goes_on_keeps_its_best_checkpoint(tmp_path: Path) -> None:
+    """After the move it gets worse."""
+    first = train_small(tmp_path / "first", *QUICK, "trainer.max_epochs=1", "evaluation.enabled=false")
+    best = (first / "checkpoints" / "best.ckpt").read_bytes()
+    moved = first.rename(tmp_path / "moved")
+    copied = shutil.copytree(moved, tmp_path / "copied")
+    for run in (moved, copied):
+        (run / "results.json").unlink()
+        training.train(composed([*SMALL, *QUICK, "evaluation.enabled=false", "existing=resume", SPOIL], run))
+        assert (run / "checkpoints" / "best.ckpt").read_bytes() == best
+        assert RunFolder(run).results()["val"]["bound"] == pytest.approx(best_score(run), rel=1e-7)
+    (copied / "checkpoints" / "best.ckpt").unlink()  # then the best since is the best
+    longer = [*SMALL, *QUICK, "evaluation.enabled=false", "existing=resume", SPOIL, "trainer.max_epochs=3"]
+    training.train(composed(longer, copied))
+    assert (copied / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_what_is_no_bound_is_evaluated_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And every other command takes what training has evaluated; before that, the last checkpoint."""
+    words = [*QUICK, "evaluation.enabled=false", "trainer.max_epochs=1"]
+    run = RunFolder(train_small(tmp_path / "run", *words, "objective.beta=4"))
+    assert "evaluated:    last.ckpt, because the objective is no bound on log p(x): beta=4 weighs the rate" in capsys.readouterr().out
+    assert run.results()["checkpoint"] == "checkpoints/last.ckpt"
+    assert open_run(run.path).checkpoint.name == "last.ckpt"
+    assert open_run(run.path, "best").checkpoint.name == "best.ckpt"
+    asked = RunFolder(train_small(tmp_path / "asked", *words, "objective.beta=4", "evaluation.checkpoint=best"))
+    assert open_run(asked.path).checkpoint.name == "best.ckpt"
+    (asked.path / "results.json").unlink()
+    assert open_run(asked.path).checkpoint.name == "last.ckpt"
 
 
 def interrupted(*_: object) -> None:

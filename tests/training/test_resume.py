@@ -247,13 +247,13 @@ def test_slurm_is_asked_to_start_the_job_again(tmp_path: Path, monkeypatch: pyte
 def die_while_writing(path: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    AtomicCheckpointIO().save_checkpoint({"step": 2, "weights": torch.zeros(100_000)}, path)
+    AtomicCheckpointIO(path.parent).save_checkpoint({"step": 2, "weights": torch.zeros(100_000)}, path)
 
 
 def test_a_process_killed_while_it_writes_leaves_the_former_checkpoint(tmp_path: Path) -> None:
     """By the kernel, when the file has a quarter of its size."""
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO(path.parent).save_checkpoint({"step": 1}, path)
     assert forked_runs.end(forked_runs.start(die_while_writing, path), path)[0] == -signal.SIGXFSZ
     assert (tmp_path / "last.ckpt.part").stat().st_size == 100_000
     assert torch.load(path, weights_only=True) == {"step": 1}

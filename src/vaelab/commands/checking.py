@@ -48,8 +48,8 @@ def check_evaluation(options: DictConfig) -> None:
     Raises:
         ValueError: if something is.
     """
-    if options.checkpoint not in ("best", "last"):
-        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last")
+    if options.checkpoint not in (None, "best", "last"):
+        raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last, or null: which of them the objective says")
     moved = sorted(MOVED_KEYS.keys() & options.keys())
     if moved:
         raise ValueError(moved_key("evaluation.", moved[0]))

@@ -9,6 +9,7 @@ import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaelab.commands.help import config_dirs, help_of_all, help_of_one
@@ -75,6 +76,7 @@ def main(command: str | None = None) -> int:
         return 0
     if command in MOVED_BELOW:
         check_moved(words, MOVED_BELOW[command])
+    words = with_places(words) if command == "train" else words
     try:
         check_first_names(words, config, config_dirs(words))
     except ValueError as error:
@@ -95,6 +97,13 @@ def with_quotes(word: str) -> str:
     return f"{key}={quoted(value)}" if plain else word
 
 
+def with_places(words: list[str]) -> list[str]:
+    """The words of `train`, which is told where data are as all commands are; of a run that is resumed, whatever its data."""
+    words = [re.sub("^data_dir=", "paths.data_dir=", word) for word in words]
+    is_resumed = any(word.startswith("resume=") for word in words)
+    return [re.sub(r"^(?=data\.(root|file)=)", "++", word) if is_resumed else word for word in words]
+
+
 def prepared(words: list[str]) -> list[str]:
     """The words of `train`, as one of several processes has them; signals wait until it can handle them."""
     from vaelab.commands.places import as_rank, rank
@@ -112,15 +121,14 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     from hydra.errors import CompactHydraException
     from omegaconf import OmegaConf
 
-    from vaelab.commands import places  # noqa: F401  (its resolvers are used in conf/config.yaml)
+    from vaelab.commands import places  # its resolvers are used in conf/config.yaml
     from vaelab.commands.composing import CONF
     from vaelab.commands.overrides import check_words
 
     typed = list(sys.argv)
 
-    def check(config: Any) -> None:
+    def check(config: Any, notes: Any) -> None:
         """Raise in a sentence; a run that is resumed has a config of its own."""
-        notes = HydraConfig.get()
         try:
             plain: Any = OmegaConf.to_container(config, resolve=False)
             check_words(plain, config_name, notes.overrides.task, notes.runtime.choices)
@@ -130,9 +138,15 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     @hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")
     def application(config: Any) -> Any:
         sys.argv[:] = typed  # from which Lightning makes the command lines of other processes
-        check(config)
-        os.chdir(HydraConfig.get().runtime.cwd)  # also with hydra.job.chdir=true: paths are relative to where the command was typed
-        return imported(function)(config)
+        notes = HydraConfig.get()
+        os.chdir(notes.runtime.cwd)  # also with hydra.job.chdir=true: paths are relative to where the command was typed
+        try:
+            check(config, notes)
+            return imported(function)(config)
+        except Exception:
+            if config_name == "config" and notes.output_subdir is not None:  # of a run, and of its first process
+                places.release(Path(notes.runtime.output_dir, notes.output_subdir))
+            raise
 
     sys.argv[1:] = words  # which Hydra reads
     application()

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,14 +18,17 @@ from hydra.errors import CompactHydraException, InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
 from vaelab.build import DIALS, OpenedRun, open_run
 from vaelab.checks import check_choice, check_whole
 from vaelab.data import DataModule
+from vaelab.metrics.progress import progress
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import flatten
+from vaelab.runs.log import record
 from vaelab.training.speed import keep_freed_memory
 
 P = ParamSpec("P")
@@ -127,7 +131,8 @@ def check_counts(config: DictConfig, optional: Sequence[str] = (), prefix: str =
 def prepare_process() -> None:
     """Keep freed memory, and silence what Lightning announces: it is in the config or in the summary. Its other warnings stay."""
     keep_freed_memory()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code that it comes from
+    if HydraConfig.initialized():  # on the command line
+        warnings.showwarning = show_warning
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
@@ -137,22 +142,35 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
 
 
-def chosen_run(config: DictConfig, run: str | None = None, checkpoint: str | None = None) -> OpenedRun:
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the line of code that it comes from, and keep it in train.log."""
+    text = f"warning: {message}"
+    print(text, file=sys.stderr)
+    record(text)
+
+
+def chosen_run(config: DictConfig, run: str | None = None) -> OpenedRun:
     """The run that a command was given, into whose folder it will write.
 
     Args:
         config: of the command.
         run: another one than config.run.
-        checkpoint: another one than config.checkpoint.
 
     Raises:
         ValueError: as `open_run`, if the seed is no whole number, or a link in its folder leads elsewhere.
     """
     check_whole(0, seed=config.seed)
-    opened = open_run(run or config.run, checkpoint or config.checkpoint, config.data_dir, config.trust)
+    opened = open_run(run or config.run, config.checkpoint, places_of_data(config), config.trust)
     if not config.trust:
         check_links(opened.folder.path)
     return opened
+
+
+def places_of_data(config: DictConfig) -> dict[str, Any]:
+    """What a command was told of where data are, by the keys of a run: see `vaelab.build.move_data`."""
+    found = {"paths.data_dir": config.paths.data_dir, "download": config.download}
+    found |= {f"data.{key}": value for key, value in config.data.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def chosen_device(config: DictConfig) -> torch.device:
@@ -174,6 +192,12 @@ def below(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
     return folder / name
+
+
+def is_watched() -> bool:
+    """True if a person looks on while this process prints: on a terminal or in a notebook, where a bar can move."""
+    console = get_console()
+    return console.is_terminal or console.is_jupyter
 
 
 def shorter(path: Path) -> Path:
@@ -198,4 +222,5 @@ class WithProgress:
         self.setup("test" if split == "test" else "fit")
         size = self.data.batch_size if split == "train" else self.data.eval_batch_size
         total = -(-len(self.splits[split]) // size)
-        yield from track(self.data.batches(split, device), f"{self.description} on {split} data", total=total, transient=True)
+        batches, what = self.data.batches(split, device), f"{self.description} on {split} data"
+        yield from track(batches, what, total=total, transient=True) if is_watched() else progress(what, batches, total)

@@ -37,6 +37,6 @@ def compose(*overrides: str, config_name: str = "config", config_dir: str | Path
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose(config_name, [*more, *overrides])
     assert isinstance(config, DictConfig)
-    if "paths" in config and not any(word.lstrip("+").startswith("paths.run_dir=") for word in overrides):
+    if "new_dir" in config.get("paths", {}) and not any(word.lstrip("+").startswith("paths.run_dir=") for word in overrides):
         config.paths.run_dir = str(config.paths.new_dir)  # the time of now, and not of each time that it is read
     return config

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from vaelab.commands.common import UserError, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, report
 from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.log import tell
 
 
 @report_errors
@@ -28,11 +28,11 @@ def evaluate_runs(config: DictConfig) -> None:
     check_given(config)
     if not build_metrics(config.metrics):
         raise ValueError("metrics=[] finds nothing out: choose some, such as metrics=[likelihood,latent]")
-    console, failures = Console(soft_wrap=True, highlight=False, markup=False), []
+    failures: list[str] = []
     runs = matching_runs(str(config.run))
     for run in runs:
         try:
-            failures += [f"{run}: {failure}" for failure in evaluate_run(run, config, console)]
+            failures += [f"{run}: {failure}" for failure in evaluate_run(run, config)]
         except ValueError as error:
             if len(runs) == 1:
                 raise
@@ -55,10 +55,9 @@ def matching_runs(run: str) -> list[str]:
     return sorted(os.path.normpath(path) for path in found)
 
 
-def evaluate_run(path: str, config: DictConfig, console: Console) -> list[str]:
+def evaluate_run(path: str, config: DictConfig) -> list[str]:
     """Evaluate one run; return what could not be computed, and why."""
-    evaluated = Path(RunFolder(path).results().get("checkpoint") or "best").stem  # when it had been trained
-    run = chosen_run(config, path, config.checkpoint or evaluated)
+    run = chosen_run(config, path)
     run.model.to(chosen_device(config))
     folder, file, step = run.folder, run.folder.results_file(run.checkpoint), run.folder.results().get("steps", 0)
 
@@ -71,8 +70,8 @@ def evaluate_run(path: str, config: DictConfig, console: Console) -> list[str]:
                     writer.add_scalar(metric, value, step)
 
     known = {} if config.again else folder.results(file).get("evaluations") or {}
-    failures = judge(run, config.metrics, config.seed, keep, known, console)
-    console.print(f"\nresults:  {shorter(folder.path / file)}")
+    failures = judge(run, config.metrics, config.seed, keep, known)
+    tell(f"\nresults:  {shorter(folder.path / file)}")
     if config.report and folder.results(file):
-        console.print(f"report:   {shorter(report(folder, run.config, file))}")
+        tell(f"report:   {shorter(report(folder, run.config, file))}")
     return failures

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from vaelab.commands.judging import print_numbers
 from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
 from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
@@ -75,7 +75,7 @@ def write_completions(
     config: DictConfig,
 ) -> None:
     """Write all files, and print a table."""
-    console, completion = Console(soft_wrap=True, highlight=False, markup=False), all_completions([part for part, _ in found])
+    completion = all_completions([part for part, _ in found])
     report: dict[str, Any] = {"num_examples": len(x), "hidden_share": (~observed).double().mean().item()}
     report |= summarized({name: torch.cat([scores[name] for _, scores in found]) for name in found[0][1]})
     if completion.acceptance_rate is not None:
@@ -99,8 +99,8 @@ def write_completions(
         paths.append(folder / "completions.png")
         save(completions(scene, observed, completion, title), paths[-1])
         show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
-    print_numbers(f"{config.method}, mask={config.mask}   ({seconds:.1f} s)", report, console)
-    console.print("\n" + "\n".join(str(shorter(path)) for path in paths))
+    print_numbers(f"{config.method}, mask={config.mask}   ({seconds:.1f} s)", report)
+    tell("\n" + "\n".join(str(shorter(path)) for path in paths))
 
 
 def all_completions(parts: list[Completion]) -> Completion:

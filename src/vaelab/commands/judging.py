@@ -1,9 +1,11 @@
 """Metrics that a config names, of one checkpoint: checked, computed, drawn and printed, after training as at any time later."""
 
 import inspect
+import io
 import math
 import re
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
 from vaelab.runs.folder import RESULTS, RunFolder
+from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 from vaelab.runs.report import write_report
 
@@ -31,6 +34,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
 }
+WIDTH = 100  # characters of a table of numbers
 COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each
 Metric = Callable[..., dict[str, Any]]  # metric(model, data), or metric(model, data, run=...): what it found out, flat
 Keep = Callable[[str, dict[str, Any], dict[str, Any]], None]  # keep(name of a metric, what it found, how)
@@ -52,7 +56,7 @@ def build_metrics(metrics: DictConfig, key: str = "metrics") -> dict[str, Metric
     return {str(name): instantiate(options, _convert_="all") for name, options in metrics.items() if "_target_" in options}
 
 
-def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Mapping[str, Any], console: Console) -> list[str]:
+def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Mapping[str, Any], key: str = "metrics") -> list[str]:
     """Compute metrics of a run, one after the other; return what could not be computed, and why.
 
     Each has noise of its own, from the seed, so that its numbers do not depend on which others were chosen.
@@ -63,27 +67,32 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         seed: of the noise.
         keep: called as soon as the numbers of a metric are known.
         known: how metrics have been computed before; what would be the same is not computed again.
-        console: shows the numbers.
+        key: of the config where the metrics are, which warnings begin with.
     """
     options: dict[str, Any] = OmegaConf.to_container(metrics, resolve=True)  # type: ignore[assignment]
     failures = []
-    for name, metric in build_metrics(metrics).items():
+    for name, metric in build_metrics(metrics, key).items():
         how: dict[str, Any] = {"options": {key: value for key, value in options[name].items() if key != "_partial_"}, "seed": seed}
         before = known.get(name) or {}
         if {key: before.get(key) for key in how} == how:
-            console.print(f"{name}: known since {before['finished']} (again=true computes it again)")
+            tell(f"{name}: known since {before['finished']} (again=true computes it again)")
             continue
+        former = [f"{option}={value}" for option, value in (before.get("options") or {}).items() if how["options"].get(option) != value]
+        if former:
+            tell(f"{name}: takes the place of what is known with {', '.join(former)}")
         started = time.time()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
-            with rng.fork(seed), evaluating(run.model):
+            with rng.fork(seed), evaluating(run.model), warnings.catch_warnings(record=True) as warned:
                 found = metric(run.model, WithProgress(run.datamodule, name), **compared)
         except ValueError as error:
             failures.append(f"{name}: {error}")
             continue
+        for text in dict.fromkeys(str(warning.message) for warning in warned):
+            warnings.warn(f"{key}.{name}: {text}", stacklevel=2)
         seconds = round(time.time() - started, 1)
         keep(name, found, {**how, "keys": sorted(found), "seconds": seconds, **stamp(run.model.device)})
-        print_numbers(f"{name}   ({seconds} s)", found, console)
+        print_numbers(f"{name}   ({seconds} s)", found)
     return failures
 
 
@@ -100,12 +109,13 @@ def draw_charts(run: RunFolder, found: Mapping[str, Any], step: int) -> None:
 
 
 def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
+    """Metrics as they are logged, those of test data as test/<name>: without standard errors and counts, which are no metrics."""
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    metrics = {name: value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    return {name if name.startswith("val/") else f"test/{name}": value for name, value in metrics.items()}
 
 
-def print_numbers(title: str, found: Mapping[str, Any], console: Console) -> None:
+def print_numbers(title: str, found: Mapping[str, Any]) -> None:
     """Print numbers with their standard errors or intervals, a line each."""
     table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
     for key, value in found.items():
@@ -118,7 +128,9 @@ def print_numbers(title: str, found: Mapping[str, Any], console: Console) -> Non
             decimals = max(0, 1 - math.floor(math.log10(error)))  # two digits of the error are known
             text, spread = f"{value:.{decimals}f}", f"± {error:.{decimals}f}"
         table.add_row(key, text, spread)
-    console.print(table)
+    page = Console(width=WIDTH, file=io.StringIO())
+    page.print(table)
+    tell("\n".join(line.rstrip() for line in page.file.getvalue().splitlines()))  # type: ignore[attr-defined]
 
 
 def report(run: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:

@@ -13,7 +13,8 @@ from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
 
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
-TEXT = ("against", "background", "checkpoint", "data_dir", "folder", "mask", "name", "pretrained", "resume", "run", "sweep")
+PLACES = ("data.file", "data.root", "data_dir", "folder")
+TEXT = (*PLACES, "against", "background", "checkpoint", "mask", "name", "pretrained", "resume", "run", "sweep")
 
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -46,10 +47,11 @@ def check_keys(config: Mapping[str, Any], name: str) -> None:
         ValueError: if one is, with the nearest that there is.
     """
     text, known = json.dumps(config, default=str), {"": known_keys(name)}
-    for part in ("evaluation", "paths"):
+    reads_runs = "script" in bases_of(name)  # whose data have keys of their own
+    for part in ("evaluation", "paths", *(["data"] if reads_runs else [])):
         if isinstance(config.get(part), Mapping):
             found = {key for each in (name, *bases_of(name)) for key in value_at(yaml_of(each), part) or {}}
-            known[f"{part}."] = found | set(yaml_of("paths/default") if part == "paths" else ["metrics"])
+            known[f"{part}."] = found | set({"paths": yaml_of("paths/default"), "evaluation": ["metrics"]}.get(part, ()))
     metrics = {key for path in (CONF / "metrics").glob("*.yaml") for key in yaml_of(f"metrics/{path.stem}")}
     for prefix, keys in known.items():
         node = value_at(config, prefix[:-1]) if prefix else config

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from vaelab.runs.claims import TIME, made_anew
+from vaelab.runs.claims import TIME, is_claimed, made_anew
 from vaelab.runs.folder import RunFolder
 
 
@@ -59,6 +61,25 @@ def hydra_subdir(run_dir: str) -> str | None:
         return None
     is_new = not Path(run_dir, ".hydra").exists() or RunFolder(run_dir).left_nothing
     return ".hydra" if is_new else f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra"
+
+
+def release(notes: Path) -> None:
+    """Remove what Hydra has noted of a start that failed before anything was logged, if the place was named by the time alone.
+
+    A refused start leaves no run in lists, and does not look like a later session of the run whose folder it was refused.
+
+    Args:
+        notes: the folder .hydra of the start.
+    """
+    place = notes.parent
+    is_session = place.parent.name == "resumed"
+    run = RunFolder(place.parent.parent if is_session else place)
+    logged = run.metrics.is_file() and run.metrics.stat().st_mtime_ns >= notes.stat().st_mtime_ns
+    if re.fullmatch(rf"{TIME}(_\d+)?", place.name) and not logged and (is_session or not is_claimed(place)):
+        shutil.rmtree(place, ignore_errors=True)
+        if is_session:
+            with suppress(OSError):  # that holds other sessions
+                place.parent.rmdir()
 
 
 OmegaConf.register_new_resolver("hydra_dir", hydra_dir, use_cache=True)

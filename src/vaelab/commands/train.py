@@ -19,29 +19,31 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from vaelab import metrics, rng
-from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, start_from
+from vaelab import rng
+from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, recorded_split, start_from
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
-from vaelab.commands.common import check_given, prepare_process, report_errors, shorter
+from vaelab.commands.common import check_given, is_watched, prepare_process, report_errors, shorter
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
-from vaelab.objectives import PriorFit
+from vaelab.metrics.progress import duration
+from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
-from vaelab.runs.configs import Use, flatten, material
-from vaelab.runs.files import read_checkpoint, write_json
+from vaelab.runs.configs import Use, flatten, material, without_download
+from vaelab.runs.files import read_checkpoint, split_by_data, write_json
 from vaelab.runs.folder import RunFolder
+from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint, show_figures
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
-from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_elbo, is_resumed, rewind
+from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
+from vaelab.training.validation import mean_bounds
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -49,13 +51,13 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 
 @report_errors
 def train(config: DictConfig) -> float | None:
-    """Train what the config describes, then evaluate and picture it; return val/elbo of the last epoch.
+    """Train what the config describes, then evaluate and picture it; return val/bound of what was evaluated.
 
     From Python, `compose` makes the config; the run folder is `config.paths.run_dir`:
 
     >>> small = ["data.size=16", "data.dataset.num_train=64", "data.dataset.num_test=8", "data.val_size=8", "latent_dim=2"]
     >>> quick = ["trainer=debug", "trainer.enable_progress_bar=false", "logger=csv", "evaluation.figures=false"]
-    >>> elbo = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
+    >>> bound = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
     <BLANKLINE>
     ...
 
@@ -76,7 +78,7 @@ def train(config: DictConfig) -> float | None:
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
         changes = changes_of([] if hydra is None else list(hydra.overrides.task))
-        config = changed(OmegaConf.create(stored["config"]), changes)
+        config = changed(OmegaConf.create(without_download(stored["config"])), changes)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))
@@ -91,23 +93,26 @@ def train(config: DictConfig) -> float | None:
                 if run.last_checkpoint is not None:
                     checkpoint, stored = run.sound_checkpoint()
                     check_same_run(run, stored["config"], plain(config))
-                elbo = finished_elbo(run, stored, config)
-                if elbo is not None:
-                    print(f"{run} holds this run, finished with val/elbo={elbo:.6g}: nothing is left to do")
-                    return elbo
-                if stored is None and first:
-                    run.clear()
+                bound = finished_bound(run, stored, config)
+                if bound is not None:
+                    tell(f"{run} holds this run, finished with val/bound={bound:.6g}: nothing is left to do")
+                    return bound
+            if stored is None and first:
+                run.clear()
             if first:
+                tell(f"run folder:   {shorter(run.path)}")
                 stack.enter_context(run.noting_failure())
             return _train(config, run, checkpoint, stored, signals)
         except Preempted as stop:
             signals.deferred = True  # scontrol has SLURM send more of them
             if first:
-                print(f"\nstopped by {stop}{stop.where}: {how_to_resume(run)}", flush=True)
+                tell(f"\nstopped by {stop}{stop.where}: {how_to_resume(run)}")
                 requeue(stop.signum, signals)
             # Lightning kills all processes of a run when one that it started ends with another code
             raise SystemExit(exit_code(stop.signum) if first else 0) from None
         except OSError as error:
+            if not run.path.is_dir():
+                raise ValueError(f"{run} was removed or renamed while the run worked in it: start it again") from error
             if error.errno not in NO_ROOM:
                 raise
             raise ValueError(
@@ -169,8 +174,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
     callbacks = [callback for callback in instantiate(parts.callbacks or {}).values() if callback is not None]
-    if not config.trainer.enable_progress_bar:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    has_bar = config.trainer.enable_progress_bar and is_watched()
+    callbacks = [callback for callback in callbacks if has_bar or not isinstance(callback, ProgressBar)]
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
@@ -180,13 +185,18 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         callbacks=callbacks,
         logger=loggers or False,
         default_root_dir=str(run),
-        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        enable_progress_bar=has_bar,
+        plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO(run.path)],
         _convert_="all",
     )
     check_shardable(lit, trainer)
     if stored is not None:
         check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
+        datamodule.recorded = recorded_split(run)
+    datamodule.setup("fit")
+    if stored is None and trainer.is_global_zero:
+        write_json(datamodule.record(), run.split)
     try:
         trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Preempted as stop:
@@ -194,27 +204,16 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             trainer.strategy.launcher.kill(stop.signum)
         raise
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
-        print(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
+        tell(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
     if trainer.should_stop and trainer.is_global_zero:
-        print(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
+        tell(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
-        print(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
-    write_json(record_of_split(datamodule), run.split)
+        tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     return finish_run(config, run, trainer, weights, datamodule, started, origin)
-
-
-def record_of_split(datamodule: DataModule) -> dict[str, Any]:
-    """The training examples that were validated on."""
-    return {
-        "split_seed": datamodule.split_seed,
-        "num_train": len(datamodule.splits["train"]),
-        "num_val": len(datamodule.splits["val"]),
-        "val_indices": datamodule.splits["val"].indices.tolist(),
-    }
 
 
 def finish_run(
@@ -226,31 +225,31 @@ def finish_run(
     started: float,
     origin: dict[str, Any],
 ) -> float:
-    """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/elbo."""
+    """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/bound."""
     train_time = time.time() - started
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
-    path = run.checkpoints / f"{options.checkpoint}.ckpt"
-    if not path.is_file() and (path.with_name("last.ckpt")).is_file():
-        print(f"there is no {path.name}, because no epoch was validated: the last weights are evaluated")
-        path = path.with_name("last.ckpt")
+    objective = trainer.lightning_module.objective
+    path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
     # another model than the one that was trained, of which each process may have a share alone
     model = build_model(config)
     model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
     model.to(device).eval()
-    with rng.fork(config.seed):
-        val = metrics.mean_bound(model, datamodule.batches("val", device))
-    console, test, evaluations = Console(soft_wrap=True, highlight=False, markup=False), dict[str, Any](), dict[str, Any]()
+    with rng.fork(0):  # the noise of validation while training, so that the best checkpoint has the number that it was chosen by
+        val = mean_bounds(model, objective, datamodule.batches("val", device))  # type: ignore[arg-type]
+    test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
-        test.update(found)
+        of_test, of_val = split_by_data(found)
+        test.update(of_test)
+        val.update(of_val)
         evaluations[name] = how
         draw_charts(run, found, trainer.global_step)
 
     if options.enabled and options.get("metrics"):
-        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, console):
-            console.print(f"could not be computed: {failure}")
+        for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, "evaluation.metrics"):
+            tell(f"could not be computed: {failure}")
     if not test:
-        print_numbers("validation data, nats per example", val, console)
+        print_numbers("validation data, nats per example", val)
     if options.figures:
         show_figures(trainer, draw_figures(model, datamodule, run.figures, device, config.seed))
     results: dict[str, Any] = {
@@ -258,6 +257,7 @@ def finish_run(
         "val": val,
         "evaluations": evaluations,
         "checkpoint": str(path.relative_to(run.path)) if path.is_file() else None,
+        "checkpoint_reason": reason,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "seed": config.seed,
@@ -267,12 +267,32 @@ def finish_run(
         **stamp(device),
         **origin,
     }
+    write_json(datamodule.record(), run.split)  # now that the test data have been read, too
     run.write_results({key: value for key, value in results.items() if key != "val"})  # for the report
     seen = [report(run, config)] if options.get("report") else []
     log_hparams(trainer, config, final_metrics(test))
     run.write_results(results)  # now that all is there: it says that the run is finished
-    print_places(run, seen, results["wall_time_s"], console)
-    return val["elbo"]
+    tell(f"\nevaluated:    {path.name if path.is_file() else 'the last weights'}, {reason}")
+    print_places(run, seen, results["wall_time_s"])
+    return val["bound"]
+
+
+def chosen_checkpoint(run: RunFolder, asked: str | None, objective: Objective) -> tuple[Path, str]:
+    """Path of the checkpoint to evaluate, and why it is this one.
+
+    Args:
+        run: its folder; it may have no checkpoint at all.
+        asked: "best" or "last"; None: best if the objective is a bound on log p(x) with all weights 1, else last.
+        objective: of the run.
+    """
+    best, last = (run.checkpoints / f"{name}.ckpt" for name in ("best", "last"))
+    if asked is not None:
+        path, reason = run.checkpoints / f"{asked}.ckpt", f"which evaluation.checkpoint={asked} asks for"
+    elif objective.not_a_bound is None:
+        path, reason = best, "the best by val/bound"
+    else:
+        path, reason = last, f"because the objective is no bound on log p(x): {objective.not_a_bound}"
+    return (last, "because no validation has written best.ckpt") if path == best and not best.is_file() else (path, reason)
 
 
 def hparams_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -308,10 +328,10 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
         logger.finalize("success")
 
 
-def print_places(run: RunFolder, seen: list[Path], seconds: float, console: Console) -> None:
+def print_places(run: RunFolder, seen: list[Path], seconds: float) -> None:
     """Print the places where a finished run can be looked at: files, figures, TensorBoard."""
-    console.print(f"\nrun folder:   {shorter(run.path)}   ({seconds:.0f} s)")
+    tell(f"run folder:   {shorter(run.path)}   ({duration(seconds)})")
     places = [str(shorter(path)) for path in [*seen, run.figures] if path.exists()]
     places += [f"tensorboard --logdir {shlex.quote(str(shorter(run.path)))}"] if run.tensorboard else []
     if places:
-        console.print("look at:      " + "\n              ".join(places))
+        tell("look at:      " + "\n              ".join(places))

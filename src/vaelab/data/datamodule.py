@@ -1,5 +1,6 @@
 """The one LightningDataModule: splits, batches, devices."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -7,120 +8,19 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, TensorDataset
 
 from vaelab.checks import check_whole
-from vaelab.data.memory import Examples, InMemory
-from vaelab.data.modality import Modality, modality_of
+from vaelab.data.augment import augment_of
+from vaelab.data.batches import Batches
+from vaelab.data.memory import Examples, InMemory, as_example
+from vaelab.data.modality import Images, modality_of
+from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
+from vaelab.data.split import Split, Transformation, check_finite, name_of
 from vaelab.data.transforms import Transform
 from vaelab.data.views import Classes, hide_labels, only_classes
-
-Transformation = Transform | Callable[..., Tensor]  # of (x, generator=None)
-
-
-class Batches(Sampler[Tensor]):
-    """The indices of one epoch's batches on one of several processes.
-
-    Training: a permutation that depends on (seed, epoch) alone, dealt out to the ranks so that every rank has its own disjoint
-    share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so. A last batch of one
-    example is joined to the one before it: what compares the examples of a batch would have nothing to compare.
-    Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
-    """
-
-    def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        if num_examples < world_size:
-            raise ValueError(f"{num_examples} examples cannot be shared by {world_size} processes: set trainer.devices=1")
-        self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
-        self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
-        self.done = (0, 0)
-
-    def resume_at(self, epoch: int, batch: int) -> None:
-        """Begin that epoch after so many batches, on which a resumed run has trained already."""
-        self.epoch, self.done = epoch, (epoch, batch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        share = -(-self.num_examples // self.world_size)
-        return -(-share // self.batch_size) - self._has_remainder(share)
-
-    def _has_remainder(self, share: int) -> bool:
-        return self.training and share > self.batch_size and share % self.batch_size == 1
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if not self.training:
-            yield from torch.arange(self.num_examples).tensor_split(len(self) * self.world_size)[self.rank :: self.world_size]
-            return
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        order = torch.randperm(self.num_examples, generator=generator)
-        order = torch.cat([order, order[: -self.num_examples % self.world_size]])
-        batches = list(order[self.rank :: self.world_size].split(self.batch_size))
-        if len(batches) > len(self):
-            batches[-2:] = [torch.cat(batches[-2:])]
-        epoch, done = self.done
-        yield from batches[done:] if epoch == self.epoch else batches
-
-
-class Split(Dataset):
-    """Some examples of a dataset, asked for a batch at a time.
-
-    With a transform and a seed, each example carries the same random draw whenever and wherever it is asked for: the draw depends
-    on its index alone, not on batch size, process or epoch.
-    """
-
-    def __init__(
-        self, dataset: Examples, indices: Int[Tensor, "n"], modality: Modality, transform: Transformation | None = None, seed: int = 0
-    ) -> None:
-        self.dataset, self.indices, self.modality, self.transform, self.seed = dataset, indices, modality, transform, seed
-
-    @property
-    def y_names(self) -> tuple[str, ...]:
-        """Names of the classes, or of the factors; none if the dataset has none."""
-        return tuple(getattr(self.dataset, "y_names", ()))
-
-    @property
-    def y_values(self) -> dict[str, Sequence[str]]:
-        """Names of the values of some factors."""
-        return dict(getattr(self.dataset, "y_values", {}))
-
-    @property
-    def y_cyclic(self) -> tuple[str, ...]:
-        """Names of the factors whose last value is next to the first."""
-        return tuple(getattr(self.dataset, "y_cyclic", ()))
-
-    @property
-    def num_levels(self) -> int | None:
-        """The levels that x have been dequantised of; None if they have not been."""
-        return self.transform.num_levels if isinstance(self.transform, Transform) else None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, batch: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
-        indices = self.indices[batch]
-        if isinstance(self.dataset, InMemory):
-            x, y = self.dataset[indices]
-        else:
-            xs, ys = zip(*(self.dataset[i] for i in indices.tolist() or [0]), strict=True)  # [0]: an empty batch has a shape too
-            x, y = torch.stack(xs)[: len(indices)], torch.stack([torch.as_tensor(y) for y in ys])[: len(indices)]
-        if self.transform is None:
-            return x, y
-        drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
-        for row, i in enumerate(indices.tolist()):
-            drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
-        return drawn.to(x.device), y
-
-    def scaled(self, batch: Int[Tensor, "b"], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """A batch as models see it."""
-        x, y = self[batch]
-        return self.modality.scale(x.to(device)), y.to(device)
-
-    def untransformed(self) -> "Split":
-        """The same examples as they are before a transform."""
-        return Split(self.dataset, self.indices, self.modality)
 
 
 class DataModule(LightningDataModule):
@@ -136,11 +36,12 @@ class DataModule(LightningDataModule):
 
     Args:
         dataset: dataset(split=...) for "train" and "test" (and "val" if val_size is None): an `InMemory`, or any dataset whose [i] is
-            (x, y). 8-bit x is divided by 255 on the device.
+            (x, y) or x, tensors or numpy arrays. 8-bit x is divided by 255 on the device.
         shape: of one x.
         batch_size: of training, on each device.
         eval_batch_size: of validation and test, on each device.
         val_size: how many training examples to validate on, or which share of them if below 1; None if the dataset has a split of its own.
+            It is not used for pictures that have a folder val.
         split_seed: of the validation split, and of what a random transform does to evaluation data.
         seed: of the order of the training data.
         transform: (x, generator=None) -> x of a batch in [0, 1], or None: drawn anew for each training batch, once for evaluation.
@@ -149,7 +50,9 @@ class DataModule(LightningDataModule):
         device_resident: keep data that are in memory on the accelerator.
         num_labelled: how many of the training examples keep their label, chosen by `split_seed`; y is -1 for the others. None: all.
         classes: to train and validate on: [3], or {"shape": [0]} of data with factors. The test data keep all classes, and the validation
-            data are those of the usual split that are of these classes. None: all.
+            data are those of the usual split that are of these classes. None: all. Classes may be given by name: ["cat"].
+        augment: "flip", "crop" or both, ["flip", "crop"]: how pictures are changed anew whenever they are trained on; None: not at all.
+        missing: whether NaN in x is a missing value; else it is refused, as infinite values are.
     """
 
     def __init__(
@@ -167,6 +70,8 @@ class DataModule(LightningDataModule):
         device_resident: bool = False,
         num_labelled: int | None = None,
         classes: Classes | None = None,
+        augment: str | Sequence[str] | None = None,
+        missing: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(transform, Transform) and transform.once and static_seed is None:
@@ -176,54 +81,112 @@ class DataModule(LightningDataModule):
         self.modality = modality_of(self.shape)
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
-        self.num_labelled, self.classes = num_labelled, classes
+        self.num_labelled, self.classes, self.missing = num_labelled, classes, missing
+        self.augment = augment_of(augment, isinstance(self.modality, Images))
         self.splits: dict[str, Split] = {}
+        self.recorded: Record = {}  # of a run: `record` of the data that it was trained on
+        self._records: dict[str, dict[str, Any]] = {}
+        self._told = ""
         self.resumed = (0, 0)  # of a run that goes on: the epoch, and how many of its batches are done
 
     def setup(self, stage: str) -> None:
-        """Reads the data of a stage ("fit", "validate" or "test"), once.
+        """Reads the data of a stage ("fit", "validate" or "test"), once; as they were recorded, if they were.
 
         Raises:
-            ValueError: if their shape is not `shape`, or there are too few for the validation split.
+            ValueError: if their shape is not `shape`, there are too few for the validation split, a value is NaN or infinite, or they are
+                not those that were recorded.
         """
         if stage in ("fit", "validate") and "train" not in self.splits:
-            train = self._read("train")
-            if self.val_size is None:
-                val, train_indices = self._read("val"), torch.arange(len(train))
-                val_indices = torch.arange(len(val))
+            train = self.read("train")
+            contents = getattr(train, "contents", None)
+            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
+            if self.val_size is None or (contents is not None and "val" in contents.files):
+                val, train_indices = self.read("val"), present(train, torch.arange(len(train)))
+                val_indices = present(val, torch.arange(len(val)))
             else:
-                size = round(self.val_size * len(train)) if 0 < self.val_size < 1 else int(self.val_size)
-                if not 0 < size < len(train):
+                val, order = train, present(train, order)
+                size = round(self.val_size * len(order)) if 0 < self.val_size < 1 else int(self.val_size)
+                if not 0 < size < len(order):
                     raise ValueError(
-                        f"data.val_size={self.val_size} leaves nothing to validate or to train on: there are {len(train)} training examples"
+                        f"data.val_size={self.val_size} leaves nothing to validate or to train on: there are {len(order)} training examples"
                     )
-                val, order = train, torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
                 val_indices, train_indices = order[:size], order[size:]
+                known = torch.tensor((self.recorded.get("val") or {}).get("indices", []), dtype=torch.long)
+                if len(known) and contents is not None and contents.absent:  # the seed alone would not find them among those that are left
+                    val_indices = present(train, known)
+                    train_indices = order[~torch.isin(order, known)]
             if self.classes is not None:
                 train_indices, val_indices = only_classes(train, self.classes, train_indices), only_classes(val, self.classes, val_indices)
+            of_values = digest_of_values(train)
+            self._check_recorded("train", train, train_indices, of_values)
+            self._check_recorded("val", val, val_indices, of_values if val is train else digest_of_values(val))
+            if val is train:
+                self._records["val"]["indices"] = val_indices.tolist()
             static = self.static_seed is not None
             if self.num_labelled is not None:
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
-            self.splits["train"] = Split(train, train_indices, self.modality, self.transform if static else None, self.static_seed or 0)
-            self.splits["val"] = Split(val, val_indices, self.modality, self.transform, self.split_seed)
+            self._keep("train", train, train_indices, self.transform if static else None, self.static_seed or 0)
+            self._keep("val", val, val_indices, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:
-            test = self._read("test")
-            # another seed than the validation data's: example i of one is not example i of the other
+            test = self.read("test")
             # in random order: a folder is sorted by class, and the first examples of a split should stand for all
-            order = torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed))
-            self.splits["test"] = Split(test, order, self.modality, self.transform, self.split_seed + 1)
+            order = present(test, torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed)))
+            self._check_recorded("test", test, order, digest_of_values(test))
+            # another seed than the validation data's: example i of one is not example i of the other
+            self._keep("test", test, order, self.transform, self.split_seed + 1)
 
-    def _read(self, split: str) -> Examples:
+    def _keep(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], transform: Transformation | None, seed: int) -> None:
+        self.splits[name] = Split(dataset, indices, self.modality, transform, seed, self.missing)
+
+    def read(self, split: str) -> Examples:
+        """The dataset of a split: all of its examples, before any is chosen.
+
+        Raises:
+            ValueError: as `setup`.
+        """
+        files = self.recorded.get("files")
+        takes_files = files and "recorded" in inspect.signature(self.dataset).parameters
         try:
-            dataset = self.dataset(split=split)
+            dataset = self.dataset(split=split, **({"recorded": files} if takes_files else {}))
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
             raise ValueError(f"data.dataset: {error}") from error
-        shape = tuple(dataset[0][0].shape)
+        if isinstance(dataset, TensorDataset) and len(dataset.tensors) < 3:
+            dataset = InMemory(dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) > 1 else None)
+        if not len(dataset):
+            raise ValueError(f"the {split} data are empty")
+        self._tell(dataset)
+        shape = tuple(as_example(dataset[0], getattr(dataset, "y_names", ()))[0].shape)
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
+        if isinstance(dataset, InMemory):
+            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split}")
         return dataset
+
+    @rank_zero_only
+    def _tell(self, dataset: Examples) -> None:
+        """Say once what was found in a folder of pictures."""
+        contents = getattr(dataset, "contents", None)
+        if contents is not None and self._told != contents.note:
+            print(f"pictures: {contents.note}")
+            self._told = contents.note
+
+    def _check_recorded(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], of_values: bytes) -> None:
+        self._records[name] = record_of(dataset, indices, of_values)
+        words = compare(name, self.recorded, self._records[name], dataset)
+        if words:
+            rank_zero_only(print)(f"note: {words}")
+
+    def record(self) -> dict[str, Any]:
+        """What the splits consist of, of plain types: see `vaelab.data.record`.
+
+        Test data that have not been read are in it only if they are files.
+        """
+        contents = next((found for split in self.splits.values() if (found := getattr(split.dataset, "contents", None))), None)
+        files = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
+        known = {**self.recorded, **self._records}
+        return {"split_seed": self.split_seed, **files, **{name: known[name] for name in SPLITS if name in known}}
 
     def train_dataloader(self) -> DataLoader:
         loader = self._loader("train", training=True)
@@ -268,6 +231,8 @@ class DataModule(LightningDataModule):
     def _shown(self, x: Tensor, training: bool) -> Tensor:
         """x of a batch as the model is shown them."""
         x = self.modality.scale(x)
+        for change in self.augment if training else ():
+            x = change(x)
         return self.transform(x) if training and self.transform is not None and self.static_seed is None else x
 
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
@@ -294,7 +259,8 @@ class DataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The validation split goes into the checkpoint, so that a resumed run cannot train on what it validated on."""
-        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"])}
+        digests = {name: self._records[name]["digest"] for name in ("train", "val")}
+        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"]), "digests": digests}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compares the split of a checkpoint with the one of the data found now.
@@ -305,9 +271,16 @@ class DataModule(LightningDataModule):
         if "train" not in self.splits:
             return  # the test data alone have been read
         now = self.state_dict()
-        if now["num_train"] != state_dict["num_train"] or not torch.equal(now["val_indices"], state_dict["val_indices"]):
+        same = now["num_train"] == state_dict["num_train"] and torch.equal(now["val_indices"], state_dict["val_indices"])
+        if not same or state_dict.get("digests", now["digests"]) != now["digests"]:  # older checkpoints have no digests
             raise ValueError(
                 f"the checkpoint was trained on {state_dict['num_train']} examples and validated on {len(state_dict['val_indices'])},"
                 f" but the data found now split into {now['num_train']}"
-                f" and {len(now['val_indices'])} or into others: check paths.data_dir and data.split_seed"
+                f" and {len(now['val_indices'])} or into others: check paths.data_dir, data.root and data.split_seed"
             )
+
+
+def present(dataset: Examples, indices: Int[Tensor, "n"]) -> Int[Tensor, "m"]:
+    """Those of the examples that can be read, in their order."""
+    absent = getattr(dataset, "absent", ())
+    return indices[~torch.isin(indices, torch.tensor(sorted(absent)))] if absent else indices

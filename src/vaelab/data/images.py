@@ -1,22 +1,24 @@
 """Images from files: a folder of pictures, and the Frey faces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vaelab.checks import check_at_least, given
+from vaelab.checks import check_choice
+from vaelab.data.listing import Contents, Files, find_pictures, list_folder
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.pictures import Reader, shown_endings
 
-EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+MOST_NAMED = 10  # files in a message
 
 
 class ImageFiles(Dataset):
@@ -25,55 +27,101 @@ class ImageFiles(Dataset):
     Args:
         paths: of the files.
         labels: of the files, -1 where unknown.
-        shape: (channels, height, width), channels 1 (grey) or 3 (colour).
-        crop: side of the central square that is cut out before resizing, or None.
+        reader: of a file.
         y_names: names of the labels.
+        contents: of the folder that they are of.
+        absent: places of files that cannot be read, and are left out.
     """
 
     def __init__(
-        self, paths: Sequence[Path], labels: Sequence[int], shape: Sequence[int], crop: int | None = None, y_names: Sequence[str] = ()
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        reader: Reader,
+        y_names: Sequence[str] = (),
+        contents: Contents | None = None,
+        absent: Sequence[int] = (),
     ) -> None:
-        self.paths, self.labels, self.shape, self.crop, self.y_names = paths, labels, tuple(shape), crop, tuple(y_names)
+        self.paths, self.labels, self.reader, self.y_names = paths, labels, reader, tuple(y_names)
+        self.contents, self.absent = contents, frozenset(absent)
+
+    @property
+    def names(self) -> list[str]:
+        """Paths of the files, relative to the folder that they are of."""
+        return [str(path if self.contents is None else path.relative_to(self.contents.folder)) for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], Tensor]:
-        """Turned upright, resized to cover the shape, and cut to it around the middle.
+        """The picture and its label.
 
         Raises:
-            ValueError: if the file is not a readable picture, or is smaller than the crop.
+            ValueError: as `Reader`, with all pictures that cannot be read.
         """
-        channels, height, width = self.shape
-        path = self.paths[index]
         try:
-            with Image.open(path) as file:
-                upright = ImageOps.exif_transpose(file)
-                if upright.mode.startswith("I;16"):  # PIL would clip 16 bits to 255 instead of scaling them
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                picture = upright.convert("L" if channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is not a readable picture ({error}): repair or remove it") from error
-        if self.crop is not None and self.crop > min(picture.size):
-            raise ValueError(f"data.crop={self.crop} is larger than {path}, which has {picture.width} x {picture.height} pixels")
-        if self.crop is not None:
-            left, top = (picture.width - self.crop) // 2, (picture.height - self.crop) // 2
-            picture = picture.crop((left, top, left + self.crop, top + self.crop))
-        if picture.size != (width, height):
-            picture = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.asarray(picture).copy()).reshape(height, width, channels).permute(2, 0, 1), torch.tensor(
-            self.labels[index]
-        )
+            return self.reader(self.paths[index]), torch.tensor(self.labels[index])
+        except ValueError:
+            check_readable(self.broken())  # now that one is known
+            raise
+
+    def broken(self) -> dict[int, str]:
+        """Messages of the files that cannot be read, by their places. Decodes all."""
+        return self._read_all(None)
+
+    def in_memory(self) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str]]:
+        """All pictures, and `broken`: these are black, as absent ones are."""
+        x = torch.zeros(len(self), *self.reader.shape, dtype=torch.uint8)
+        return x, self._read_all(x)
+
+    def leave_out(self, broken: Mapping[int, str]) -> None:
+        """Leave out files that cannot be read, and note how many."""
+        if broken and self.contents is not None:
+            first = next(iter(broken.values()))
+            self.contents = replace(
+                self.contents, note=f"{self.contents.note}; skipped: {len(broken)} that cannot be read (such as {first})"
+            )
+        self.absent |= broken.keys()
+
+    def _read_all(self, x: Tensor | None) -> dict[int, str]:
+        def read(i: int) -> str:
+            try:
+                picture = self.reader(self.paths[i])
+            except ValueError as error:
+                return str(error)
+            if x is not None:
+                x[i] = picture
+            return ""
+
+        places = [i for i in range(len(self)) if i not in self.absent]
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+            told = track(pool.map(read, places), "reading pictures", total=len(places), transient=True)
+            return {i: message for i, message in zip(places, told, strict=True) if message}
 
 
-def pictures_below(top: Path) -> list[Path]:
-    """The picture files of a folder and its sub-folders."""
-    return sorted(path for path in top.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+def check_readable(broken: Mapping[int, str]) -> None:
+    """Raise if there are pictures that cannot be read.
+
+    Raises:
+        ValueError: if there are, with all of them; of many, the first.
+    """
+    if broken:
+        rest = len(broken) - MOST_NAMED
+        messages = [*list(broken.values())[:MOST_NAMED], *([f"and {rest} more"] if rest > 0 else [])]
+        hint = "; data.on_error=skip leaves such files out"
+        raise ValueError(messages[0] + hint if len(broken) == 1 else f"{len(broken)} pictures{hint}:\n  " + "\n  ".join(messages))
 
 
-def classes_below(top: Path) -> list[str]:
-    """The first folders on the way to them."""
-    return sorted({path.relative_to(top).parts[0] for path in pictures_below(top) if path.parent != top})
+def pictures_of(path: Path, reader: Reader) -> ImageFiles:
+    """A picture file, or all of a folder, without labels.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    paths = [path] if path.is_file() else [path / name for name in find_pictures(path).pictures]
+    if not paths:
+        raise ValueError(f"{path} is a folder without pictures: looked for {shown_endings()}")
+    return ImageFiles(paths, [-1] * len(paths), reader)
 
 
 def folder(
@@ -84,48 +132,47 @@ def folder(
     test_share: float = 0.1,
     split_seed: int = 0,
     max_memory: int = 2**30,
+    background: str | Sequence[int] = "white",
+    white: float | None = None,
+    on_error: str = "stop",
+    recorded: Mapping[str, Files] | None = None,
 ) -> Examples:
-    """The pictures of a folder.
+    """The pictures of a folder, in splits as `list_folder` finds them. The first folder below is the class, if there is one.
 
-    root/train and root/test are used where both exist; otherwise a share of the pictures, chosen by seed, is the test data. The
-    first folder below is the class, if there is one. Pictures that fit in max_memory bytes when decoded are decoded once and held
-    in memory.
+    Pictures that fit in max_memory bytes when decoded are decoded once and held in memory.
+
+    Args:
+        root: the folder.
+        split: "train" or "test", or "val" if there is a folder of that name.
+        shape, crop, background, white: see `Reader`.
+        test_share, split_seed, recorded: see `list_folder`.
+        max_memory: in bytes.
+        on_error: "stop" at pictures that cannot be read, with all their names; or "skip" them.
 
     Raises:
-        ValueError: if the folder is missing, empty, or holds a file that cannot be read; if shape or crop is impossible.
+        ValueError: if the folder is missing, empty, or holds a file that cannot be read; if another argument is impossible.
     """
-    base = Path(root)
-    if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"data.shape must be [1 or 3, height, width] for a folder of pictures, but it is {list(shape)}")
-    check_at_least(1, **given(crop=crop))
+    base, reader = Path(root), Reader(tuple(shape), crop, background, white)
+    check_choice(("stop", "skip"), on_error=on_error)
     if not base.is_dir():
         raise ValueError(f"there is no folder {base.absolute()}: set data.root to a folder of pictures")
-    published = all((base / name).is_dir() for name in ("train", "test"))
-    if not published and split not in ("train", "test"):
+    contents = list_folder(base, test_share, split_seed, recorded)
+    if split not in contents.files:
         raise ValueError(f"{base.absolute()} has no folder {split}: set data.val_size, or make the folders train, val and test")
-    top = base / split if published else base
-    paths = pictures_below(top)
-    if not paths:
-        raise ValueError(f"there are no pictures in {top.absolute()}: looked for {', '.join(sorted(EXTENSIONS))}")
-    # a class has one number in all splits: those of the training data first
-    classes = list(dict.fromkeys(classes_below(base / "train" if published else base) + classes_below(top)))
-    if not published:
-        order = np.random.default_rng(split_seed).permutation(len(paths))
-        num_test = max(1, round(test_share * len(paths)))
-        if num_test >= len(paths):
-            raise ValueError(f"{top.absolute()} holds {len(paths)} pictures: too few to split into training and test data")
-        chosen = sorted(order[:num_test] if split == "test" else order[num_test:])
-        paths = [paths[i] for i in chosen]
-    labels = [classes.index(path.relative_to(top).parts[0]) if path.parent != top else -1 for path in paths]
-    files = ImageFiles(paths, labels, shape, crop, classes)
+    names = list(contents.files[split])
+    labels, absent = [contents.label(split, name) for name in names], [i for i, name in enumerate(names) if name in contents.absent]
+    files = ImageFiles([base / name for name in names], labels, reader, contents.classes, contents, absent)
     if prod(shape) * len(files) > max_memory:
+        if on_error == "skip":
+            files.leave_out(files.broken())
         return files
-    x = torch.empty(len(files), *shape, dtype=torch.uint8)
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        pictures = pool.map(lambda i: files[i][0], range(len(files)))
-        for i, picture in enumerate(track(pictures, f"reading {top.name} pictures", total=len(files), transient=True)):
-            x[i] = picture
-    return InMemory(x, torch.tensor(labels), classes)
+    x, broken = files.in_memory()
+    if on_error == "stop":
+        check_readable(broken)
+    files.leave_out(broken)
+    data = InMemory(x, torch.tensor(labels), contents.classes, names=names)
+    data.contents, data.absent = files.contents, files.absent
+    return data
 
 
 def freyfaces(root: str, split: str, num_test: int = 200, split_seed: int = 0) -> InMemory:

@@ -9,8 +9,9 @@ from torch import Tensor
 from vaelab.data.images import ImageFiles
 from vaelab.data.memory import Examples, InMemory
 
-# one class or several; of data whose y are factors, the values of some of them: {"shape": [0, 1]}
-Classes = int | Sequence[int] | Mapping[str, int | Sequence[int]]
+# one class or several, by number or by name; of data whose y are factors, the values of some of them: {"shape": [0, 1]}
+Value = int | str
+Classes = Value | Sequence[Value] | Mapping[str, Value | Sequence[Value]]
 
 
 def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], seed: int = 0) -> InMemory:
@@ -35,7 +36,7 @@ def hide_labels(dataset: Examples, num_labelled: int, among: Int[Tensor, "m"], s
     ranked = torch.stack([order[dataset.y[order] == label][:share] for label in classes], dim=1).flatten()[:num_labelled]
     y = torch.full_like(dataset.y, -1)
     y[ranked] = dataset.y[ranked]
-    return InMemory(dataset.x, y, dataset.y_names, dataset.y_values, dataset.y_cyclic)
+    return dataset.replaced(dataset.x, y)
 
 
 def only_classes(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> Int[Tensor, "k"]:
@@ -61,19 +62,22 @@ def by_class(dataset: Examples, classes: Classes, among: Int[Tensor, "m"]) -> tu
         raise ValueError(
             f"classes={classes} can be chosen of data in memory and of folders of pictures, but not of {type(dataset).__name__}"
         )
-    chosen, known = of_classes(y, classes, dataset.y_names), (y >= 0).reshape(len(y), -1).all(1)
+    chosen, known = of_classes(y, classes, dataset.y_names, getattr(dataset, "y_values", {})), (y >= 0).reshape(len(y), -1).all(1)
     if not chosen.any():
         raise ValueError(f"no example has all of classes={classes}: choose fewer factors, or more of their values")
     return among[chosen.cpu()], among[(known & ~chosen).cpu()]
 
 
-def of_classes(y: Shaped[Tensor, "n ..."], classes: Classes, names: Sequence[str] = ()) -> Bool[Tensor, "n"]:
+def of_classes(
+    y: Shaped[Tensor, "n ..."], classes: Classes, names: Sequence[str] = (), values: Mapping[str, Sequence[str]] | None = None
+) -> Bool[Tensor, "n"]:
     """True for examples of these classes; of factors, for those that have the values given of all the factors that are named.
 
     Args:
         y: labels (N,), or factors (N, F).
-        classes: 3, [3, 5], or {"shape": [0, 1]}.
-        names: of the F factors.
+        classes: 3, [3, 5], ["cat"], or {"shape": [0, "heart"]}.
+        names: of the classes, or of the F factors.
+        values: names of the values of factors.
 
     Raises:
         ValueError: if classes are given for factors or the reverse, a factor has another name, or no example is of a class.
@@ -81,24 +85,29 @@ def of_classes(y: Shaped[Tensor, "n ..."], classes: Classes, names: Sequence[str
     if y.ndim == 1:
         if isinstance(classes, Mapping):
             raise ValueError(f"classes={dict(classes)} name factors, but y is one label for each example: give labels, such as [0, 1]")
-        return _has_value(y, classes, "class")
+        return _has_value(y, classes, "class", names)
     if not isinstance(classes, Mapping) or not classes.keys() <= set(names):
         raise ValueError(
             f"classes={classes}, but each example has the factors {', '.join(names)}: give values of some of them, such as"
             f" {{{names[0] if names else 'factor'}: [0]}}"
         )
-    chosen = [_has_value(y[:, names.index(name)], values, name) for name, values in classes.items()]
+    chosen = [_has_value(y[:, names.index(name)], wanted, name, (values or {}).get(name, ())) for name, wanted in classes.items()]
     return torch.stack([torch.ones(len(y), dtype=torch.bool, device=y.device), *chosen]).all(0)
 
 
-def _has_value(y: Shaped[Tensor, "n"], values: int | Sequence[int], name: str) -> Bool[Tensor, "n"]:
-    wanted = [values] if isinstance(values, int) else list(values)
+def _has_value(y: Shaped[Tensor, "n"], values: Value | Sequence[Value], noun: str, names: Sequence[str]) -> Bool[Tensor, "n"]:
+    wanted = [values] if isinstance(values, int | str) else list(values)
     known = y[y >= 0].unique().tolist()
-    absent = [value for value in wanted if value not in known]
+    for value in wanted:
+        if not isinstance(value, str) and str(value) in names and list(names).index(str(value)) != value:
+            raise ValueError(f"{noun} {value} may be number {value} or the one that is called {value}: give its name, ['{value}']")
+    numbers = [list(names).index(value) if isinstance(value, str) and value in names else value for value in wanted]
+    absent = [value for value, number in zip(wanted, numbers, strict=True) if number not in known]
     if absent or not wanted:
-        raise ValueError(f"no example has {name} {absent or wanted}: there are {_listed(known)}")
-    return torch.isin(y, torch.tensor(wanted, device=y.device))
+        there = [f"{i} ({names[int(i)]})" if i < len(names) and names[int(i)] != str(i) else i for i in known]
+        raise ValueError(f"no example has {noun} {absent or wanted}: there are {_listed(there)}")
+    return torch.isin(y, torch.tensor(numbers, device=y.device))
 
 
-def _listed(values: list[int], most: int = 20) -> str:
+def _listed(values: Sequence[object], most: int = 20) -> str:
     return (", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")) or "no labels"

@@ -130,17 +130,3 @@ def evaluate_test_data(
     """`evaluate` on the test data of a run."""
     data.setup("test")
     return evaluate(model, data.batches("test", model.device), num_samples, chunk_size, num_images, data.splits["test"].num_levels)
-
-
-@torch.no_grad()
-def mean_bound(model: Model, batches: Batches) -> dict[str, float]:
-    """elbo, rate and distortion in nats, the means over all examples.
-
-    Raises:
-        ValueError: if there is no batch.
-    """
-    with evaluating(model):
-        bounds = [bound(model(x, y)) for x, y in batches]
-    if not bounds:
-        raise ValueError("there is nothing to evaluate: the data have no batch")
-    return {name: torch.cat([terms[name] for terms in bounds]).double().mean().item() for name in ("elbo", "rate", "distortion")}

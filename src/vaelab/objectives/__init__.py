@@ -3,7 +3,7 @@
 from vaelab.objectives.base import Objective, Sum
 from vaelab.objectives.elbo import ELBO
 from vaelab.objectives.geco import GECO
-from vaelab.objectives.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE, STL, VIMCO, DReG, Renyi
+from vaelab.objectives.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE, STL, VIMCO, DReG, ImportanceWeighted, Renyi
 from vaelab.objectives.mmd import MMD
 from vaelab.objectives.moments import DIP
 from vaelab.objectives.prior_fit import PriorFit
@@ -27,6 +27,7 @@ __all__ = [
     "BetaTC",
     "DReG",
     "FactorTC",
+    "ImportanceWeighted",
     "Objective",
     "PriorFit",
     "Renyi",

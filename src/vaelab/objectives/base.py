@@ -64,6 +64,14 @@ class Objective(nn.Module, ABC):
         own = list(self.parameters())
         return [{"params": own}] if own else []
 
+    @property
+    def not_a_bound(self) -> str | None:
+        """Reason why -loss is no bound on log p(x) with all weights 1, as a clause; None if it is one.
+
+        Where it is one, the checkpoint with the best bound on validation data is the model that was trained for; else the last one is.
+        """
+        return f"{type(self).__name__} does not say that it is one (not_a_bound = None)"
+
 
 def check_reparameterised(latents: Sequence[Latent]) -> None:
     """The gradient of an expectation over samples of q needs samples that have one, or a score function.
@@ -149,3 +157,11 @@ class Sum(Objective):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [group for _, part in self.parts() for group in part.parameter_groups()]
+
+    @property
+    def not_a_bound(self) -> str | None:
+        weights = {name: self.weights.get(name, 1.0) for name, _ in self.parts()}
+        used = [(name, part) for name, part in self.parts() if weights[name] != 0]
+        if len(used) == 1 and weights[used[0][0]] == 1:
+            return used[0][1].not_a_bound
+        return f"it is a sum of {' and '.join(name for name, _ in used) or 'nothing'}"

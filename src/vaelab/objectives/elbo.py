@@ -88,3 +88,13 @@ class ELBO(Objective):
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
         rates = kl(latent, self.kl) if self.free_bits_of == "latent" else kl_per_dimension(latent, self.kl)
         return all_mean(rates.mean((0, 1))).clamp(min=self.free_bits).sum()
+
+    @property
+    def not_a_bound(self) -> str | None:
+        if callable(self.beta) or callable(self.capacity):
+            return "a schedule changes a weight of the rate"
+        if self.capacity is not None:
+            return f"the rate is held to capacity={self.capacity:g}"
+        if self.free_bits:
+            return f"free_bits={self.free_bits:g} leave a part of the rate out"
+        return None if self.beta == 1 else f"beta={self.beta:g} weighs the rate"

@@ -60,6 +60,10 @@ class GECO(Objective):
             "multiplier": multiplier,
         }
 
+    @property
+    def not_a_bound(self) -> str:
+        return f"the distortion is held to target={self.target:g}"
+
     def _move(self, excess: Tensor) -> None:
         mean = torch.where(self.constraint.isnan(), excess, torch.lerp(excess, self.constraint, self.decay))
         self.constraint = mean  # a new tensor: the old ones may be in the graph of the loss

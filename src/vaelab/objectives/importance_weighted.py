@@ -6,7 +6,6 @@ the ELBO (K = 1) and log p(x), and does not fall with K. As K grows, the signal 
 """
 
 import math
-from abc import ABC
 
 import torch
 from jaxtyping import Float
@@ -29,14 +28,20 @@ def log_ratio(draw: Draw) -> Float[Tensor, "k b"]:
     return torch.stack([latent.log_p - latent.log_q for latent in draw.latents]).sum(0).detach()
 
 
-class Weighted(Objective, ABC):
-    """A bound whose derivative by log p(x | z_k) is w_k / sum w."""
+class ImportanceWeighted(Objective):
+    """A bound of importance weights; L_K = log (1/K) sum_k w_k unless it says otherwise. Validation has the same number of samples."""
+
+    not_a_bound: str | None = None
+
+    def bound(self, draw: Draw) -> Float[Tensor, "b"]:
+        """The bound on log p(x) of each example."""
+        return log_mean_exp(draw.log_w)
 
     def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
         return (log_px + log_ratio(draw)).softmax(0)
 
 
-class IWAE(Weighted):
+class IWAE(ImportanceWeighted):
     """loss = -log (1/K) sum_k w_k, w_k = p(x, z_k) / q(z_k | x) (Burda et al., 2016, https://arxiv.org/abs/1509.00519).
 
     >>> objective = IWAE(num_samples=5)
@@ -51,11 +56,11 @@ class IWAE(Weighted):
         self.num_samples = num_samples
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = log_mean_exp(draw.log_w).mean()
+        bound = self.bound(draw).mean()
         return with_terms(draw, -bound, bound)
 
 
-class MIWAE(Objective):
+class MIWAE(ImportanceWeighted):
     """loss = -(1/M) sum_m log (1/K) sum_k w_mk: the mean of M bounds of K samples each (Rainforth et al., 2018).
 
     M K samples are drawn. M = 1 is the IWAE, K = 1 the ELBO.
@@ -79,8 +84,11 @@ class MIWAE(Objective):
         return log_w.unflatten(0, (self.num_bounds, -1))
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = log_mean_exp(self.grouped(draw.log_w), dim=1).mean()
+        bound = self.bound(draw).mean()
         return with_terms(draw, -bound, bound)
+
+    def bound(self, draw: Draw) -> Float[Tensor, "b"]:
+        return log_mean_exp(self.grouped(draw.log_w), dim=1).mean(0)
 
 
 class PIWAE(MIWAE):
@@ -97,7 +105,7 @@ class PIWAE(MIWAE):
         return (log_px + log_ratio(draw)).softmax(0)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = log_mean_exp(draw.log_w).mean()
+        bound = self.bound(draw).mean()
         of_all = draw.log_w.detach().softmax(0) / draw.log_w.shape[1]
         of_groups = self.grouped(draw.log_w).detach().softmax(1).flatten(0, 1) / draw.log_w.numel() * (len(draw.log_w) / self.num_bounds)
         latent = draw.latent
@@ -109,8 +117,11 @@ class PIWAE(MIWAE):
             surrogate = surrogate + (gradient * latent.z).sum()
         return with_terms(draw, -(surrogate + (bound - surrogate).detach()), bound)
 
+    def bound(self, draw: Draw) -> Float[Tensor, "b"]:
+        return log_mean_exp(draw.log_w)
 
-class CIWAE(Objective):
+
+class CIWAE(ImportanceWeighted):
     """loss = -(beta ELBO + (1 - beta) L_K) (Rainforth et al., 2018)."""
 
     def __init__(self, beta: float = 0.05, num_samples: int = 64) -> None:
@@ -124,11 +135,14 @@ class CIWAE(Objective):
         return self.beta / len(log_px) + (1 - self.beta) * (log_px + log_ratio(draw)).softmax(0)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = self.beta * draw.log_w.mean() + (1 - self.beta) * log_mean_exp(draw.log_w).mean()
+        bound = self.bound(draw).mean()
         return with_terms(draw, -bound, bound)
 
+    def bound(self, draw: Draw) -> Float[Tensor, "b"]:
+        return self.beta * draw.log_w.mean(0) + (1 - self.beta) * log_mean_exp(draw.log_w)
 
-class STL(Weighted):
+
+class STL(ImportanceWeighted):
     """-L_K without the score of q: log q(z | x) depends on z alone (Roeder et al., 2017, https://arxiv.org/abs/1703.09194).
 
     For K = 1 the gradient is unbiased, and has no variance where q is the exact posterior. For K > 1 it is biased.
@@ -147,7 +161,7 @@ class STL(Weighted):
         return with_terms(draw, -bound, bound)
 
 
-class DReG(Weighted):
+class DReG(ImportanceWeighted):
     """-L_K, with the doubly reparameterised gradient (Tucker et al., 2019, https://arxiv.org/abs/1810.04152).
 
     For the posterior it is sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi) with v = w / sum w: unbiased as that of the IWAE, and with a
@@ -179,7 +193,7 @@ def path_log_w(draw: Draw) -> Float[Tensor, "k b"]:
     return draw.log_px + latent.log_p - detach(latent.q).log_prob(latent.z)
 
 
-class Renyi(Objective):
+class Renyi(ImportanceWeighted):
     """loss = -L_alpha, L_alpha = log((1/K) sum_k w_k^(1 - alpha)) / (1 - alpha) (Li & Turner, 2016, https://arxiv.org/abs/1602.02311).
 
     alpha = 0 is the IWAE bound, alpha -> 1 the ELBO; with alpha < 0 it is no lower bound.
@@ -194,16 +208,20 @@ class Renyi(Objective):
             raise ValueError("objective.alpha=1 is the ELBO: set objective=elbo")
         check_whole(1, num_samples=num_samples)
         self.alpha, self.num_samples = alpha, num_samples
+        self.not_a_bound = f"alpha={alpha:g} gives no lower bound" if alpha < 0 else None
 
     def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
         return ((1 - self.alpha) * (log_px + log_ratio(draw))).softmax(0)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        bound = (log_mean_exp((1 - self.alpha) * draw.log_w) / (1 - self.alpha)).mean()
+        bound = self.bound(draw).mean()
         return with_terms(draw, -bound, bound)
 
+    def bound(self, draw: Draw) -> Float[Tensor, "b"]:
+        return log_mean_exp((1 - self.alpha) * draw.log_w) / (1 - self.alpha)
 
-class VIMCO(Weighted):
+
+class VIMCO(ImportanceWeighted):
     """-L_K for discrete latent variables (Mnih & Rezende, 2016, https://arxiv.org/abs/1602.06725).
 
     The score of each sample is weighted with how much better the bound is for it: L_K minus the bound with w_k replaced by the geometric
@@ -224,7 +242,7 @@ class VIMCO(Weighted):
         if any(latent.z.requires_grad for latent in draw.latents):
             raise ValueError("VIMCO is for posteriors without reparameterised samples: set posterior=categorical, or objective=iwae")
         log_w, log_q = draw.log_w, torch.stack([latent.log_q for latent in draw.latents]).sum(0)
-        bound = log_mean_exp(log_w)
+        bound = self.bound(draw)
         with torch.no_grad():
             advantage = bound - leave_one_out(log_w)
         surrogate = (bound + (advantage * log_q).sum(0)).mean()

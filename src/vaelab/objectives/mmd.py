@@ -62,6 +62,10 @@ class MMD(Objective):
         check_positive(scales=scales)
         self.kernel, self.scales = kernel, tuple(scales)
 
+    @property
+    def not_a_bound(self) -> str:
+        return "it is a penalty alone"
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         latent = draw.latent
         count = latent.z.shape[:1] if latent.p.batch_shape else latent.z.shape[:2]  # a prior given y has a batch shape already

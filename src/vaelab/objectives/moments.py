@@ -31,6 +31,10 @@ class DIP(Objective):
         check_choice(("i", "ii"), covariance=covariance)
         self.covariance, self.lambda_od, self.lambda_d = covariance, lambda_od, lambda_d
 
+    @property
+    def not_a_bound(self) -> str:
+        return "it is a penalty alone"
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         q = draw.latent.q
         if not is_product(q):

@@ -26,6 +26,8 @@ class PriorFit(Objective):
         ValueError: if the prior has no parameters, or there are two.
     """
 
+    not_a_bound = None  # but for a constant
+
     def __init__(self, num_samples: int = 1) -> None:
         super().__init__()
         check_whole(1, num_samples=num_samples)

@@ -33,6 +33,10 @@ class M2(Objective):
         check_kl(kl)
         self.alpha, self.kl = alpha, kl
 
+    @property
+    def not_a_bound(self) -> str | None:
+        return f"labels weigh alpha={self.alpha:g}" if self.alpha else None
+
     def draw(self, model: Model, x: Tensor, y: Shaped[Tensor, "b ..."] | None = None) -> Draw:
         if not isinstance(model, SemiSupervisedVAE):
             raise ValueError("objective=m2 sums over the labels of a semi-supervised model: set model=m2 num_classes=<how many>")

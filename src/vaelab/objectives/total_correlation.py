@@ -82,6 +82,14 @@ class BetaTC(Objective):
             "dimension_wise_kl": dims.detach(),
         }
 
+    @property
+    def not_a_bound(self) -> str | None:
+        weights = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+        if any(callable(weight) for weight in weights.values()):
+            return "a schedule changes a weight of the rate"
+        changed = [f"{name}={weight:g}" for name, weight in weights.items() if weight != 1]
+        return f"{' and '.join(changed)} weigh parts of the rate" if changed else None
+
     def log_weights(self, batch_size: int, num_examples: int) -> Float[Tensor, "b b"]:
         """log W. Row i of the stratified weights: 1 / N for x_i itself, (N - M) / (N M) for one other, 1 / M for the rest; M = B - 1."""
         if self.estimator == "mws":
@@ -154,6 +162,10 @@ class FactorTC(Objective):
             "total_correlation": tc.detach(),
             "discriminator_loss": discriminator.detach(),
         }
+
+    @property
+    def not_a_bound(self) -> str:
+        return "it has an adversary"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.parameters()), **self.optimizer}]

@@ -30,6 +30,10 @@ class VQ(Objective):
         check_at_least(0, commitment=commitment)
         self.commitment = commitment
 
+    @property
+    def not_a_bound(self) -> str:
+        return f"the distance to the codes is added (commitment={self.commitment:g})"
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         latent, q = draw.latent, draw.latent.q
         if not isinstance(q, NearestCode):

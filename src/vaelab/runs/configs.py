@@ -39,6 +39,10 @@ class Immaterial(NamedTuple):
 
 IMMATERIAL = (
     *(Immaterial(key, "says where files are", ALL) for key in ("paths", "download")),
+    *(
+        Immaterial(f"data.{key}", "says where files are, and what is in them is compared", frozenset({Use.RESUME}))
+        for key in ("root", "file")
+    ),
     *(Immaterial(key, "names the folder of a run or sweep", ALL) for key in ("name", "sweep")),
     *(Immaterial(key, "says what to do with a run that exists", ALL) for key in ("existing", "resume", "trust")),
     *(Immaterial(key, "says how the jobs of a sweep are started", ALL) for key in ("launcher", "hparams_search")),
@@ -155,6 +159,13 @@ def with_moved_targets(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: moved(value) if key == "_target_" else with_moved_targets(value) for key, value in node.items()}
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
+
+
+def without_download(node: Any) -> Any:
+    """A node of a stored config that fetches nothing: only the command line that is typed now may ask for a download."""
+    if isinstance(node, Mapping):
+        return {key: False if key == "download" and value != "${download}" else without_download(value) for key, value in node.items()}
+    return [without_download(value) for value in node] if isinstance(node, list) else node
 
 
 def quoted(text: str) -> str:

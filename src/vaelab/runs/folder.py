@@ -13,13 +13,14 @@ from typing import Any
 from vaelab.checks import listed
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
-from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, write_json, write_text
+from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, with_metric, write_json, write_text
+from vaelab.runs.log import tell
 
 RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
-# what a run writes, besides .hydra and its log, and what is removed if it starts anew
+# what a run writes while it trains, and what is removed if it starts anew
 EVENTS = ("events.out.tfevents.*", "projector*", "tensorboard")  # of TensorBoard
-WRITTEN = (*EVENTS, "checkpoints", "figures", "metrics.csv", "split.json", RESULTS, "report.html", "pruned.txt", "failed.txt")
+WRITTEN = (*EVENTS, "checkpoints", "metrics.csv", "split.json", RESULTS, "pruned.txt", "failed.txt")
 PREVIOUS = "last.ckpt.previous"  # the checkpoint that last.ckpt has replaced
 ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "projector", "resumed", "tensorboard")  # folders that hold no other run
@@ -202,11 +203,7 @@ class RunFolder:
             file = self.results_file(checkpoint)
             record = self.results(file)
             record.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
-            evaluations = record.get("evaluations") or {}
-            before = evaluations.get(metric, {}).get("keys", [])
-            record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | dict(found)
-            record["evaluations"] = evaluations | {metric: dict(how)}
-            self.write_results(record, file)
+            self.write_results(with_metric(record, metric, found, how), file)
         finally:
             os.close(directory)
 
@@ -253,28 +250,27 @@ class RunFolder:
             yield
         except Exception as error:
             with suppress(OSError):  # of a full disk
-                if not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
+                if self.path.is_dir() and not any(note.is_file() for note in notes):  # a search that gives a run up says so itself
                     self.end("failed", f"{type(error).__name__}: {error}")
             raise
 
     # Its checkpoints.
 
-    def checkpoint(self, name: str = "best") -> Path:
-        """Path of the checkpoint "best" or "last".
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Path of the checkpoint "best" or "last"; None: the one whose numbers training wrote, "last" if it has not finished.
 
         Raises:
             ValueError: if there is none of that name.
         """
         if not self.path.is_dir():
             raise ValueError(f"there is no run folder {self.path.absolute()}")
+        name = name or Path(self.results().get("checkpoint") or "last").stem
         found, wanted = sorted(self.checkpoints.glob("*.ckpt")), self.checkpoints / f"{name}.ckpt"
         if wanted in found:
             return wanted
         if found:
             raise ValueError(f"there is no {wanted}: choose checkpoint={listed(other.stem for other in found)}")
-        raise ValueError(
-            f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch of this run has been finished, or it is no run folder"
-        )
+        raise ValueError(f"{self.path.absolute()} holds no checkpoints/*.ckpt: no epoch has been finished, or it is no run folder")
 
     @property
     def last_checkpoint(self) -> Path | None:
@@ -295,7 +291,7 @@ class RunFolder:
             if last == previous or not previous.is_file():
                 raise
             checkpoint = read_checkpoint(previous)
-            print(f"{' '.join(str(error).split(':')[0].split())}: the run goes on from {PREVIOUS}, step {checkpoint['global_step']}")
+            tell(f"{' '.join(str(error).split(':')[0].split())}: the run goes on from {PREVIOUS}, step {checkpoint['global_step']}")
             return previous, checkpoint
 
     # One process at a time.
@@ -305,17 +301,15 @@ class RunFolder:
         """Make the folder, and keep other processes out of it while inside.
 
         Args:
-            fresh: whether no run may be there.
+            fresh: whether no run may be there; a start that left nothing is none.
 
         Raises:
             ValueError: if a run is there that may not be, or another process works in it.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=not fresh)  # of two runs that start at once, one can
+            self.checkpoints.mkdir(parents=True, exist_ok=not fresh or self.left_nothing)  # of two runs that start at once, one can
         except FileExistsError:
-            raise ValueError(
-                f"{self} already holds a run: go on with resume={self}, or with existing=resume, or choose another folder"
-            ) from None
+            raise ValueError(f"{self} already holds a run: go on with resume={self} or existing=resume, or choose another folder") from None
         with self.claim():
             yield
 
@@ -341,8 +335,8 @@ class RunFolder:
                 path.unlink()
 
 
-def find_checkpoint(run: str | Path, name: str = "best") -> Path:
-    """Path of the checkpoint "best" or "last" of a run folder, or `run` itself if it is a file.
+def find_checkpoint(run: str | Path, name: str | None = None) -> Path:
+    """Path of a checkpoint of a run folder, as `RunFolder.checkpoint`, or `run` itself if it is a file.
 
     Raises:
         ValueError: if there is none.

@@ -1,5 +1,6 @@
 """A grid that can be continued: the same command line again runs what is missing."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -91,22 +92,32 @@ class GridSweeper(Sweeper):
 
     def report(self, jobs: Sequence[Job], missing: Sequence[Job], returns: Sequence[JobReturn]) -> list[Job]:
         """Says which jobs failed, and how; warns if the others are of different versions of the code."""
-        reasons = {job.name: why(ret) for job, ret in zip(missing, returns, strict=False)}
-        failed = [job for job in missing if not job.run.is_finished]
+        reasons = {job: failure(job, ret) for job, ret in itertools.zip_longest(missing, returns)}
+        failed = [job for job, reason in reasons.items() if reason is not None]
         for job in failed:
-            log.error(f"failed: {job.name}\n  {job.run.reason or reasons.get(job.name, 'it did not return')}\n  {job.run}")
+            log.error(f"failed: {job.name}\n  {reasons[job]}\n  {job.run}")
         versions = {str(job.results().get("git_commit"))[:10] for job in jobs if job.run.is_finished}
         if len(versions) > 1:
             log.warning(f"jobs of this sweep were run with different versions of the code: {', '.join(sorted(versions))}")
         return failed
 
 
-def why(ret: JobReturn) -> str:
-    """The error of a job, or the end of its process."""
-    error = ret._return_value
-    if ret.status != JobStatus.FAILED or error is None:
-        return "it did not return"
-    return str(error) if isinstance(error, CompactHydraException) else f"{type(error).__name__}: {error}"
+def failure(job: Job, ret: JobReturn | None) -> str | None:
+    """Reason why a job failed; None if it did not, and its run is finished.
+
+    A folder that another sweep of the same name has filled meanwhile does not make up for a job that failed.
+
+    Args:
+        job: that was launched.
+        ret: what it returned; None if the launcher stopped before.
+    """
+    failed = ret is not None and ret.status == JobStatus.FAILED
+    if job.run.is_finished and not failed:
+        return None
+    error = ret._return_value if ret is not None and failed else None
+    if error is None:
+        return job.run.reason or "it did not return"
+    return job.run.reason or (str(error) if isinstance(error, CompactHydraException) else f"{type(error).__name__}: {error}")
 
 
 def write_table(folder: Path, **options: Any) -> None:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.runs.configs import Use, is_immaterial
 from vaelab.runs.folder import RunFolder
-from vaelab.sweeps.grid import why, write_table
+from vaelab.sweeps.grid import failure, write_table
 from vaelab.sweeps.jobs import Job, check_devices, folder_of, name_of, plain_numbers, with_preset
 from vaelab.sweeps.trials import Trials, storage
 
@@ -36,7 +36,7 @@ class SearchConf:
     _recursive_: bool = False
     n_trials: int = 20  # in all, those of earlier sessions too
     n_jobs: int = 1  # trials that are proposed, and launched, at a time
-    metrics: list[str] = field(default_factory=lambda: ["val/elbo"])  # of the results; several: the Pareto front is looked for
+    metrics: list[str] = field(default_factory=lambda: ["val/bound"])  # of the results; several: the Pareto front is looked for
     directions: list[str] = field(default_factory=lambda: ["maximize"])
     sampler: Any = "tpe"  # tpe, random, grid, nsga2, or {_target_: ...}
     pruner: Any = None  # median, hyperband, halving, or {_target_: ...}
@@ -168,11 +168,12 @@ class OptunaSweeper(Sweeper):
         except Exception as error:
             log.error(f"the launcher stopped: {type(error).__name__}: {error}")
             returns = []
-        reasons = {trial.number: why(ret) for trial, ret in zip(missing, returns, strict=False)}
+        returned = {trial.number: ret for trial, ret in zip(missing, returns, strict=False)}
         failures = 0
         for trial in trials:
             job = jobs[trial.number]
-            if job.run.is_finished:
+            reason = failure(job, returned.get(trial.number))
+            if reason is None:
                 values = [value_of(job, metric) for metric in self.metrics]
                 self.trials.tell(trial, values)
                 log.info(f"trial {trial.number}: {self.in_words(values)}   {job.name}")
@@ -181,9 +182,7 @@ class OptunaSweeper(Sweeper):
                 log.info(f"trial {trial.number}: pruned   {job.name}")
             else:
                 self.trials.tell(trial, state=TrialState.FAIL)
-                log.error(
-                    f"trial {trial.number}: failed   {job.name}\n  {job.run.reason or reasons.get(trial.number, 'it did not return')}"
-                )
+                log.error(f"trial {trial.number}: failed   {job.name}\n  {reason}")
                 failures += 1
         return failures
 
@@ -296,7 +295,7 @@ def material_words(words: Sequence[str]) -> list[str]:
 
 
 def value_of(job: Job, metric: str) -> float:
-    """The value of a metric such as val/elbo or test/mig.
+    """The value of a metric such as val/bound or test/mig.
 
     Raises:
         CompactHydraException: if it is not among the results of the job.

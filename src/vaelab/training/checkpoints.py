@@ -1,5 +1,6 @@
 """Checkpoints: how they are written, and the place in training that they hold."""
 
+import errno
 import io
 import os
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -25,10 +27,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning writes to the directory for temporary files and moves the file from there. On another file system, as it is on most
     clusters, to move is to copy: a process killed meanwhile would leave half a checkpoint where a good one was.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        FileNotFoundError: when a checkpoint is saved, if that folder has been removed: it must not come to life again, half empty.
     """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None) -> None:
         path = Path(path)
+        if not self.run.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.run))
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
@@ -57,6 +70,34 @@ def keep(path: Path, name: Path) -> None:
     except OSError:  # of a file system without links: the new one alone has to do
         return
     link.replace(name)
+
+
+def move_best(checkpoint: dict[str, Any], trainer: Trainer) -> None:
+    """Let the best checkpoints that are noted in a checkpoint be those in the folder of the run, which may have been moved or copied.
+
+    Lightning notes absolute paths, and forgets the scores if the folder has another name: the next checkpoint would then be the best.
+    What is no longer there is forgotten.
+    """
+    states = checkpoint["callbacks"]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
+            states[callback.state_key] = moved_state(states[callback.state_key], str(callback.dirpath))
+
+
+def moved_state(state: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint whose files are in another folder now."""
+
+    def here(path: str) -> str:
+        return path and os.path.normpath(os.path.join(folder, os.path.relpath(path, state["dirpath"])))
+
+    found = {here(path): score for path, score in state["best_k_models"].items()}
+    paths = {key: here(value) for key, value in state.items() if key.endswith("_path")}
+    return {
+        **state,
+        **{key: path if os.path.isfile(path) else "" for key, path in paths.items()},
+        "dirpath": folder,
+        "best_k_models": {path: score for path, score in found.items() if os.path.isfile(path)},
+    }
 
 
 def place(trainer: Trainer, validate: bool = False) -> dict[str, Any]:

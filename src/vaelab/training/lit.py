@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from vaelab import rng
 from vaelab.data import DataModule
-from vaelab.metrics import bound
 from vaelab.models import Model
 from vaelab.objectives import Objective
-from vaelab.training.checkpoints import place, set_loops
+from vaelab.runs.log import tell
+from vaelab.training.checkpoints import move_best, place, set_loops
 from vaelab.training.fsdp import whole
+from vaelab.training.validation import bounds
 
 Batch = Sequence[Tensor]  # x, y
 
@@ -81,7 +82,7 @@ class LitVAE(LightningModule):
                 part.num_examples = len(train)
         if self.trainer.world_size > 1 and self.trainer.is_global_zero:
             for note in local_to_each_process(self):
-                print(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
+                tell(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
                 x, _ = train.scaled(torch.arange(part.num_initial) % len(train), self.device)
@@ -125,7 +126,8 @@ class LitVAE(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch
-        terms = {name: value.sum() for name, value in bound(self.model(x, y)).items()} | {"count": torch.tensor(len(x), device=x.device)}
+        terms = {name: value.sum() for name, value in bounds(self.model, self.objective, x, y).items()}
+        terms |= {"count": torch.tensor(len(x), device=x.device)}
         self._sums = {name: self._sums.get(name, 0) + value for name, value in terms.items()}
 
     def on_validation_epoch_end(self) -> None:
@@ -137,7 +139,7 @@ class LitVAE(LightningModule):
         sums = {name: self.trainer.strategy.reduce(value.clone(), reduce_op="sum") for name, value in self._sums.items()}
         count = sums.pop("count")
         means = {f"val/{name}": value / count for name, value in sums.items()}
-        if not bool(means["val/elbo"].isfinite()):
+        if not bool(means["val/elbo"].isfinite() & means["val/bound"].isfinite()):
             raise ValueError(self._not_finite(means))
         for name, value in means.items():
             self.log(name, value, prog_bar=name == "val/elbo", sync_dist=True, batch_size=1)
@@ -183,6 +185,7 @@ class LitVAE(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["generators"]
+        move_best(checkpoint, self.trainer)
         if "place" in checkpoint:  # older ones are of the end of an epoch
             set_loops(checkpoint, self.trainer)
             datamodule = self.trainer.datamodule  # type: ignore[attr-defined]

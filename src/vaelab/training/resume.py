@@ -26,8 +26,8 @@ def is_resumed(config: Mapping[str, Any]) -> bool:
     return existing == "resume" or was_requeued()
 
 
-def finished_elbo(run: RunFolder, stored: Mapping[str, Any] | None, config: Mapping[str, Any]) -> float | None:
-    """val/elbo of a run that has nothing left to do; None if it has, or was made longer since.
+def finished_bound(run: RunFolder, stored: Mapping[str, Any] | None, config: Mapping[str, Any]) -> float | None:
+    """val/bound of a run that has nothing left to do; None if it has, or was made longer since.
 
     Args:
         run: the run.
@@ -38,11 +38,12 @@ def finished_elbo(run: RunFolder, stored: Mapping[str, Any] | None, config: Mapp
         DamagedFile: if its results cannot be read.
     """
     results = run.results()
-    elbo = (results.get("val") or {}).get("elbo")
-    if stored is None or elbo is None:
-        return elbo
+    val = results.get("val") or {}
+    bound = val.get("bound", val.get("elbo"))  # older results have one of them
+    if stored is None or bound is None:
+        return bound
     same = all(stored["config"]["trainer"].get(name) == config["trainer"].get(name) for name in LENGTH)
-    return elbo if same and results.get("steps") == stored["global_step"] else None
+    return bound if same and results.get("steps") == stored["global_step"] else None
 
 
 def check_changes(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from vaelab.runs.log import tell
+
 # SLURM sends the second two some time before a time limit, if asked to: sbatch --signal=USR1@120
 STOP = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 REQUEUE = STOP[2:]
@@ -104,8 +106,8 @@ def requeue(signum: int, signals: Signals) -> None:
         return
     try:
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
-        print(f"SLURM will start job {job} again", flush=True)
+        tell(f"SLURM will start job {job} again")
     except subprocess.CalledProcessError as error:
-        print(f"SLURM does not start job {job} again: {error.stderr.strip()}", flush=True)
+        tell(f"SLURM does not start job {job} again: {error.stderr.strip()}")
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"SLURM does not start job {job} again: {error}", flush=True)
+        tell(f"SLURM does not start job {job} again: {error}")

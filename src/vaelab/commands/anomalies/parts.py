@@ -12,10 +12,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from vaelab.build import OpenedRun, build_data, open_run
+from vaelab.commands.common import places_of_data
 from vaelab.data import InMemory
-from vaelab.data.datamodule import Split
-from vaelab.data.images import ImageFiles, pictures_below
-from vaelab.data.memory import Examples
+from vaelab.data.datamodule import present
+from vaelab.data.images import pictures_of
+from vaelab.data.memory import Examples, as_example
+from vaelab.data.pictures import Reader
+from vaelab.data.split import Split
 from vaelab.data.views import by_class
 from vaelab.runs.folder import RunFolder
 
@@ -59,7 +62,7 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     if config.against:
         other = other_data(config.against, run, config)
         check_alike(other, test.dataset, config.against, data.shape)
-        order = torch.randperm(len(other), generator=torch.Generator().manual_seed(data.split_seed))
+        order = present(other, torch.randperm(len(other), generator=torch.Generator().manual_seed(data.split_seed)))
         anomalies = part(Path(config.against).name, other, order, True)
     else:
         if not len(others):
@@ -76,21 +79,25 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     """
     path = Path(against)
     if path.is_dir() and not RunFolder(path).checkpoints.is_dir():
-        paths = pictures_below(path)
-        if not paths:
-            raise ValueError(f"against={against} is a folder without pictures, and no run folder")
-        return ImageFiles(paths, [-1] * len(paths), run.datamodule.shape, run.config.data.get("crop"))
+        return pictures_of(path, reader_of(run))
     if path.is_file() and path.suffix != ".ckpt":
         raise ValueError(f"against={against} is a single file: give a folder of pictures, a run folder, or a choice of conf/data")
     if path.exists():
-        return open_run(path, data_dir=config.data_dir, trust=config.trust).datamodule.dataset(split="test")
+        places = {key: value for key, value in places_of_data(config).items() if key != "data.root"}  # which is of the run itself
+        return open_run(path, places=places, trust=config.trust).datamodule.read("test")
     known = GlobalHydra.instance().config_loader().get_group_options("data")
     choices = [choice for choice in known if choice != "folder"]
     if against not in choices:
         raise ValueError(f"against={against} is neither a folder nor a choice of conf/data ({', '.join(choices)})")
     theirs = compose("config", [f"data={against}"])
     theirs.paths.data_dir, theirs.download = run.config.paths.data_dir, config.download
-    return build_data(theirs).dataset(split="test")
+    return build_data(theirs).read("test")
+
+
+def reader_of(run: OpenedRun) -> Reader:
+    """Reads pictures as those of the run were read."""
+    options = {name: run.config.data[name] for name in ("crop", "background", "white") if name in run.config.data}
+    return Reader(run.datamodule.shape, **options)
 
 
 def check_alike(other: Examples, test: Examples, against: str, shape: Sequence[int]) -> None:
@@ -99,7 +106,7 @@ def check_alike(other: Examples, test: Examples, against: str, shape: Sequence[i
     Raises:
         ValueError: if they are not.
     """
-    found = tuple(other[0][0].shape)
+    found = tuple(as_example(other[0])[0].shape)
     if found != tuple(shape):
         raise ValueError(f"the run is of data of shape {list(shape)}, but against={against} has shape {list(found)}")
     if isinstance(other, InMemory) and isinstance(test, InMemory) and torch.equal(other.x, test.x):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice
 from vaelab.metrics.ais.hmc import Path, hmc_step
+from vaelab.metrics.progress import progress
 
 FIRST_STEP_SIZE, GAIN = 0.1, 0.3  # of the adaptation; its traces are gone after some tens of temperatures
 MIN_TUNING_TEMPERATURES, TUNING_SHARE = 100, 5  # it takes a fifth of the temperatures, but not so few that it cannot follow
@@ -64,7 +65,7 @@ def anneal(
     point = path.at(z)
     log_weight = torch.zeros_like(point.log_w, dtype=torch.float64)
     acceptance = torch.zeros_like(step_sizes)
-    for t in range(1, len(betas)):
+    for t in progress("annealing", range(1, len(betas))):
         log_weight += (betas[t] - betas[t - 1]) * point.log_w.double()
         if t < len(betas) - 1:
             point, probability = hmc_step(path, point, betas[t], step_sizes[t - 1], num_leapfrog_steps)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from vaelab.metrics.disentanglement.boosting import boosted_trees
 from vaelab.metrics.disentanglement.samples import Codes, Factors, paired_codes, split_labels
+from vaelab.metrics.progress import progress
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def dci(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
     (z, v), (test_z, test_v) = paired_codes(codes, factors), paired_codes(test_codes, test_factors)
     y, test_y = split_labels(v, test_v)
     rng = np.random.default_rng(int(torch.randint(2**31 - 1, ())))
-    importance, prediction = zip(*(boosted_trees(z, labels, test_z, rng) for labels in y.T), strict=True)
+    importance, prediction = zip(*(boosted_trees(z, labels, test_z, rng) for labels in progress("trees of DCI", y.T)), strict=True)
     return DCI(np.stack(importance, axis=1), np.stack(prediction, axis=1) == test_y)
 
 

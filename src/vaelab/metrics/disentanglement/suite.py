@@ -19,6 +19,7 @@ from vaelab.metrics.disentanglement.information import information_gap, informat
 from vaelab.metrics.disentanglement.interventions import beta_vae_score, draw_factors, factor_vae_score
 from vaelab.metrics.disentanglement.robustness import irs
 from vaelab.metrics.disentanglement.sap import predicted, sap_of
+from vaelab.metrics.progress import progress, stage
 from vaelab.models import Model
 
 
@@ -75,6 +76,7 @@ def disentanglement(
         )
     with evaluating(model), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the protocol has scikit-learn's default number of iterations
+        stage("disentanglement: the codes of all images, and the scores of information")
         codes_of = grid_codes(model, data)
         sample = draw_sample(codes_of, num_train, num_test)
         return {
@@ -83,6 +85,22 @@ def disentanglement(
             **of_interventions(codes_of, num_votes, num_test_votes, num_bootstrap),
             **{f"disentanglement_{name}": size for name, size in sizes.items()},
         }
+
+
+@torch.no_grad()
+def validation_mig(model: Model, data: Data) -> dict[str, Any]:
+    """The mutual information gap of the validation images and their factors, as val/mig: what hyper-parameters may be chosen by.
+
+    `disentanglement` draws its images from the whole grid, of which the test data are a part.
+
+    Raises:
+        ValueError: as `disentanglement`.
+    """
+    with evaluating(model):
+        codes_of = grid_codes(model, data)
+        data.setup("fit")
+        v = torch.cat([y for _, y in data.batches("val")])
+        return {"val/mig": information_gap(*mutual_information(codes_of(v).numpy(), v.numpy()))}
 
 
 def draw_sample(codes_of: GridCodes, num_train: int, num_test: int) -> Sample:
@@ -95,7 +113,7 @@ def of_counts(sample: Sample, num_bootstrap: int, names: tuple[str, ...]) -> dic
     """The scores in which nothing is learned: of information, of robustness, of covariance."""
     information, entropies = mutual_information(sample.z, sample.v)
     again = resamples(len(sample.z), num_bootstrap)
-    scores, resampled = _counted(sample.z, sample.v), [_counted(sample.z[i], sample.v[i]) for i in again]
+    scores, resampled = _counted(sample.z, sample.v), [_counted(sample.z[i], sample.v[i]) for i in progress("resamples", again)]
     return {
         **{f"mutual_information_with_{name}": known.tolist() for name, known in zip(names, information.T, strict=True)},
         **{f"entropy_of_{name}": float(h) for name, h in zip(names, entropies, strict=True)},
@@ -122,6 +140,7 @@ def _counted(z: Float[np.ndarray, "n d"], v: Int[np.ndarray, "n f"]) -> dict[str
 
 def of_predictions(sample: Sample, num_bootstrap: int, num_dci_refits: int) -> dict[str, Any]:
     """The scores of classifiers that read factors from codes."""
+    stage("disentanglement: the scores of classifiers, of which the trees of DCI take longest")
     z, v, test_z, test_v = sample.z, sample.v, sample.test_z, sample.test_v
     again = resamples(len(test_z), num_bootstrap)
     correct = predicted(z, v, test_z, test_v)
@@ -140,6 +159,7 @@ def of_predictions(sample: Sample, num_bootstrap: int, num_dci_refits: int) -> d
 
 def of_interventions(codes_of: GridCodes, num_votes: int, num_test_votes: int, num_bootstrap: int) -> dict[str, Any]:
     """The scores of batches that share a factor."""
+    stage("disentanglement: the scores of FactorVAE and beta-VAE")
     again, sizes = resamples(num_test_votes, num_bootstrap), codes_of.grid.factor_sizes
     votes = factor_vae_score(codes_of, sizes, num_votes, num_test_votes)
     pairs = beta_vae_score(codes_of, sizes, num_votes, num_test_votes)

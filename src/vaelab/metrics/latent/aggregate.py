@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from vaelab.distributions import NearestCode
+from vaelab.metrics.progress import progress
 
 
 def aggregate_log_prob(
@@ -38,7 +39,7 @@ def aggregate_log_prob(
     """
     joint, marginals = [], []
     log_n = math.log(sum(q.batch_shape[0] for q in posteriors))
-    for chunk in z.split(chunk_size):
+    for chunk in progress("aggregate posterior", z.split(chunk_size)):
         sums, sums_of_variables = zip(*(log_sums(chunk, q) for q in posteriors), strict=True)
         joint.append(torch.stack(sums).logsumexp(0) - log_n)
         if sums_of_variables[0] is not None:

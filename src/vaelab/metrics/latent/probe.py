@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from vaelab.metrics.progress import progress
+
 CLASSIFIERS = ("linear_probe", "knn", "majority")
 
 
@@ -74,7 +76,7 @@ def rightly_read(
     from sklearn.preprocessing import StandardScaler
 
     right: dict[str, list[np.ndarray]] = {name: [] for name in CLASSIFIERS}
-    for known, wanted in zip(y.T, truth.T, strict=True):
+    for known, wanted in progress("probes of y", zip(y.T, truth.T, strict=True), y.shape[1]):
         varies = len(np.unique(known)) > 1  # if not, no classifier can say but the one value
         makers = {
             "linear_probe": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)) if varies else DummyClassifier(),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaelab.checks import check_at_least
+from vaelab.metrics.progress import progress
 
 Scale = Callable[[Tensor], Tensor]  # stored x -> x as models see them, on their device
 NUM_FEATURES, WIDTH, BATCH_SIZE = 64, 128, 128
@@ -65,7 +66,7 @@ def train_classifier(x: Shaped[Tensor, "n ..."], y: Int[Tensor, "n f"], num_epoc
         num_steps = num_epochs * max(1, len(x) // BATCH_SIZE)
         optimizer = torch.optim.Adam(classifier.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=num_steps + 1)
-        for _ in range(num_epochs):
+        for _ in progress("epochs of the classifier", range(num_epochs)):
             # in equal parts: a last one of one example would have no variance to standardise with
             for batch in torch.randperm(len(x)).tensor_split(num_steps // num_epochs):
                 optimizer.zero_grad()

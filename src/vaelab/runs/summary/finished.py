@@ -53,8 +53,9 @@ class Finished:
         self.choices = choices_of(runs)  # of the dials, by the key that they set
         self.overrides = [re.split("[=@]", word.lstrip("+~"))[0] for word in run.overrides]  # the keys of the command line
         test, checkpoint, finished = self.record.get("test") or {}, self.record.get("checkpoint"), self.record.get("finished")
+        left_to_objective = results == RESULTS and checkpoint and value_at(self.raw, "evaluation.checkpoint", "") is None
         evaluation = {
-            "checkpoint": Path(str(checkpoint)).stem if checkpoint else None,
+            "checkpoint": "by objective" if left_to_objective else Path(str(checkpoint)).stem if checkpoint else None,
             "num_samples": test.get("num_samples"),
             "num_images": test.get("num_images_log_likelihood"),
         }

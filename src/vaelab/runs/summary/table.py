@@ -16,7 +16,18 @@ from vaelab.runs.summary.settings import as_number, columns_of, labels_of, short
 
 HEADLINE = ("elbo", "log_likelihood", "rate", "distortion", "active_units", "accuracy")
 HIGHER = (
-    *("elbo", "elbo_amortised", "elbo_local", "log_likelihood", "log_likelihood_*", "ais_log_likelihood", "accuracy", "*_accuracy", "*_r2"),
+    *(
+        "elbo",
+        "bound",
+        "elbo_amortised",
+        "elbo_local",
+        "log_likelihood",
+        "log_likelihood_*",
+        "ais_log_likelihood",
+        "accuracy",
+        "*_accuracy",
+        "*_r2",
+    ),
     *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
 )
@@ -144,7 +155,7 @@ def summarize(
             seen, intervals of differences to it hold the true one less often than they say.
         results: the file of a run folder to read, such as results_last.json.
         leading: metrics by which the best run is named, which stand first if `metrics` are (). (): the first of `metrics`, or without
-            them val/elbo, because a run is not chosen on test data.
+            them val/bound, because a run is not chosen on test data; val/elbo, if an older run has none.
 
     Raises:
         ValueError: if there is no finished run, a metric is unknown, or the baseline is not one setting.
@@ -174,7 +185,8 @@ def summarize(
     ]
     others = ", ".join(name for name in available(runs) if name not in chosen)
     notes = [*repeated, *_incomparable(summary), *strange, *([f"not shown: {others} (see --metrics)"] if others else [])]
-    candidates = leading or (chosen if metrics else ["val/elbo", *chosen])
+    validated = "val/bound" if all("val/bound" in run.metrics for run in runs) else "val/elbo"
+    candidates = leading or (chosen if metrics else [validated, *chosen])
     ranked = [name for name in candidates if direction(name) and any(name in run.metrics for run in runs)][: len(leading) or 1]
     return Summary(columns, settings, chosen, unfinished, _find_baselines(summary, baseline) if baseline else [], notes, ranked)
 

@@ -1,9 +1,20 @@
 """Callbacks: things that happen beside training."""
 
+from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.callbacks.collapse import PosteriorCollapse
+from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
 from vaelab.training.callbacks.pictures import Pictures, show_figures
 from vaelab.training.callbacks.throughput import Throughput
 
-__all__ = ["FirstBatch", "LastCheckpoint", "Pictures", "PosteriorCollapse", "Throughput", "show_figures"]
+__all__ = [
+    "BestCheckpoint",
+    "EpochLines",
+    "FirstBatch",
+    "LastCheckpoint",
+    "Pictures",
+    "PosteriorCollapse",
+    "Throughput",
+    "show_figures",
+]

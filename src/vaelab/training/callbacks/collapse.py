@@ -13,6 +13,7 @@ from vaelab.checks import check_at_least
 from vaelab.distributions import centre, is_euclidean
 from vaelab.draw import Draw
 from vaelab.objectives import Objective
+from vaelab.runs.log import tell
 from vaelab.schedules import Schedule
 from vaelab.training.lit import LitVAE
 
@@ -97,7 +98,7 @@ class PosteriorCollapse(Callback):
         elif not self.told and step - self.last_used >= self.patience and settled(pl_module.objective, step, last_step(trainer)):
             self.told = True
             if trainer.is_global_zero:
-                print(  # which a progress bar makes room for, and not for a logger's line
+                tell(
                     f"warning: the posterior has collapsed: its rate was below {self.rate:g} nats from step {self.last_used} to {step},"
                     " and z tells no more than that about x. Try a warm-up of beta (+schedule@objective.beta=linear), free bits"
                     " (objective.free_bits=0.1) or a smaller beta"

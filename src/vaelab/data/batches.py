@@ -1,0 +1,52 @@
+"""The order in which examples are asked for."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class Batches(Sampler[Tensor]):
+    """The indices of one epoch's batches on one of several processes.
+
+    Training: a permutation that depends on (seed, epoch) alone, dealt out to the ranks so that every rank has its own disjoint
+    share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so. A last batch of one
+    example is joined to the one before it: what compares the examples of a batch would have nothing to compare.
+    Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if num_examples < world_size:
+            raise ValueError(f"{num_examples} examples cannot be shared by {world_size} processes: set trainer.devices=1")
+        self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
+        self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+        self.done = (0, 0)
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Begin that epoch after so many batches, on which a resumed run has trained already."""
+        self.epoch, self.done = epoch, (epoch, batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        share = -(-self.num_examples // self.world_size)
+        return -(-share // self.batch_size) - self._has_remainder(share)
+
+    def _has_remainder(self, share: int) -> bool:
+        return self.training and share > self.batch_size and share % self.batch_size == 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.training:
+            yield from torch.arange(self.num_examples).tensor_split(len(self) * self.world_size)[self.rank :: self.world_size]
+            return
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.num_examples, generator=generator)
+        order = torch.cat([order, order[: -self.num_examples % self.world_size]])
+        batches = list(order[self.rank :: self.world_size].split(self.batch_size))
+        if len(batches) > len(self):
+            batches[-2:] = [torch.cat(batches[-2:])]
+        epoch, done = self.done
+        yield from batches[done:] if epoch == self.epoch else batches

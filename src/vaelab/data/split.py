@@ -1,0 +1,120 @@
+"""Some examples of a dataset."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vaelab.data.memory import Examples, InMemory, as_example
+from vaelab.data.modality import Modality
+from vaelab.data.transforms import Transform
+
+Transformation = Transform | Callable[..., Tensor]  # of (x, generator=None)
+
+
+class Split(Dataset):
+    """Some examples of a dataset, asked for a batch at a time.
+
+    With a transform and a seed, each example carries the same random draw whenever and wherever it is asked for: the draw depends
+    on its index alone, not on batch size, process or epoch.
+    """
+
+    def __init__(
+        self,
+        dataset: Examples,
+        indices: Int[Tensor, "n"],
+        modality: Modality,
+        transform: Transformation | None = None,
+        seed: int = 0,
+        missing: bool = False,
+    ) -> None:
+        self.dataset, self.indices, self.modality, self.transform, self.seed = dataset, indices, modality, transform, seed
+        self.missing = missing
+
+    def name(self, place: int) -> str:
+        """The name of an example, such as the file that it was read from, or "row 17" of the dataset.
+
+        Args:
+            place: of the example in this split.
+        """
+        return name_of(self.dataset, int(self.indices[place]))
+
+    @property
+    def y_names(self) -> tuple[str, ...]:
+        """Names of the classes, or of the factors; none if the dataset has none."""
+        return tuple(getattr(self.dataset, "y_names", ()))
+
+    @property
+    def y_values(self) -> dict[str, Sequence[str]]:
+        """Names of the values of some factors."""
+        return dict(getattr(self.dataset, "y_values", {}))
+
+    @property
+    def y_cyclic(self) -> tuple[str, ...]:
+        """Names of the factors whose last value is next to the first."""
+        return tuple(getattr(self.dataset, "y_cyclic", ()))
+
+    @property
+    def num_levels(self) -> int | None:
+        """The levels that x have been dequantised of; None if they have not been."""
+        return self.transform.num_levels if isinstance(self.transform, Transform) else None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, batch: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+        indices = self.indices[batch]
+        if isinstance(self.dataset, InMemory):
+            x, y = self.dataset[indices]
+        else:
+            examples = (as_example(self.dataset[i], self.y_names) for i in indices.tolist() or [0])  # [0]: an empty batch has a shape too
+            x, y = (torch.stack(parts)[: len(indices)] for parts in zip(*examples, strict=True))
+            check_finite(x, self.missing, lambda row: name_of(self.dataset, int(indices[row])))
+        if self.transform is None:
+            return x, y
+        drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
+        for row, i in enumerate(indices.tolist()):
+            drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
+        return drawn.to(x.device), y
+
+    def scaled(self, batch: Int[Tensor, "b"], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """A batch as models see it."""
+        x, y = self[batch]
+        return self.modality.scale(x.to(device)), y.to(device)
+
+    def untransformed(self) -> "Split":
+        """The same examples as they are before a transform."""
+        return Split(self.dataset, self.indices, self.modality, missing=self.missing)
+
+
+def name_of(dataset: Examples, index: int) -> str:
+    """The name of an example of a dataset, or "row 17"."""
+    names = getattr(dataset, "names", ())
+    return str(names[index]) if len(names) else f"row {index}"
+
+
+def check_finite(x: Shaped[Tensor, "n ..."], missing: bool, name: Callable[[int], str]) -> None:
+    """Raise if values of x are infinite, or NaN where NaN is no missing value.
+
+    Args:
+        x: examples.
+        missing: whether NaN is a missing value.
+        name: of an example.
+
+    Raises:
+        ValueError: if there are such values, with the first example that has one.
+    """
+    if not x.is_floating_point():
+        return
+    wrong = torch.cat([(part.isinf() if missing else ~part.isfinite()).reshape(len(part), -1).any(1) for part in x.split(4096)])
+    if not wrong.any():
+        return
+    rows = wrong.nonzero().flatten()
+    first = x[rows[0]]
+    value = float(first[first.isinf() if missing else ~first.isfinite()].flatten()[0])
+    also = f" ({len(rows)} of {len(x)} examples have such values)" if len(rows) > 1 else ""
+    advice = "replace it, or leave the example out" + "; if it is a missing value, set missing=true" * math.isnan(value)
+    raise ValueError(f"{name(int(rows[0]))} of the data has x={value}{also}: {advice}")
