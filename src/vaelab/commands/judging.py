@@ -105,9 +105,10 @@ def draw_charts(run: RunFolder, found: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
+    """Metrics as they are logged, those of test data as test/<name>: without standard errors and counts, which are no metrics."""
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    metrics = {name: value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    return {name if name.startswith("val/") else f"test/{name}": value for name, value in metrics.items()}
 
 
 def print_numbers(title: str, found: Mapping[str, Any]) -> None:

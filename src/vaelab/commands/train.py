@@ -35,7 +35,7 @@ from vaelab.metrics.progress import duration
 from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import Use, flatten, material, without_download
-from vaelab.runs.files import read_checkpoint, write_json
+from vaelab.runs.files import read_checkpoint, split_by_data, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
@@ -245,7 +245,9 @@ def finish_run(
     test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
-        test.update(found)
+        of_test, of_val = split_by_data(found)
+        test.update(of_test)
+        val.update(of_val)
         evaluations[name] = how
         show_files(trainer.loggers, draw_charts(run, found), trainer.global_step)
 

@@ -83,6 +83,26 @@ def read_results(path: Path, advice: str) -> dict[str, Any]:
     return record
 
 
+def with_metric(record: dict[str, Any], metric: str, found: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with what a metric found, in place of what it had found before.
+
+    What it calls val/<name> is of validation data, and is added to theirs; to a run that has not finished, which has none, it is not.
+    """
+    evaluations = record.get("evaluations") or {}
+    before = evaluations.get(metric, {}).get("keys", [])
+    test, val = split_by_data(found)
+    record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | test
+    if "val" in record:
+        record["val"] = (record["val"] or {}) | val
+    return {**record, "evaluations": evaluations | {metric: dict(how)}}
+
+
+def split_by_data(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is of test data, and what is of validation data, whose names begin with val/; these lose it."""
+    of_val = {name: value for name, value in found.items() if name.startswith("val/")}
+    return {name: found[name] for name in found if name not in of_val}, {name[4:]: value for name, value in of_val.items()}
+
+
 def _is_evaluation(how: Any) -> bool:
     return isinstance(how, dict) and isinstance(how.get("keys", []), list) and isinstance(how.get("options", {}), dict)
 
