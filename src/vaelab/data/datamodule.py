@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vaelab.checks import check_whole
 from vaelab.data.augment import augment_of
-from vaelab.data.batches import Batches
+from vaelab.data.batches import Batches, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, modality_of
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
@@ -214,9 +214,10 @@ class DataModule(LightningDataModule):
                 for other in self.splits.values():
                     if other.dataset is original:  # training and validation data are usually parts of one tensor
                         other.dataset = moved
+        order = Batches if training and not getattr(self.trainer, "overfit_batches", 0) else SameBatches
         return DataLoader(
             split,
-            sampler=Batches(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
+            sampler=order(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
