@@ -19,6 +19,7 @@ from vaelab.runs.files import read_checkpoint, read_json
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
+from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import accelerate
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
@@ -38,6 +39,7 @@ OF_TRAINING = (
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers.csv_logs",
     "lightning.pytorch.loggers.tensorboard",
+    "lightning.pytorch.loggers.wandb",
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
     "torch.optim",
@@ -46,7 +48,9 @@ OF_TRAINING = (
     "vaelab.objectives",
     "vaelab.sweeps.pruning",
     "vaelab.training.callbacks",
+    "vaelab.training.loggers",
     "vaelab.training.metrics_csv",
+    "vaelab.training.schedulers",
     "vaelab.training.tensorboard",
 )
 SHORT_NAMES = ("lightning.Trainer", "lightning.pytorch.Trainer", "lightning.pytorch.loggers")  # of what lies in the modules above
@@ -87,9 +91,23 @@ def build(config: DictConfig) -> LitVAE:
     check_used(config)
     stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
     config = copy.deepcopy(config)  # instantiating resolves interpolations in place, also in what a node refers to
-    scheduler = instantiate(config.scheduler) if config.get("scheduler") else None
+    scheduling = build_scheduling(config.scheduler) if config.get("scheduler") else None
     objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
-    return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduler, stored)  # type: ignore[arg-type]
+    return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduling, stored)  # type: ignore[arg-type]
+
+
+def build_scheduling(options: DictConfig) -> Scheduling:
+    """The scheduler that a config describes, with when it is stepped.
+
+    Raises:
+        ValueError: if it does not say what its numbers count.
+    """
+    given = {name: options[name] for name in ("interval", "monitor") if name in options}
+    build = instantiate({name: value for name, value in options.items() if name not in given})
+    interval = given.get("interval", "step" if {"num_steps", "threshold_mode"} & inspect.signature(build).parameters.keys() else None)
+    if interval not in ("step", "epoch"):
+        raise ValueError(f"scheduler.interval={interval} must say what the numbers of {options._target_} count: step or epoch")
+    return Scheduling(build, interval, given.get("monitor", "val/bound"))
 
 
 def check_used(config: DictConfig) -> None:

@@ -113,9 +113,10 @@ def test_what_is_known_is_not_computed_again(run: Path, capsys: pytest.CaptureFi
     evaluate(run)
     assert "known since" in capsys.readouterr().out
     assert results(run)["evaluations"]["likelihood"]["finished"] == first
+    known = results(run)["test"]["num_samples"]
     evaluate(run, "metrics.likelihood.num_samples=4")
     assert results(run)["test"]["num_samples"] == 4
-    capsys.readouterr()
+    assert f"likelihood: takes the place of what is known with num_samples={known}\n" in capsys.readouterr().out
     evaluate(run, "metrics.likelihood.num_samples=4", "again=true")
     assert "known since" not in capsys.readouterr().out
 

@@ -380,3 +380,21 @@ def test_log_w_of_several_latents_is_the_sum(x):
     expected = p_x.log_prob(x) + one.log_p - one.log_q + two.log_p - two.log_q
     assert draw.log_w.shape == shape
     torch.testing.assert_close(draw.log_w, expected)
+
+
+@every_model
+def test_one_label_stands_for_all_samples(build):
+    """model.sample(4, 1) is four of class 1; a model that looks at no label draws what it draws."""
+    model = build()
+    drawn = []
+    for y in (1, torch.ones(4, dtype=torch.long)):
+        torch.manual_seed(0)
+        drawn.append(model.sample(4, y))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("build", HIERARCHIES.values(), ids=HIERARCHIES.keys())
+def test_pictures_in_8_bits_are_refused_in_a_sentence(build):
+    """By hierarchies as by other models, whose posteriors do."""
+    with pytest.raises(ValueError, match=r"takes numbers of type float, but got torch\.uint8: pictures are divided by 255 before"):
+        build()._bottom_up(torch.zeros(2, *X_SHAPE, dtype=torch.uint8))

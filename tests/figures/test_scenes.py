@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from dataset_files import write_idx
-from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageSequence
 from small_runs import SMALL, composed, train_small
@@ -24,7 +23,7 @@ from vaelab.figures.files import save_animation
 from vaelab.figures.scenes import Scene, completions, dimensions, draw_figures, latent_space, untransformed
 from vaelab.figures.tiles import captioned, tile
 from vaelab.runs.report import CAPTIONS
-from vaelab.training.callbacks.pictures import show_figures
+from vaelab.training.loggers import show_files
 
 QUICK = ["trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false", "logger=csv"]
 EVERYWHERE = {"reconstructions.png", "samples.png", "latent_space.png", "nearest_training_images.png"}
@@ -142,8 +141,7 @@ def test_completions_are_side_by_side(plane: Scene, shape: tuple[int, ...]) -> N
 def test_tensorboard_shows_the_files_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "samples.png"
     Image.new("L", (30, 20), 77).save(path)
-    trainer = Trainer(logger=TensorBoardLogger(tmp_path, name="", version=""), accelerator="cpu", enable_progress_bar=False)
-    show_figures(trainer, [path])
+    show_files([TensorBoardLogger(tmp_path, name="", version="")], {"figures/samples": path}, step=3)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     (image,) = events.Images("figures/samples")

@@ -15,6 +15,10 @@ import pytest
 from vaelab.runs.files import DamagedFile, read_checkpoint
 from vaelab.runs.find import lineage, setting
 from vaelab.runs.folder import RunFolder
+from vaelab.runs.housekeeping import list_runs, show_run
+from vaelab.runs.report import write_report
+from vaelab.runs.summary import summarize
+from vaelab.runs.summary.formats import print_summary
 
 FORK = multiprocessing.get_context("fork")
 CONFIG = "seed: 0\nname: circles\ndata: {_target_: vaelab.data.DataModule}\ncallbacks: {pictures: {_target_: vaelab.callbacks.Pictures}}\n"
@@ -290,3 +294,30 @@ def test_run_folders_are_read_without_torch_lightning_or_hydra() -> None:
     number, *loaded = done.stdout.split()
     assert int(number) > 10
     assert loaded == []
+
+
+def refuse(token: str) -> None:
+    raise AssertionError(f"{token} is no JSON")
+
+
+def test_results_are_json_whatever_was_found(run: RunFolder) -> None:
+    """JSON has no NaN and no Infinity: they are null, for which every reader has an answer."""
+    nan, inf = float("nan"), float("inf")
+    found = {"elbo": nan, "rate": inf, "mig": 0.5, "mig_ci": [nan, 1.0], "variances": [1.0, -inf], "num_images": 3, "elbo_std_error": nan}
+    run.write_results({"test": {"log_likelihood": -1.0}, "val": {"elbo": -1.0}, "checkpoint": "checkpoints/best.ckpt"})
+    run.add_results(run.checkpoints / "best.ckpt", "likelihood", found, {"keys": sorted(found), "options": {"a": inf}})
+    assert json.loads((run.path / "results.json").read_text(), parse_constant=refuse) == run.results()
+    test = run.results()["test"]
+    assert {name: test[name] for name in found} == {
+        "elbo": None,
+        "rate": None,
+        "elbo_std_error": None,
+        "mig_ci": None,
+        "mig": 0.5,
+        "variances": [1.0, None],
+        "num_images": 3,
+    }
+    show_run(str(run))
+    list_runs([str(run)])
+    print_summary(summarize([str(run)]))
+    assert "null" not in write_report(run, "a: b").read_text()

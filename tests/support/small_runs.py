@@ -1,7 +1,10 @@
 """Runs composed from conf/ and trained in temporary folders, on data that need no download."""
 
+import csv
 from pathlib import Path
+from typing import Any
 
+import torch
 from forked_scripts import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -46,3 +49,19 @@ def train_small(folder: Path, *overrides: str) -> Path:
 
     train(composed([*SMALL, *overrides], folder))
     return folder
+
+
+def best_score(run: Path) -> float:
+    """The best bound that was logged while training."""
+    return max(float(row["val/bound"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/bound"])
+
+
+def same(a: Any, b: Any) -> bool:
+    """True if two states are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b

@@ -1,15 +1,13 @@
 """Checkpoints that are damaged are never believed, and cost no more than the steps since the one before."""
 
-import csv
 import json
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from small_runs import QUICK, SMALL, composed, train_small
+from small_runs import QUICK, SMALL, best_score, composed, same, train_small
 
 from vaelab.build import open_run
 from vaelab.commands import train as training
@@ -27,16 +25,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(shutil.copytree(trained, tmp_path / "run"))
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
@@ -98,11 +86,6 @@ def test_the_config_of_a_resumed_run_is_read_from_what_is_sound(run: RunFolder) 
 
 
 SPOIL = "+callbacks.spoil={_target_: spoil_callback.Spoil}"
-
-
-def best_score(run: Path) -> float:
-    """The best bound that was logged while training."""
-    return max(float(row["val/bound"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/bound"])
 
 
 @pytest.fixture(scope="module")

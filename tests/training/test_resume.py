@@ -129,9 +129,10 @@ def test_told_to_stop_nothing_is_lost(case: str, straight: Path, tmp_path: Path)
 
 def test_stopped_by_max_steps_in_an_epoch_it_can_go_on(straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert forked_runs.run(run, *OPTIONS, "trainer.max_steps=9")[0] == 0
+    options = [*OPTIONS, "scheduler.num_steps=24"]  # else the learning rate is planned for 9
+    assert forked_runs.run(run, *options, "trainer.max_steps=9")[0] == 0
     assert json.loads((run / "results.json").read_text())["steps"] == 9
-    code, printed = forked_runs.run(run, *OPTIONS, GO_ON)
+    code, printed = forked_runs.run(run, *options, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
 
@@ -271,11 +272,11 @@ def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"val": 3}'])
 def test_results_that_are_damaged_are_named_when_a_run_goes_on(text: str, tmp_path: Path) -> None:
-    from vaelab.training.resume import finished_elbo
+    from vaelab.training.resume import finished_bound
 
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match=r"results\.json cannot be read \(.*\): remove it, and evaluate again"):
-        finished_elbo(RunFolder(tmp_path), None, {})
+        finished_bound(RunFolder(tmp_path), None, {})
 
 
 def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_a_learning_rate_that_was_planned_for_so_many_epochs_is_not_stretched(tm
     from vaelab.commands.train import changed, changes_of
 
     config = composed([*SMALL, "scheduler=cosine", "trainer.max_epochs=1"], tmp_path)
-    with pytest.raises(ValueError, match=r"was planned for 1 epochs, .* with pretrained=<this run>"):
+    with pytest.raises(ValueError, match=r"planned for trainer.max_epochs=1, and not for 3: .* with pretrained=<this run>"):
         changed(config, changes_of(["trainer.max_epochs=3"]))
 
 

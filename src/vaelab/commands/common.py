@@ -33,6 +33,7 @@ from vaelab.training.speed import keep_freed_memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
+PACKAGE = Path(__file__).parent.parent
 
 
 class UserError(ValueError, CompactHydraException):
@@ -68,13 +69,22 @@ def in_words(error: Exception) -> str | None:
         return with_key(cause, key) if is_ours(cause) else f"{key}: {cause}"
     if isinstance(error, OmegaConfBaseException):
         return f"{key}: {text}" if key and key not in text else text
-    return str(error) if isinstance(error, MisconfigurationException) or is_ours(error) else None
+    if isinstance(error, MisconfigurationException) or is_ours(error):
+        return str(error)
+    return of_worker(error)
+
+
+def of_worker(error: BaseException) -> str | None:
+    """The sentence in a ValueError that code of this package has raised in a process that loads data; None for other errors."""
+    _, _, told = str(error).partition("Original Traceback (most recent call last):\n")
+    files, message = re.findall(r'^  File "(.+?)", line', told, re.M), re.search(r"^ValueError: (.*)\Z", told, re.M | re.S)
+    return message[1].strip() if message and files and Path(files[-1]).is_relative_to(PACKAGE) else None
 
 
 def is_ours(error: BaseException) -> bool:
     """True for a ValueError that code of this package has raised."""
     calls = frames(error)
-    return isinstance(error, ValueError) and bool(calls) and Path(calls[-1].f_code.co_filename).is_relative_to(Path(__file__).parent.parent)
+    return isinstance(error, ValueError) and bool(calls) and Path(calls[-1].f_code.co_filename).is_relative_to(PACKAGE)
 
 
 def frames(error: BaseException) -> list[FrameType]:
@@ -167,7 +177,7 @@ def chosen_run(config: DictConfig, run: str | None = None) -> OpenedRun:
 
 
 def places_of_data(config: DictConfig) -> dict[str, Any]:
-    """What a command was told of where data are, by the keys of a run: see `vaelab.build.move_data`."""
+    """Places of data that a command was told, by the keys of a run: see `vaelab.build.move_data`."""
     found = {"paths.data_dir": config.paths.data_dir, "download": config.download}
     found |= {f"data.{key}": value for key, value in config.data.items()}
     return {key: value for key, value in found.items() if value is not None}

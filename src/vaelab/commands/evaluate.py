@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vaelab.commands.common import UserError, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, report
+from vaelab.figures.files import show_in_tensorboard
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 
@@ -63,7 +64,7 @@ def evaluate_run(path: str, config: DictConfig) -> list[str]:
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
         folder.add_results(run.checkpoint, name, found, how)
-        draw_charts(folder, found, step)
+        show_in_tensorboard(draw_charts(folder, found), folder.tensorboard, step)
         if folder.tensorboard is not None and file == RESULTS:  # TensorBoard has the numbers of results.json
             with SummaryWriter(str(folder.tensorboard)) as writer:
                 for metric, value in final_metrics(found).items():

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
-from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
 from vaelab.build import OpenedRun
@@ -77,6 +76,9 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         if {key: before.get(key) for key in how} == how:
             tell(f"{name}: known since {before['finished']} (again=true computes it again)")
             continue
+        former = [f"{option}={value}" for option, value in (before.get("options") or {}).items() if how["options"].get(option) != value]
+        if former:
+            tell(f"{name}: takes the place of what is known with {', '.join(former)}")
         started = time.time()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
@@ -93,16 +95,13 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
     return failures
 
 
-def draw_charts(run: RunFolder, found: Mapping[str, Any], step: int) -> None:
-    """Draw the charts of what a metric found, in figures/ and in TensorBoard."""
+def draw_charts(run: RunFolder, found: Mapping[str, Any]) -> dict[str, Path]:
+    """Draw the charts of what a metric found; return their files in figures/, by name."""
     figures = {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None}
     for name, figure in figures.items():
         run.figures.mkdir(exist_ok=True)
         figure.savefig(run.figures / f"{name}.png", dpi=130)
-    if figures and run.tensorboard is not None:
-        with SummaryWriter(str(run.tensorboard)) as writer:
-            for name, figure in figures.items():
-                writer.add_figure(name, figure, step)
+    return {name: run.figures / f"{name}.png" for name in figures}
 
 
 def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vaelab.checks import listed
 from vaelab.commands.composing import CONF
 from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
@@ -37,6 +38,7 @@ def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choi
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.is_delete() or override.is_sweep_override() or override.package is not None:
             continue
+        check_target(override.key_or_group, override.value(), choices)
         check_type(override.key_or_group, override.value(), default_of(override.key_or_group, name, choices))
 
 
@@ -96,6 +98,22 @@ def check_type(key: str, value: Any, default: Any) -> None:
         is_object = isinstance(value, dict) and "_target_" in value  # a schedule
         if not (is_number or value is None or is_object):
             raise ValueError(f"{key}={shown} must be a number")
+
+
+def check_target(key: str, value: Any, choices: Mapping[str, Any]) -> None:
+    """Raise if a class is set that has a yaml of its own: it would be given the options of another one, where it takes them.
+
+    Raises:
+        ValueError: if it is, with the choice that has its options.
+    """
+    dial, _, below = key.rpartition(".")
+    choice = choices.get(dial)
+    if below != "_target_" or not isinstance(choice, str) or not (CONF / dial).is_dir():
+        return
+    files = {path.stem: default_of(key, "config", {dial: path.stem}) for path in sorted((CONF / dial).glob("*.yaml"))}
+    fitting = [name for name, target in files.items() if target == value]
+    if fitting and choice not in fitting:
+        raise ValueError(f"{key}={value} would be given the options of {dial}={choice}: it must be {dial}={listed(fitting)}")
 
 
 def default_of(key: str, name: str, choices: Mapping[str, Any]) -> Any:
@@ -167,3 +185,5 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
         choices = {path.stem for folder in (CONF, *folders) for path in (folder / dial).glob("*.yaml") if path.stem[0] != "_"}
         if choices and not rest.startswith(".") and re.fullmatch(r"true|false|[-+.\d]+", value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
+        if dial == "callbacks" and not rest and value in choices - {"default", "none"}:
+            raise ValueError(f"callbacks={value} leaves out the others, which write checkpoints: write callbacks=[default,{value}]")

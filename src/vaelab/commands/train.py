@@ -38,9 +38,11 @@ from vaelab.runs.files import read_checkpoint, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
-from vaelab.training.callbacks import LastCheckpoint, show_figures
+from vaelab.training.callbacks import LastCheckpoint
 from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
+from vaelab.training.loggers import close, log_config, show_files
+from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.validation import mean_bounds
@@ -186,6 +188,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         logger=loggers or False,
         default_root_dir=str(run),
         enable_progress_bar=has_bar,
+        profiler=profiler_of(parts.trainer.get("profiler"), run.path),
         plugins=[*instantiate(parts.trainer.get("plugins") or []), AtomicCheckpointIO(run.path)],
         _convert_="all",
     )
@@ -194,6 +197,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
         datamodule.recorded = recorded_split(run)
+    log_config(loggers, hparams_of(plain(config)))
     datamodule.setup("fit")
     if stored is None and trainer.is_global_zero:
         write_json(datamodule.record(), run.split)
@@ -207,10 +211,12 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         tell(f"\nstopped in epoch {trainer.current_epoch}: {how_to_resume(run)}")
         raise
     if trainer.should_stop and trainer.is_global_zero:
-        tell(f"\na callback ended training in epoch {trainer.current_epoch} of {trainer.max_epochs}")
+        of = f" of {trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        tell(f"\na callback ended training in epoch {trainer.current_epoch}{of}")
     weights = trainer.strategy.lightning_module_state_dict()  # for which all processes are needed where each has a share of them
     if not trainer.is_global_zero:
         return None
+    show_profile(run.path)
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
     return finish_run(config, run, trainer, weights, datamodule, started, origin)
@@ -241,7 +247,7 @@ def finish_run(
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
         test.update(found)
         evaluations[name] = how
-        draw_charts(run, found, trainer.global_step)
+        show_files(trainer.loggers, draw_charts(run, found), trainer.global_step)
 
     if options.enabled and options.get("metrics"):
         for failure in judge(OpenedRun(model, datamodule, config, run, path), options.metrics, config.seed, keep, {}, "evaluation.metrics"):
@@ -249,7 +255,8 @@ def finish_run(
     if not test:
         print_numbers("validation data, nats per example", val)
     if options.figures:
-        show_figures(trainer, draw_figures(model, datamodule, run.figures, device, config.seed))
+        figures = draw_figures(model, datamodule, run.figures, device, config.seed)
+        show_files(trainer.loggers, {f"figures/{path.stem}": path for path in figures}, trainer.global_step)
     results: dict[str, Any] = {
         "test": test or None,
         "val": val,
@@ -322,8 +329,7 @@ def log_hparams(trainer: lightning.Trainer, config: DictConfig, final: dict[str,
             with SummaryWriter(logger.log_dir) as writer:
                 writer.file_writer.add_summary(start)
                 writer.file_writer.add_summary(end)
-        logger.save()
-        logger.finalize("success")
+    close(trainer.loggers)
 
 
 def print_places(run: RunFolder, seen: list[Path], seconds: float) -> None:

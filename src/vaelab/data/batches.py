@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 
 class Batches(Sampler[Tensor]):
@@ -15,6 +15,8 @@ class Batches(Sampler[Tensor]):
     example is joined to the one before it: what compares the examples of a batch would have nothing to compare.
     Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
     """
+
+    has_order_of_epoch = True  # or that of the first epoch in each
 
     def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         if num_examples < world_size:
@@ -42,7 +44,7 @@ class Batches(Sampler[Tensor]):
         if not self.training:
             yield from torch.arange(self.num_examples).tensor_split(len(self) * self.world_size)[self.rank :: self.world_size]
             return
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch * self.has_order_of_epoch)
         order = torch.randperm(self.num_examples, generator=generator)
         order = torch.cat([order, order[: -self.num_examples % self.world_size]])
         batches = list(order[self.rank :: self.world_size].split(self.batch_size))
@@ -50,3 +52,9 @@ class Batches(Sampler[Tensor]):
             batches[-2:] = [torch.cat(batches[-2:])]
         epoch, done = self.done
         yield from batches[done:] if epoch == self.epoch else batches
+
+
+class SameBatches(Batches, SequentialSampler):  # type: ignore[misc]  # items are batches
+    """The same batches in each epoch. For trainer.overfit_batches, Lightning replaces every sampler that is not a SequentialSampler."""
+
+    has_order_of_epoch = False

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vaelab.checks import check_whole
 from vaelab.data.augment import augment_of
-from vaelab.data.batches import Batches
+from vaelab.data.batches import Batches, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, modality_of
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
@@ -154,14 +154,15 @@ class DataModule(LightningDataModule):
             raise ValueError(f"data.dataset: {error}") from error
         if isinstance(dataset, TensorDataset) and len(dataset.tensors) < 3:
             dataset = InMemory(dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) > 1 else None)
-        if not len(dataset):
-            raise ValueError(f"the {split} data are empty")
         self._tell(dataset)
-        shape = tuple(as_example(dataset[0], getattr(dataset, "y_names", ()))[0].shape)
+        there = present(dataset, torch.arange(len(dataset)))
+        if not len(there):
+            raise ValueError(f"there are no {split} data that can be read")
+        shape = tuple(as_example(dataset[int(there[0])], getattr(dataset, "y_names", ()))[0].shape)
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
         if isinstance(dataset, InMemory):
-            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split}")
+            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data")
         return dataset
 
     @rank_zero_only
@@ -179,7 +180,7 @@ class DataModule(LightningDataModule):
             rank_zero_only(print)(f"note: {words}")
 
     def record(self) -> dict[str, Any]:
-        """What the splits consist of, of plain types: see `vaelab.data.record`.
+        """The contents of all splits, as plain types: see `vaelab.data.record`.
 
         Test data that have not been read are in it only if they are files.
         """
@@ -213,9 +214,10 @@ class DataModule(LightningDataModule):
                 for other in self.splits.values():
                     if other.dataset is original:  # training and validation data are usually parts of one tensor
                         other.dataset = moved
+        order = Batches if training and not getattr(self.trainer, "overfit_batches", 0) else SameBatches
         return DataLoader(
             split,
-            sampler=Batches(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
+            sampler=order(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

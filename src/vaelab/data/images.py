@@ -25,7 +25,7 @@ class ImageFiles(Dataset):
     """Pictures that are decoded when they are asked for.
 
     Args:
-        paths: of the files.
+        names: paths of the files, relative to the folder of `contents`, or to the working directory.
         labels: of the files, -1 where unknown.
         reader: of a file.
         y_names: names of the labels.
@@ -35,23 +35,22 @@ class ImageFiles(Dataset):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        names: Sequence[str | Path],
         labels: Sequence[int],
         reader: Reader,
         y_names: Sequence[str] = (),
         contents: Contents | None = None,
         absent: Sequence[int] = (),
     ) -> None:
-        self.paths, self.labels, self.reader, self.y_names = paths, labels, reader, tuple(y_names)
+        self.names, self.labels, self.reader, self.y_names = names, labels, reader, tuple(y_names)
         self.contents, self.absent = contents, frozenset(absent)
 
-    @property
-    def names(self) -> list[str]:
-        """Paths of the files, relative to the folder that they are of."""
-        return [str(path if self.contents is None else path.relative_to(self.contents.folder)) for path in self.paths]
+    def path(self, index: int) -> Path:
+        """Path of a file."""
+        return Path() / self.names[index] if self.contents is None else self.contents.folder / self.names[index]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], Tensor]:
         """The picture and its label.
@@ -60,10 +59,18 @@ class ImageFiles(Dataset):
             ValueError: as `Reader`, with all pictures that cannot be read.
         """
         try:
-            return self.reader(self.paths[index]), torch.tensor(self.labels[index])
+            return self.reader(self.path(index)), torch.tensor(self.labels[index])
         except ValueError:
-            check_readable(self.broken())  # now that one is known
+            check_readable(self.whole_folder().broken())  # now that one is known
             raise
+
+    def whole_folder(self) -> "ImageFiles":
+        """The pictures of all splits, without labels."""
+        if self.contents is None:
+            return self
+        found = self.contents
+        names = sorted({name for files in found.files.values() for name in files} - found.absent)
+        return ImageFiles(names, [-1] * len(names), self.reader, contents=found)
 
     def broken(self) -> dict[int, str]:
         """Messages of the files that cannot be read, by their places. Decodes all."""
@@ -74,19 +81,18 @@ class ImageFiles(Dataset):
         x = torch.zeros(len(self), *self.reader.shape, dtype=torch.uint8)
         return x, self._read_all(x)
 
-    def leave_out(self, broken: Mapping[int, str]) -> None:
+    def leave_out(self, broken: Mapping[int, str], split: str) -> None:
         """Leave out files that cannot be read, and note how many."""
         if broken and self.contents is not None:
-            first = next(iter(broken.values()))
-            self.contents = replace(
-                self.contents, note=f"{self.contents.note}; skipped: {len(broken)} that cannot be read (such as {first})"
-            )
+            names = ", ".join(str(self.names[i]) for i in list(broken)[:3]) + ", ..." * (len(broken) > 3)
+            note = f"{self.contents.note}; skipped: {len(broken)} {split} pictures that cannot be read ({names})"
+            self.contents = replace(self.contents, note=note)
         self.absent |= broken.keys()
 
     def _read_all(self, x: Tensor | None) -> dict[int, str]:
         def read(i: int) -> str:
             try:
-                picture = self.reader(self.paths[i])
+                picture = self.reader(self.path(i))
             except ValueError as error:
                 return str(error)
             if x is not None:
@@ -161,15 +167,15 @@ def folder(
         raise ValueError(f"{base.absolute()} has no folder {split}: set data.val_size, or make the folders train, val and test")
     names = list(contents.files[split])
     labels, absent = [contents.label(split, name) for name in names], [i for i, name in enumerate(names) if name in contents.absent]
-    files = ImageFiles([base / name for name in names], labels, reader, contents.classes, contents, absent)
+    files = ImageFiles(names, labels, reader, contents.classes, contents, absent)
     if prod(shape) * len(files) > max_memory:
         if on_error == "skip":
-            files.leave_out(files.broken())
+            files.leave_out(files.broken(), split)
         return files
     x, broken = files.in_memory()
-    if on_error == "stop":
-        check_readable(broken)
-    files.leave_out(broken)
+    if broken and on_error == "stop":
+        check_readable(files.whole_folder().broken())
+    files.leave_out(broken, split)
     data = InMemory(x, torch.tensor(labels), contents.classes, names=names)
     data.contents, data.absent = files.contents, files.absent
     return data

@@ -52,7 +52,7 @@ def find_pictures(top: Path) -> Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the splits of a folder of pictures consist of.
+    """The splits of a folder of pictures, and the files of each.
 
     Args:
         folder: that the names of files are relative to.

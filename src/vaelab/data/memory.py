@@ -29,7 +29,7 @@ class InMemory(Dataset):
 
     >>> InMemory(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), torch.arange(100) % 10)[[3, 4]][1]
     tensor([3, 4])
-    >>> InMemory(np.zeros((3, 9)), ["cat", "dog", "cat"]).y
+    >>> InMemory(torch.zeros(3, 9), ["cat", "dog", "cat"]).y
     tensor([0, 1, 0])
 
     A step of a VAE on small images is so short that fetching images one by one would cost more than the model.

@@ -70,9 +70,10 @@ class Split(Dataset):
         if isinstance(self.dataset, InMemory):
             x, y = self.dataset[indices]
         else:
-            examples = (as_example(self.dataset[i], self.y_names) for i in indices.tolist() or [0])  # [0]: an empty batch has a shape too
+            chosen = indices.tolist() or self.indices[:1].tolist()  # an empty batch has a shape too
+            examples = (as_example(self.dataset[i], self.y_names) for i in chosen)
             x, y = (torch.stack(parts)[: len(indices)] for parts in zip(*examples, strict=True))
-            check_finite(x, self.missing, lambda row: name_of(self.dataset, int(indices[row])))
+            check_finite(x, self.missing, lambda row: f"{name_of(self.dataset, chosen[row])} of the data")
         if self.transform is None:
             return x, y
         drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
@@ -117,4 +118,4 @@ def check_finite(x: Shaped[Tensor, "n ..."], missing: bool, name: Callable[[int]
     value = float(first[first.isinf() if missing else ~first.isfinite()].flatten()[0])
     also = f" ({len(rows)} of {len(x)} examples have such values)" if len(rows) > 1 else ""
     advice = "replace it, or leave the example out" + "; if it is a missing value, set missing=true" * math.isnan(value)
-    raise ValueError(f"{name(int(rows[0]))} of the data has x={value}{also}: {advice}")
+    raise ValueError(f"{name(int(rows[0]))} has x={value}{also}: {advice}")

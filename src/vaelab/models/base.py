@@ -10,6 +10,8 @@ from torch.distributions import Distribution
 from vaelab.draw import Draw
 from vaelab.evidence import importance_weighted
 
+Labels = Shaped[Tensor, "b ..."] | int | None  # one label for each sample, or one for all
+
 
 class Model(nn.Module, ABC):
     """p(x, z) and q(z | x): data x, and latent variables z of one layer or several.
@@ -38,8 +40,11 @@ class Model(nn.Module, ABC):
         """p(x | z), batch shape the leading dimensions of z."""
 
     @abstractmethod
-    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
-        """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show."""
+    def sample(self, num_samples: int, y: Labels = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+        """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show.
+
+        `model.sample(8, 1)` draws eight of class 1.
+        """
 
     @abstractmethod
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
@@ -54,6 +59,10 @@ class Model(nn.Module, ABC):
     ) -> Float[Tensor, "b"]:
         """The importance-weighted estimate of log p(x) in nats, (B,); see `vaelab.evidence.importance_weighted`."""
         return importance_weighted(self, x, y, num_samples, chunk_size).log_likelihood
+
+    def labels(self, num_samples: int, y: Labels) -> Tensor | None:
+        """The labels of so many samples, from one for all of them or one for each."""
+        return torch.full((num_samples,), y, device=self.device) if isinstance(y, int) else y
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab.distributions import centre, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.models.base import Model
+from vaelab.models.base import Labels, Model
 from vaelab.networks.ladder import Ladder
 
 
@@ -74,7 +74,7 @@ class HierarchicalVAE(Model):
         return self.likelihood(self._descend(z, lambda rung, h, p: centre(p)))
 
     @torch.no_grad()
-    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+    def sample(self, num_samples: int, y: Labels = None, mean: bool = False) -> Float[Tensor, "b ..."]:
         """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show."""
         p_x = self.likelihood(self._descend(self.prior(None).sample((num_samples,)), lambda rung, h, p: p.sample()))
         return p_x.mean if mean else p_x.sample()
@@ -87,6 +87,8 @@ class HierarchicalVAE(Model):
         return self.likelihood(self._descend(z, lambda rung, h, p: centre(self._posterior(rung, features, h, p)))).mean
 
     def _bottom_up(self, x: Tensor) -> list[Tensor]:
+        if not x.is_floating_point():
+            raise ValueError(f"the model takes numbers of type float, but got {x.dtype}: pictures are divided by 255 before")
         if x.shape[1:] != self.ladder.in_shape:
             raise ValueError(f"{type(self.ladder).__name__} was built for inputs of shape {self.ladder.in_shape}, but got {tuple(x.shape)}")
         return self.ladder.bottom_up(x)

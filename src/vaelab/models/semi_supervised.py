@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent
 
 from vaelab.distributions import OneHot, centre, code_of, rsample_and_log_prob
 from vaelab.draw import Draw, Latent
-from vaelab.models.base import Model
+from vaelab.models.base import Labels, Model
 
 
 class SemiSupervisedVAE(Model):
@@ -81,10 +81,10 @@ class SemiSupervisedVAE(Model):
         return self.likelihood(z, y.clamp(min=0))
 
     @torch.no_grad()
-    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+    def sample(self, num_samples: int, y: Labels = None, mean: bool = False) -> Float[Tensor, "b ..."]:
         """x ~ p(x | y, z) with z ~ p(z) and the y given, or classes 0, 1, ... in turn; with `mean`, E[x | y, z]."""
         p = self.prior(None)
-        p_x = self.decode(code_of(p, p.sample((num_samples,))), y)
+        p_x = self.decode(code_of(p, p.sample((num_samples,))), self.labels(num_samples, y))
         return p_x.mean if mean else p_x.sample()
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import centre, code_of, rsample_and_log_prob
 from vaelab.draw import Draw, Latent, split_missing
-from vaelab.models.base import Model
+from vaelab.models.base import Labels, Model
 
 
 class VAE(Model):
@@ -57,13 +57,13 @@ class VAE(Model):
         return self.likelihood(z, self._given(y))
 
     @torch.no_grad()
-    def sample(self, num_samples: int, y: Shaped[Tensor, "b ..."] | None = None, mean: bool = False) -> Float[Tensor, "b ..."]:
+    def sample(self, num_samples: int, y: Labels = None, mean: bool = False) -> Float[Tensor, "b ..."]:
         """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show.
 
         Raises:
             ValueError: if the model is conditional and y does not hold num_samples labels.
         """
-        given_y = self._given(y)
+        given_y = self._given(self.labels(num_samples, y))
         if given_y is not None and len(given_y) != num_samples:
             raise ValueError(f"num_samples={num_samples} samples need as many labels, but y has {len(given_y)}")
         p = self.prior(given_y)

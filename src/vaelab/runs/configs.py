@@ -125,7 +125,9 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any], use: Use) -> 
 def of_today(config: Mapping[str, Any]) -> dict[str, Any]:
     """A stored config with classes and keys where they are today; see `MOVED_TARGETS` and `MOVED_KEYS`."""
     today: dict[str, Any] = with_moved_targets(config)
-    evaluation = today.get("evaluation")
+    evaluation, scheduler = today.get("evaluation"), today.get("scheduler")
+    if isinstance(scheduler, dict) and "_target_" in scheduler and not {"interval", "num_steps", "monitor"} & scheduler.keys():
+        scheduler["interval"] = "epoch"  # as all were
     old = {name: evaluation.pop(name) for name in MOVED_KEYS if name in evaluation} if isinstance(evaluation, dict) else {}
     if old:
         likelihood = {"_target_": "vaelab.metrics.evaluate_test_data", "_partial_": True, **old}

@@ -2,9 +2,10 @@
 
 import csv
 import json
+import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,18 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write a record as `write_text` does."""
-    write_text(json.dumps(record, indent=2) + "\n", path)
+    """Write a record as `write_text` does; numbers that are not finite, which JSON does not have, are null."""
+    write_text(json.dumps(finite(record), indent=2, allow_nan=False) + "\n", path)
+
+
+def finite(node: Any) -> Any:
+    """A node of plain types with None in place of NaN and of infinite numbers; of an interval, if either end is one."""
+    if isinstance(node, float) and not math.isfinite(node):
+        return None
+    if isinstance(node, Mapping):
+        parts = {key: finite(value) for key, value in node.items()}
+        return {key: None if str(key).endswith("_ci") and value and None in value else value for key, value in parts.items()}
+    return [finite(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:

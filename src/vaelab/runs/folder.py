@@ -20,7 +20,7 @@ RESULTS = "results.json"
 CONFIG = ".hydra/config.yaml"
 # what a run writes while it trains, and what is removed if it starts anew
 EVENTS = ("events.out.tfevents.*", "projector*", "tensorboard")  # of TensorBoard
-WRITTEN = (*EVENTS, "checkpoints", "metrics.csv", "split.json", RESULTS, "pruned.txt", "failed.txt")
+WRITTEN = (*EVENTS, "checkpoints", "metrics.csv", "split.json", RESULTS, "*profile*", "pruned.txt", "failed.txt")
 PREVIOUS = "last.ckpt.previous"  # the checkpoint that last.ckpt has replaced
 ENDS = ("pruned", "failed")  # of a run before its time; <end>.txt says why
 INSIDE = ("anomalies", "checkpoints", "figures", "inpainting", "projector", "resumed", "tensorboard")  # folders that hold no other run

@@ -19,7 +19,7 @@ from vaelab.runs.find import every_run, find_runs
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git
 
-HEADLINE = ("elbo", "rate", "distortion", "log_likelihood")
+HEADLINE = {"elbo": 10, "log_likelihood": 16}  # and the width of each
 COMPARE = {"!=": operator.ne, "<=": operator.le, ">=": operator.ge, "=": operator.eq, "<": operator.lt, ">": operator.gt}
 Facts = dict[str, Any]  # of a run: its state, its metrics (elbo, val/elbo), and dotted keys of its config
 
@@ -31,11 +31,11 @@ def list_runs(folders: Sequence[str], where: Sequence[str] = ()) -> None:
         ValueError: as `matching`.
     """
     runs = sorted(matching(folders, where), key=lambda pair: pair[0].path.stat().st_mtime)
-    print(f"{'written':18}{'state':12}" + "".join(f"{name:>16}" for name in HEADLINE) + "  run")
+    print(f"{'written':18}{'state':11}" + "".join(f"{name:>{width}}" for name, width in HEADLINE.items()) + "  run")
     for run, facts in runs:
         written = datetime.fromtimestamp(run.path.stat().st_mtime)
-        numbers = [f"{facts[name]:16.2f}" if is_number(facts.get(name)) else " " * 16 for name in HEADLINE]
-        print(f"{written:%Y-%m-%d %H:%M}  {facts['state']:12}{''.join(numbers)}  {run.name}")
+        numbers = [f"{facts[name]:{width}.2f}" if is_number(facts.get(name)) else " " * width for name, width in HEADLINE.items()]
+        print(f"{written:%Y-%m-%d %H:%M}  {facts['state']:11}{''.join(numbers)}  {run.name}")
     print(f"{len(runs)} runs")
 
 

@@ -8,6 +8,7 @@ that of one process.
 from contextlib import AbstractContextManager
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -48,6 +49,8 @@ def check_shardable(module: nn.Module, trainer: Trainer) -> None:
     if not isinstance(trainer.strategy, FSDPStrategy):
         return
     reasons = unshardable(module)
+    if any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        reasons.append("callbacks.ema, which averages whole weights")
     if trainer.strategy._layer_sync is None and any(isinstance(part, _BatchNorm) for part in module.modules()):
         reasons.append("batch-norm without trainer.sync_batchnorm=true")
     if trainer.precision != "32-true":

@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vaelab import rng
 from vaelab.data import DataModule
@@ -18,6 +18,7 @@ from vaelab.objectives import Objective
 from vaelab.runs.log import tell
 from vaelab.training.checkpoints import move_best, place, set_loops
 from vaelab.training.fsdp import whole
+from vaelab.training.schedulers import Scheduling
 from vaelab.training.validation import bounds
 
 Batch = Sequence[Tensor]  # x, y
@@ -51,7 +52,7 @@ class LitVAE(LightningModule):
         model: x, y, num_samples to `Draw`.
         objective: `Draw`, step to terms.
         optimizer: groups of parameters to optimizer.
-        scheduler: optimizer to learning-rate scheduler, stepped after each epoch; or None.
+        scheduling: how the learning rate changes; None: it does not.
         config: what the run was composed of, stored in its checkpoints.
     """
 
@@ -63,12 +64,12 @@ class LitVAE(LightningModule):
         model: Model,
         objective: Objective,
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduling: Scheduling | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
-        self.optimizer, self.scheduler, self.config = optimizer, scheduler, config
+        self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
@@ -97,11 +98,13 @@ class LitVAE(LightningModule):
         """
         x, y = batch
         terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
-        logging = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
+        logging = every > 0 and (self.global_step + 1) % every == 0
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
             raise ValueError(self._not_finite(terms))
         if logging:
+            self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True, batch_size=len(x))
         return terms["loss"]
 
@@ -143,6 +146,21 @@ class LitVAE(LightningModule):
             raise ValueError(self._not_finite(means))
         for name, value in means.items():
             self.log(name, value, prog_bar=name == "val/elbo", sync_dist=True, batch_size=1)
+        self._step_on_plateau(means)
+
+    def _step_on_plateau(self, means: dict[str, Tensor]) -> None:
+        """Step a scheduler that watches a metric, before a checkpoint is written: Lightning would after it, and not when a run goes on.
+
+        Raises:
+            ValueError: if the metric is not logged.
+        """
+        for scheduler in [config.scheduler for config in self.trainer.lr_scheduler_configs if not self.trainer.sanity_checking]:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                assert self.scheduling is not None
+                monitor, known = self.scheduling.monitor, self.trainer.callback_metrics | means
+                if monitor not in known:
+                    raise ValueError(f"scheduler.monitor={monitor} is not logged: there are {', '.join(sorted(known))}")
+                scheduler.step(float(known[monitor]))
 
     def on_validation_end(self) -> None:
         self._evaluation.close()
@@ -153,9 +171,14 @@ class LitVAE(LightningModule):
     def configure_optimizers(self) -> Any:
         # what the objective owns, such as a discriminator, is a group with options of its own
         optimizer = self.optimizer([{"params": list(self.model.parameters())}, *self.objective.parameter_groups()])
-        if self.scheduler is None:
+        if self.scheduling is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "epoch"}}
+        scheduler, interval = self.scheduling.of(optimizer, self.trainer.estimated_stepping_batches), self.scheduling.interval
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval, "reduce_on_plateau": False}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if not isinstance(scheduler, ReduceLROnPlateau):  # see _step_on_plateau
+            scheduler.step()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from vaelab.checks import check_choice
@@ -12,7 +13,7 @@ from vaelab.runs.folder import RunFolder
 from vaelab.training.metrics_csv import MetricsCSV
 from vaelab.training.signals import was_requeued
 
-LENGTH = ("max_epochs", "max_steps")
+LENGTH = ("max_epochs", "max_steps", "accumulate_grad_batches", "limit_train_batches", "overfit_batches")
 
 
 def is_resumed(config: Mapping[str, Any]) -> bool:
@@ -62,8 +63,8 @@ def check_changes(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> None
             free = [row.key for row in IMMATERIAL if Use.RESUME in row.uses]
             allowed = ", ".join(key for key in free if key.rpartition(".")[0] not in free)
             raise ValueError(f"{key}={value} cannot be changed when a run is continued; what can are values (not dials) of {allowed}")
-    if "trainer.max_epochs" in changes:
-        check_planned_epochs(stored, changes["trainer.max_epochs"])
+    changed = {key.removeprefix("trainer."): value for key, value in changes.items() if key.startswith("trainer.")}
+    check_planned(stored, {**stored["trainer"], **changed})
 
 
 def check_same_run(run: RunFolder, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -76,29 +77,40 @@ def check_same_run(run: RunFolder, stored: Mapping[str, Any], config: Mapping[st
     if found:
         words = "\n  ".join(found)
         raise ValueError(f"{run} holds a run of another config:\n  {words}\nChoose another folder, or remove that one")
-    check_planned_epochs(stored, config["trainer"]["max_epochs"])
+    check_planned(stored, config["trainer"])
 
 
-def check_planned_epochs(stored: Mapping[str, Any], max_epochs: Any) -> None:
-    """Raise if a learning rate that was planned for so many epochs would have to last for another number of them.
+def check_planned(stored: Mapping[str, Any], trainer: Mapping[str, Any]) -> None:
+    """Raise if a learning rate that was planned over all steps of training would have to last for another number of them.
+
+    Args:
+        stored: the config of the run.
+        trainer: the options of the trainer that it is to go on with.
 
     Raises:
         ValueError: if it would.
     """
-    planned = stored["trainer"]["max_epochs"]
-    if "trainer.max_epochs" in str(stored.get("scheduler")) and max_epochs != planned:
-        raise ValueError(
-            f"the learning rate of this run was planned for {planned} epochs, and would rise again after them:"
-            " train anew with scheduler=none, or with pretrained=<this run>"
-        )
+    scheduler = stored.get("scheduler") or {}
+    is_planned = "num_steps" in scheduler and scheduler["num_steps"] is None
+    by_epochs = "trainer.max_epochs" in str(scheduler)
+    for name in LENGTH if is_planned else LENGTH[:1] if by_epochs else ():
+        before, now = stored["trainer"].get(name), trainer.get(name)
+        if before != now:
+            raise ValueError(
+                f"the learning rate of this run was planned for trainer.{name}={before}, and not for {now}: train anew with"
+                " scheduler=none, or with pretrained=<this run>"
+            )
 
 
 def check_resumable(stored: Mapping[str, Any], trainer: lightning.Trainer) -> None:
     """Raise if a trainer cannot go on from a checkpoint.
 
     Raises:
-        ValueError: if trainer.max_epochs are behind it already, or other processes would share the rest of an epoch.
+        ValueError: if trainer.max_epochs are behind it already, other processes would share the rest of an epoch, or the weights that were
+            trained are not those of the checkpoint, but were averaged.
     """
+    if "averaging_state" in stored and not any(isinstance(each, WeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        raise ValueError("this run averages its weights, and cannot go on from the averages alone: keep callbacks.ema")
     place = stored.get("place", {"epoch": stored["epoch"] + 1, "batch": 0})
     if 0 <= (trainer.max_epochs or 0) < place["epoch"]:
         raise ValueError(f"this run has finished {place['epoch']} epochs, which is more than trainer.max_epochs={trainer.max_epochs}")

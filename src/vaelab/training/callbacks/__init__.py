@@ -2,13 +2,15 @@
 
 from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.callbacks.collapse import PosteriorCollapse
+from vaelab.training.callbacks.ema import EMA
 from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
-from vaelab.training.callbacks.pictures import Pictures, show_figures
+from vaelab.training.callbacks.pictures import Pictures
 from vaelab.training.callbacks.throughput import Throughput
 
 __all__ = [
+    "EMA",
     "BestCheckpoint",
     "EpochLines",
     "FirstBatch",

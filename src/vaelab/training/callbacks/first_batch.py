@@ -32,10 +32,32 @@ class FirstBatch(Callback):
             draw = pl_module.objective.draw(pl_module.model, x, y)
             check_support(draw.p_x, draw.x, draw.observed)
             terms = pl_module.objective(draw, 0)
+            far = far_from_scale(draw.p_x, draw.x, draw.observed)
         pl_module.train(was_training)
         if not terms["loss"].isfinite():
             values = ", ".join(f"{name}={float(value):.6g}" for name, value in terms.items())
-            raise ValueError(f"the loss of the first batch is not finite ({values}): look at the data and at the likelihood's parameters")
+            advice = far or "look at the data and at the likelihood's parameters"
+            raise ValueError(f"the loss of the first batch is not finite ({values}): {advice}")
+        if far and trainer.is_global_zero:
+            print(f"note: {far}")
+
+
+MOST = 10  # root mean square of x, beyond which steps that suit numbers around 1 do not suit the data
+
+
+def far_from_scale(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[Tensor, "b ..."] | None = None) -> str:
+    """Advice to scale the data, if a likelihood of all real numbers is given values far from 1; "" else."""
+    values = x.flatten() if observed is None else x[observed]
+    size = float(values.double().square().mean().sqrt()) if len(values) else 0.0
+    support = p_x.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is not constraints.real or size <= MOST:
+        return ""
+    return (
+        f"the data have values in [{float(values.min()):.3g}, {float(values.max()):.3g}], and networks and likelihood begin near 0 with"
+        f" scales near 1: divide the data by {size:.2g}, or subtract their mean and divide by their standard deviation"
+    )
 
 
 # what a support is in words, and what puts data into it

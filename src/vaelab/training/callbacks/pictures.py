@@ -1,9 +1,5 @@
-"""Figures in TensorBoard, and the latent space in its projector."""
+"""Figures while training, and the latent space in TensorBoard's projector."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -15,10 +11,10 @@ from torch.utils.tensorboard import SummaryWriter
 from vaelab import rng
 from vaelab.data import DataModule
 from vaelab.distributions import centre
-from vaelab.figures.files import show_in_tensorboard
 from vaelab.figures.scenes import WHILE_TRAINING, Scene
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
+from vaelab.training.loggers import WITH_PICTURES, show_picture
 
 NUM_ENCODED = 256  # examples that speak for the dimensions of z
 
@@ -42,9 +38,9 @@ def data(trainer: Trainer) -> DataModule:
 
 
 class Pictures(Callback):
-    """The figures that are quickly drawn, of validation images, as TensorBoard images, and the latent space in its projector.
+    """The figures that are quickly drawn, of validation images, for the loggers, and the latent space in TensorBoard's projector.
 
-    All figures follow when training is over: see `show_figures`.
+    All figures follow when training is over.
 
     Args:
         every_n_epochs: how often; and always after the last epoch.
@@ -69,8 +65,8 @@ class Pictures(Callback):
 
     @rank_zero_only
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = tensorboard(trainer)
-        if writer is None or not data(trainer).modality.is_pictured:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WITH_PICTURES)]
+        if not loggers or not data(trainer).modality.is_pictured:
             return
         x, y = data(trainer).examples("val", max(2 * self.num_images, NUM_ENCODED), pl_module.device)
         assert isinstance(pl_module, LitVAE)
@@ -79,8 +75,8 @@ class Pictures(Callback):
             with rng.fork(seed=0), torch.no_grad():
                 picture = draw(scene)
             if isinstance(picture, Image.Image):
-                step = trainer.global_step - 1  # that of the validation's scalars; a run that goes on from its end keeps it
-                writer.add_image(name, np.asarray(picture), step, dataformats="HW" if picture.mode == "L" else "HWC")
+                # the step of the validation's scalars; a run that goes on from its end keeps it
+                show_picture(loggers, name, picture, trainer.global_step - 1)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with whole(trainer):
@@ -100,13 +96,6 @@ class Pictures(Callback):
             means = torch.nn.functional.pad(means, (0, 3 - means.shape[1]))
         small, words = data(trainer).modality.thumbnails(x), metadata(y, data(trainer).splits["val"].y_names)
         writer.add_embedding(means, tag="latent_space", global_step="projector", label_img=small, **words)  # the name of its folder
-
-
-def show_figures(trainer: Trainer, paths: Sequence[Path]) -> None:
-    """Shows files of figures/ in the TensorBoard of a fit."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            show_in_tensorboard({f"figures/{path.stem}": path for path in paths}, Path(logger.log_dir), trainer.global_step)
 
 
 def metadata(y: Tensor, names: tuple[str, ...]) -> dict[str, list]:
