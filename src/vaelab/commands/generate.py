@@ -4,7 +4,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process
+from vaelab.commands.errors import report_errors
 from vaelab.figures.scenes import draw_figures
 
 

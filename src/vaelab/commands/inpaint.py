@@ -18,7 +18,8 @@ from torch import Tensor
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.build import OpenedRun
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
+from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
 from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
@@ -45,11 +46,11 @@ def inpaint_run(config: DictConfig) -> None:
     folder = below(run.folder.path / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
     run.model.to(device)
     x, y = run.datamodule.examples("test", config.num_images, device)
-    started = time.time()
+    started = time.monotonic()
     with rng.fork(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
         found = list(completed(run, x, y, observed, config))
-    write_completions(folder, run, x, y, observed, found, time.time() - started, config)
+    write_completions(folder, run, x, y, observed, found, time.monotonic() - started, config)
 
 
 def completed(
