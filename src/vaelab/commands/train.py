@@ -60,8 +60,7 @@ def train(config: DictConfig) -> float | None:
     >>> small = ["data.size=16", "data.dataset.num_train=64", "data.dataset.num_test=8", "data.val_size=8", "latent_dim=2"]
     >>> quick = ["trainer=debug", "trainer.enable_progress_bar=false", "logger=csv", "evaluation.figures=false"]
     >>> bound = train(compose("data=circles", "encoder=mlp", "decoder=mlp", *small, *quick))  # doctest: +ELLIPSIS
-    <BLANKLINE>
-    ...
+    run folder:   outputs/circles/...
 
     Raises:
         ValueError: for whatever a user can put right, in words.

@@ -45,7 +45,7 @@ def centre(q: Distribution) -> Float[Tensor, "..."]:
 
 
 def code_of(p: Distribution, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """What a decoder is shown of z ~ p: z, but of the logarithms of relaxed codes the codes."""
+    """The values that a decoder is shown of z ~ p: z itself, but the codes if z holds the logarithms of relaxed codes."""
     return z.exp() if space_of(p) == "relaxed codes" else z
 
 

@@ -1,4 +1,4 @@
-"""How far a long computation is, for the logger "vaelab.metrics", which the commands show and keep in train.log."""
+"""Lines of how far a long computation is, for the logger "vaelab.metrics", which the commands show and keep in train.log."""
 
 import logging
 import time

@@ -20,7 +20,7 @@ def gain(activation: Callable[[], nn.Module]) -> float:
 
 
 def fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """How many inputs reach an output, on average: a transposed convolution of stride 2 puts zeros between its inputs."""
+    """Number of inputs that reach an output, on average: a transposed convolution of stride 2 puts zeros between its inputs."""
     if isinstance(layer, nn.ConvTranspose2d):
         return layer.weight[:, 0].numel() / prod(layer.stride)
     return layer.weight[0].numel()

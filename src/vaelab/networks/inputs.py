@@ -1,4 +1,4 @@
-"""What a network makes of its input before its first layer. What a likelihood scores stays as it is."""
+"""Functions of an input that a network applies before its first layer. The values that a likelihood scores stay as they are."""
 
 from collections.abc import Callable, Sequence
 

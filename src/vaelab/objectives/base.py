@@ -50,7 +50,7 @@ class Objective(nn.Module, ABC):
         return draw
 
     def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"] | None:
-        """How much each sample counts for p(x | z): the derivative of the bound by log p(x | z), given these; None: all alike."""
+        """The weight of each sample for p(x | z): the derivative of the bound by log p(x | z), given these; None: all alike."""
         return None
 
     def settle(self, draw: Draw) -> None:

@@ -98,7 +98,7 @@ def with_metric(record: dict[str, Any], metric: str, found: Mapping[str, Any], h
 
 
 def split_by_data(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is of test data, and what is of validation data, whose names begin with val/; these lose it."""
+    """Values of test data, and those of validation data, whose names begin with val/ and lose that."""
     of_val = {name: value for name, value in found.items() if name.startswith("val/")}
     return {name: found[name] for name in found if name not in of_val}, {name[4:]: value for name, value in of_val.items()}
 

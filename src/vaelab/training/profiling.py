@@ -1,4 +1,4 @@
-"""Where the time of training goes: the profilers of Lightning, whose tables are shown and kept."""
+"""The profilers of Lightning: their tables, of where the time of training goes, are shown and kept."""
 
 from pathlib import Path
 from typing import Any

@@ -74,7 +74,7 @@ def cosine(optimizer: Optimizer, num_steps: int, warmup_steps: int = 0, final: f
 
 
 def one_cycle(optimizer: Optimizer, num_steps: int, rising: float = 0.3, start: float = 0.04, final: float = 4e-6) -> LRScheduler:
-    """From start lr up to lr and down to final lr, both along half a cosine (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
+    """A schedule from start lr up to lr and down to final lr, both along half a cosine (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
 
     torch's OneCycleLR, whose momentum goes the other way where the optimizer has one. Each group of parameters has its own lr as the top.
 
