@@ -109,6 +109,19 @@ def test_data_bring_the_likelihood_that_fits_and_the_command_line_wins(tmp_path:
     assert likelihood("data=mnist", "likelihood=bernoulli") == "Bernoulli"
 
 
+def test_encoders_are_shown_logarithms_of_counts(tmp_path: Path) -> None:
+    """Whichever encoder is chosen, unless the command line says otherwise."""
+
+    def shown(*overrides: str) -> str:
+        return composed(list(overrides), tmp_path).encoder.input
+
+    assert shown() == shown("likelihood=gaussian", "encoder=mlp") == "none"
+    for likelihood in ("poisson", "negative_binomial"):
+        for encoder in ("mlp", "conv", "resnet"):
+            assert shown(f"likelihood={likelihood}", f"encoder={encoder}") == "log1p"
+    assert shown("likelihood=poisson", "encoder.input=standardize") == "standardize"
+
+
 def test_a_dial_that_the_model_does_not_use_is_refused(tmp_path: Path) -> None:
     from vaelab.build import build
 
