@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.checks import check_flag
 from vaelab.data import DataModule
 from vaelab.data.record import Record, check_record
 from vaelab.models import Model
@@ -37,9 +38,7 @@ PARTS = (
 )
 OF_TRAINING = (
     "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers.csv_logs",
-    "lightning.pytorch.loggers.tensorboard",
-    "lightning.pytorch.loggers.wandb",
+    "lightning.pytorch.loggers",
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
     "torch.optim",
@@ -53,7 +52,7 @@ OF_TRAINING = (
     "vaelab.training.schedulers",
     "vaelab.training.tensorboard",
 )
-SHORT_NAMES = ("lightning.Trainer", "lightning.pytorch.Trainer", "lightning.pytorch.loggers")  # of what lies in the modules above
+SHORT_NAMES = ("lightning.Trainer", "lightning.pytorch.Trainer")  # of what lies in the modules above
 READS_NO_MACHINE = r"now|hydra"  # resolvers of interpolations; others, such as oc.env, may read secrets
 IF_TRUSTED = "if you trust where it comes from, set trust=true (from Python: trust=True)"
 
@@ -276,16 +275,6 @@ def check_inside(key: str, value: Any, folder: Path) -> None:
         raise ValueError(f"the stored config would write to {key}={value}, which is not below {folder}: {IF_TRUSTED}")
 
 
-def check_trust(trust: Any) -> None:
-    """Raise if `trust` is neither true nor false: words such as no are true for Python.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    if not isinstance(trust, bool):
-        raise ValueError(f"trust={trust} must be true or false")
-
-
 def recorded_split(run: RunFolder) -> Record:
     """The record of what a run was trained on; {} if it has none, as older runs.
 
@@ -324,7 +313,7 @@ def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str
     Raises:
         ValueError: if there is no readable checkpoint, its config names a class that is not trusted, or its weights are of another model.
     """
-    check_trust(trust)
+    check_flag(trust=trust)
     path = find_checkpoint(run, checkpoint)
     stored = read_checkpoint(path)
     config = OmegaConf.create(without_download(stored["config"]))

@@ -26,6 +26,17 @@ def check_choice(choices: Iterable[Any], **values: Any) -> None:
             raise ValueError(f"{name}={value} is unknown: choose {listed(known)}")
 
 
+def check_flag(**values: Any) -> None:
+    """Check that values are true or false: words such as no, and numbers, are true for Python.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value} must be true or false")
+
+
 def check_at_least(least: float, **values: Any) -> None:
     """Check that numbers are not smaller than another.
 

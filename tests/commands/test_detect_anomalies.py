@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from dataset_files import write_idx
@@ -87,7 +88,7 @@ def results(run: Path, name: str = "other_classes") -> dict[str, Any]:
 def test_other_classes_are_anomalies(run: Path, root: Path) -> None:
     """Each test image has one line, with its class; the rest of the folder says and shows what the lines say."""
     rows = table(run)
-    assert list(rows[0]) == ["data", "index", "y", "is_anomaly", "checksum", *SCORES]
+    assert list(rows[0]) == ["data", "index", "name", "y", "is_anomaly", "checksum", *SCORES]
     labels = mnist(str(root), "test").y
     assert sorted(int(row["index"]) for row in rows) == list(range(60))
     assert all(int(row["y"]) == labels[int(row["index"])] for row in rows)
@@ -211,7 +212,10 @@ def test_a_folder_of_pictures_and_another_run(of_all_classes: Path, tmp_path: Pa
         (tmp_path / "pictures" / f"{i % 2}").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30 + i), (30 * i, 0, 99)).save(tmp_path / "pictures" / f"{i % 2}" / f"{i}.png")
     detect(run, f"against={tmp_path / 'pictures'}")
-    assert sorted(row["index"] for row in table(run, "pictures") if row["is_anomaly"] == "1") == [str(i) for i in range(7)]
+    anomalies = {row["index"]: row["name"] for row in table(run, "pictures") if row["is_anomaly"] == "1"}
+    assert sorted(anomalies) == [str(i) for i in range(7)]
+    assert sorted(anomalies.values()) == sorted(str(path) for path in (tmp_path / "pictures").rglob("*.png"))
+    assert {row["name"] for row in table(run, "pictures") if row["is_anomaly"] == "0"} == {f"row {i}" for i in range(60)}
     Image.new("RGB", (40, 30), (1, 200, 99)).save(tmp_path / "pictures" / "0" / "0.png")
     with pytest.raises(ValueError, match=r"scores.csv holds scores of other examples than 7 of pictures: choose name=<another>"):
         detect(run, f"against={tmp_path / 'pictures'}")
@@ -221,6 +225,35 @@ def test_a_folder_of_pictures_and_another_run(of_all_classes: Path, tmp_path: Pa
     assert sum(row["is_anomaly"] == "1" for row in rows) == 30
     assert all(len(row["y"].split()) == 3 for row in rows if row["is_anomaly"] == "1")  # factors
     assert all(abs(float(row["likelihood_ratio"])) < 20 for row in rows)  # of the same model, with other noise
+
+
+def test_a_single_new_picture_stands_among_the_normal_ones(
+    of_all_classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no ROC curve of one example: its scores, and the share of normal examples whose score is lower."""
+    run, path = Path(shutil.copytree(of_all_classes, tmp_path / "run")), tmp_path / "strange.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (28, 28), np.uint8)).save(path)
+    detect(run, f"against={path}")
+    rows, found = table(run, "strange.png"), results(run, "strange.png")
+    (row,) = [row for row in rows if row["is_anomaly"] == "1"]
+    assert row["name"] == found["name"] == str(path)
+    for name in SCORES:
+        below = np.mean([float(other[name]) < float(row[name]) for other in rows if other["is_anomaly"] == "0"])
+        assert found["scores"][name] == {"score": float(row[name]), "share_below": below}
+    assert f"{path}: its scores, and how many of the 60 of mnist_binarized are below" in capsys.readouterr().out
+
+
+def test_scores_of_an_older_file_go_on_without_names(run: Path) -> None:
+    path = run / "anomalies" / "other_classes" / "scores.csv"
+    whole = table(run)
+    rows = [[value for name, value in row.items() if name != "name"] for row in whole]
+    header = [name for name in whole[0] if name != "name"]
+    with path.open("w") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows[:25]])
+    detect(run)
+    again = [[*row.values()] for row in table(run)]
+    assert [row[:5] for row in again] == [row[:5] for row in rows]  # the details; the noise of scores is that of another batch
+    assert all(len(row) == len(header) for row in again)
 
 
 def test_values_of_factors_can_be_normal(discs: Path, tmp_path: Path) -> None:
@@ -247,7 +280,7 @@ def test_what_8_bits_cannot_hold_has_no_complexity_ratio(tmp_path: Path) -> None
         (["against=circles"], r"the run is of data of shape \[1, 28, 28\], but against=circles has shape \[1, 32, 32\]"),
         (["against=nothing"], r"against=nothing is neither a folder nor a choice of conf/data \(circles, .*kmnist"),
         (["against=folder"], "against=folder is neither a folder nor a choice of conf/data"),
-        (["against={empty}"], "is a folder without pictures, and no run folder"),
+        (["against={empty}"], "is a folder without pictures: looked for "),
         (["against=kmnist", "num_images=0"], "num_images=0 must be a whole number of at least 2"),
         (["against=kmnist", "num_images=true"], "num_images=True must be a whole number of at least 2"),
         (["against=kmnist", "name=../../elsewhere"], r"name=../../elsewhere must be the name of a folder, such as name=mine"),
@@ -268,7 +301,7 @@ def test_what_cannot_be_found_out_is_refused_before_it_is_scored(
 
 
 def test_runs_that_know_no_anomaly_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no example has class \[11\]: there are 0, 1, 2"):
+    with pytest.raises(ValueError, match=r"no example has class \[11\]: there are 0 \(0 - zero\), 1 \(1 - one\)"):
         train(tmp_path / "unknown", root, "data.classes=[11]")
     run = train(tmp_path / "all", root, "data.classes=[0,1,2,3,4,5,6,7,8,9]")
     with pytest.raises(ValueError, match=r"are all classes, so that none of it is an anomaly"):

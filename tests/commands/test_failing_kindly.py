@@ -46,6 +46,8 @@ def test_data_of_another_shape_than_the_config(tmp_path: Path) -> None:
         ("evaluation.metrics.likelihood.num_samples=0", "evaluation.metrics.likelihood.num_samples=0 must be a whole number of at least 1"),
         ("seed=-1", "seed=-1 must be a whole number of at least 0"),
         ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),
+        ("z_shape=3", "z_shape=3 must be a list of whole numbers, such as z_shape="),
+        ("num_classes=1.5", "num_classes=1.5 must be a whole number of at least 0"),
         ("latent_dim=0", "latent_dim=0 must be a whole number of at least 1"),
         ("encoder.channels=[]", "must name at least one layer"),
         ("data.val_size=0", "leaves nothing to validate or to train on: there are 40000 training examples"),

@@ -42,6 +42,13 @@ def test_of_runs_that_start_in_one_second_each_has_its_own_folder(tmp_path: Path
     assert not (tmp_path / "named").exists()
 
 
+def test_sessions_of_a_run_are_in_order_whatever_the_clock_says(tmp_path: Path) -> None:
+    (tmp_path / "resumed" / "2099-01-01_00-00-00").mkdir(parents=True)  # before the clock was set back
+    names = ["2099-01-01_00-00-00", *(Path(hydra_dir(str(tmp_path), "")).name for _ in range(11))]
+    assert names == sorted(set(names))
+    assert len(names) == 12
+
+
 @pytest.mark.parametrize("typed", [["optimizer.lr=abc"], ["optimizer.lr=-1"], ["latnet_dim=3"], ["resume=nowhere"]])
 def test_a_start_that_is_refused_leaves_no_folder(typed: list[str], tmp_path: Path) -> None:
     refused = command("train.py", *SMALL, *QUICK, *typed, check=False, cwd=tmp_path)

@@ -59,8 +59,11 @@ def test_what_is_left_behind(method: str, run: Path) -> None:
     inpainted(run, f"method={method}")
     folder = run / "inpainting" / f"half_{method}"
     assert {path.name for path in folder.iterdir()} == FILES
-    arrays = {name: torch.from_numpy(array) for name, array in np.load(folder / "completions.npz").items()}
+    arrays = {name: torch.from_numpy(array) for name, array in np.load(folder / "completions.npz").items() if name != "names"}
     assert torch.equal(arrays["x"], first_examples(run, 5))
+    data = open_run(run).datamodule
+    data.setup("test")
+    assert np.load(folder / "completions.npz")["names"].tolist() == [f"row {i}" for i in data.splits["test"].indices[:5].tolist()]
     assert torch.equal(arrays["hidden"], hidden("half", (1, 16, 16), 5))
     assert arrays["completions"].shape == (3, 5, 1, 16, 16)
     observed = ~arrays["hidden"]
@@ -114,7 +117,9 @@ def test_values_that_the_data_miss_are_completed_and_not_judged(of_missing_value
     run = Path(shutil.copytree(of_missing_values, tmp_path / "run"))
     inpainted(run, "mask=box", "method=importance_resampling")
     arrays = {
-        name: torch.from_numpy(array) for name, array in np.load(run / "inpainting/box_importance_resampling/completions.npz").items()
+        name: torch.from_numpy(array)
+        for name, array in np.load(run / "inpainting/box_importance_resampling/completions.npz").items()
+        if name != "names"
     }
     unknown = arrays["x"].isnan()
     assert 0.4 < unknown.double().mean().item() < 0.6
@@ -163,3 +168,18 @@ def test_what_a_user_types(run: Path) -> None:
     assert failed.returncode != 0
     assert "Traceback" not in failed.stderr
     assert "mask=quarter is none of half, box and random" in failed.stderr
+
+
+def test_pictures_of_ones_own_are_completed(run: Path, tmp_path: Path) -> None:
+    """One, or all of a folder, as the data of the run are read; with their names."""
+    pixels = np.random.default_rng(0).integers(0, 2, (2, 16, 16), np.uint8) * 255
+    for name, values in zip("ab", pixels, strict=True):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "own" / f"{name}.png")
+    for file, count in ((tmp_path / "own" / "a.png", 1), (tmp_path / "own", 2)):
+        inpainted(run, f"file={file}", "method=pseudo_gibbs")
+        arrays = np.load(run / "inpainting" / f"{file.stem}_half_pseudo_gibbs" / "completions.npz")
+        assert arrays["names"].tolist() == [str(tmp_path / "own" / f"{name}.png") for name in "ab"[:count]]
+        assert (arrays["x"][:, 0] * 255 == pixels[:count]).all()
+    with pytest.raises(ValueError, match="file=nowhere is not there: give a picture, or a folder of pictures"):
+        inpainted(run, "file=nowhere")

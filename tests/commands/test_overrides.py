@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from forked_scripts import command
+from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from small_runs import SMALL, composed
 
+from vaelab.commands.errors import in_words
 from vaelab.commands.overrides import check_first_names, check_words, default_of
 
 CHOICES = {"optimizer": "adam", "trainer": "cpu", "data": "circles", "objective": "elbo", "callbacks": "default", "speed": "standard"}
@@ -32,8 +34,20 @@ def check(*words: str, name: str = "config") -> None:
         ("optimizer.lr={}", "optimizer.lr={} must be a number"),
         ("optimizer.lr=[1]", "optimizer.lr=[1] must be a number"),
         ("data.val_size=true", "data.val_size=true must be a number"),
-        ("trainer.max_epochs=abc", "trainer.max_epochs=abc must be a number"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs=abc must be a whole number or null"),
         ("seed=abc", "seed=abc must be a number"),
+        ("latent_dim=null", "latent_dim=null must be a number"),
+        ("data.batch_size=null", "data.batch_size=null must be a whole number"),
+        ("optimizer.lr=null", "optimizer.lr=null must be a number"),
+        ("optimizer.betas=[0.9]", "optimizer.betas=[0.9] must be a list of 2, each a number"),
+        ("encoder.hidden=[1,abc]", "encoder.hidden=[1, 'abc'] must be a list, each a whole number"),
+        ("trainer.accumulate_grad_batches=1.5", "trainer.accumulate_grad_batches=1.5 must be a whole number"),
+        ("trainer.limit_test_batches=true", "trainer.limit_test_batches=true must be a number or null"),
+        ("evaluation.report=null", "evaluation.report=null must be true or false"),
+        ("evaluation.metrics.likelihood.num_samples=no", "evaluation.metrics.likelihood.num_samples=no must be a whole number"),
+        ("+evaluation.metrics.likelihood._targetx=1", "nothing uses evaluation.metrics.likelihood._targetx: there are "),
+        ("data.transform=1.5", "data.transform=1.5 must be a part with a _target_ or null"),
+        ("encoder._target_=5", "encoder._target_=5 must be the path of a class or function"),
         ("evaluation.figures=no", "evaluation.figures=no must be true or false"),
         ("speed.compile=1", "speed.compile=1 must be true or false"),
         ("missing=[]", "missing=[] must be true or false"),
@@ -63,12 +77,19 @@ def test_commands_are_told_where_data_are_and_nothing_else_of_them() -> None:
         ["optimizer.lr=1e-3", "optimizer.lr=1", "seed=0", "missing=true", "pretrained='1.5'", "data.val_size=0.1"],
         ["+schedule@objective.beta=linear"],
         ["objective.beta={_target_: vaelab.schedules.Linear, end: 1}"],
-        ["callbacks.last.every_n_minutes=null", "evaluation.metrics.likelihood.num_images=null", "trainer.devices=[0,1]"],
+        [
+            "callbacks.last.every_n_minutes=null",
+            "trainer.max_epochs=null",
+            "objective.capacity=null",
+            "evaluation.metrics.likelihood.num_images=null",
+            "trainer.devices=[0,1]",
+        ],
         ["trainer.devices=auto", "trainer.deterministic=warn", "likelihood=gaussian", "likelihood.sigma=0.5", "trainer.max_epochs=-1"],
         ["+mine=3", "latent_dim=${mine}"],  # which another one refers to
         ["+callbacks.x={_target_: a.B, c: d}", "logger=csv", "metrics@evaluation.metrics=[likelihood,latent]"],
         ["experiment=vae_mnist"],
         ["optimizer._target_=torch.optim.Adam", "encoder._target_=mine.Network", "callbacks=[default,early_stopping]"],
+        ["prior=vamp", "prior.low=null"],
     ],
 )
 def test_what_can_be_meant_is_not(words: list[str]) -> None:
@@ -92,6 +113,9 @@ def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> N
     [
         ("objectve=elbo", "config", "nothing uses objectve: did you mean objective?"),
         ("objective=5", "config", "objective=5 is no choice: choose one of beta_tc, "),
+        ("+posterior=[]", "config", "posterior=[] is no choice: choose one of categorical, "),
+        ("encoder=null", "config", "encoder=null is no choice: choose one of conv, "),
+        ("model=null", "config", "model=null is no choice: choose one of hvae, "),
         ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
         ("callbacks=early_stopping", "config", "write callbacks=[default,early_stopping]"),
         ("sead=1", "generate", "nothing uses sead: did you mean seed?"),
@@ -106,7 +130,16 @@ def test_a_name_that_is_no_key_and_no_dial_is_refused_before_hydra_advises_to_ad
 def test_dials_of_ones_own_are_known(tmp_path: Path) -> None:
     (tmp_path / "flavour").mkdir()
     check_first_names(
-        ["+flavour=sweet", "+schedule@objective.beta=linear", "hydra.run.dir=x", "~callbacks.pictures", "-m"], "config", [tmp_path]
+        [
+            "+flavour=sweet",
+            "metrics@evaluation.metrics=[latent]",
+            "+schedule@objective.beta=linear",
+            "hydra.run.dir=x",
+            "~callbacks.pictures",
+            "-m",
+        ],
+        "config",
+        [tmp_path],
     )
     check_first_names(["anything=1", "--config-name=mine"], "config", [])
 
@@ -116,11 +149,13 @@ def test_dials_of_ones_own_are_known(tmp_path: Path) -> None:
     [
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
         (["trainer.accelerator=gpu"], "trainer: No supported gpu backend found!"),
-        (["+trainer.max_epoch=3"], "trainer: Trainer.__init__() got an unexpected keyword argument 'max_epoch'"),
+        (["+trainer.max_epoch=3"], "nothing uses trainer.max_epoch: did you mean trainer.max_epochs?"),
         (["optimizer._target_=torch.optim.Rprop"], "optimizer: Rprop.__init__() got an unexpected keyword argument 'betas'"),
-        (["trainer.gradient_clip_val=abc"], "trainer: `gradient_clip_val` should be an int or a float. Got abc."),
-        (["+data.dataset.sise=3"], "data.dataset: circles() got an unexpected keyword argument 'sise'"),
+        (["+scheduler={_target_: torch.optim.lr_scheduler.ReduceLROnPlateau, _partial_: true}"], "ReduceLROnPlateau asks for a metric"),
+        (["trainer.gradient_clip_val=abc"], "trainer.gradient_clip_val=abc must be a number or null"),
+        (["+data.dataset.sise=3"], "nothing uses data.dataset.sise: did you mean data.dataset.size?"),
         (["latent_dim=${nothing}"], "Interpolation key 'nothing' not found"),
+        (["prior=vamp", "prior.num_components=0", "objective.kl=k1"], "prior.num_components=0 must be at least 1"),
     ],
 )
 def test_what_libraries_say_is_a_sentence_with_its_key(words: list[str], message: str, tmp_path: Path) -> None:
@@ -130,5 +165,43 @@ def test_what_libraries_say_is_a_sentence_with_its_key(words: list[str], message
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.lx=3"], "nothing uses optimizer.lx=3: there are lr, betas, eps, weight_decay, fused; +optimizer.lx=3 adds another"),
+        (["optimizer.weight_deca=3"], "nothing uses optimizer.weight_deca=3: did you mean optimizer.weight_decay?"),
+        (["model.prior.z_shape=3"], "model.prior.z_shape=3 is set where model.prior is written: prior.z_shape=3"),
+        (["posterior.network.hidden=[3]"], "posterior.network.hidden=[3] is set where posterior.network is written: encoder.hidden=[3]"),
+        (["data.name.x=3"], "nothing uses data.name.x=3: data.name has no keys"),
+        (["prior=vmap"], "prior=vmap is no choice: did you mean prior=vamp?"),
+        (["+schedule@objective.beta=steps"], "schedule=steps is no choice: there are cyclical, linear, sigmoid"),
+        (["schedule@objective.beta=linear"], "schedule@objective.beta is not set: write +schedule@objective.beta=linear to add it"),
+        (["+likelihood=gaussian"], "likelihood is a dial that is set already: write likelihood=<choice>, without +"),
+        (["+optimizer.lr=3"], "optimizer.lr is there already: write optimizer.lr=3, without +"),
+        (["optimizer.lr=1,2"], "optimizer.lr=1,2 has a comma: a list is optimizer.lr=[1,2], and -m tries one value after the other"),
+        (["optimizer.lr=[1,"], "optimizer.lr=[1, cannot be read: put quotes around text that has brackets"),
+        (["~optimizer.lx"], "~optimizer.lx removes what is not there"),
+    ],
+)
+def test_a_word_that_hydra_cannot_compose_is_answered_in_a_sentence(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CompactHydraException) as refused:
+        composed(words, tmp_path)
+    said = in_words(refused.value)
+    assert said is not None
+    assert said.startswith(message)
+    assert "\n" not in said
+
+
+def test_the_command_line_prints_that_sentence_alone(tmp_path: Path) -> None:
+    done = command("train.py", "optimizer.weight_deca=3", "-m", "seed=1,2", check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "nothing uses optimizer.weight_deca=3: did you mean optimizer.weight_decay?\n")
+    done = command("train.py", "-m", "seed=1,2", "--what", check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "there is no option --what: --help says what there is\n")
+    done = command("train.py", *SMALL, "seed=-1", check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "seed=-1 must be a whole number of at least 0\n")
+
+
 def test_a_sanity_check_before_training_is_no_error(tmp_path: Path) -> None:
-    command("train.py", *SMALL, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", "evaluation.figures=false", cwd=tmp_path)
+    command(
+        "train.py", *SMALL, "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", "evaluation.figures=false", "logger=[]", cwd=tmp_path
+    )

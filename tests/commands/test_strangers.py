@@ -14,7 +14,8 @@ from forked_scripts import command
 from omegaconf import OmegaConf
 from small_runs import QUICK, SMALL, composed, train_small
 
-from vaelab.build import check_trust, load
+from vaelab.build import load
+from vaelab.checks import check_flag
 from vaelab.commands.common import below
 from vaelab.commands.evaluate import evaluate_runs
 from vaelab.commands.runs import run_again
@@ -151,7 +152,7 @@ def test_a_stored_config_does_not_set_hydra(key: str, use: str, run: Path) -> No
 @pytest.mark.parametrize("word", ["no", "false", "yes", 0, 1, None])
 def test_trust_is_true_or_false(word: Any, run: Path) -> None:
     with pytest.raises(ValueError, match=f"trust={word} must be true or false"):
-        check_trust(word)
+        check_flag(trust=word)
     with pytest.raises(ValueError, match=f"trust={word} must be true or false"):
         train(OmegaConf.merge(composed([*SMALL, f"resume={run}"], run), {"trust": word}))
 

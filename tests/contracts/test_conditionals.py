@@ -311,3 +311,80 @@ def test_whole_numbers_are_refused_in_words() -> None:
     family = likelihoods.Bernoulli(partial(MLP, hidden=[4]), (4,), (2,))
     with pytest.raises(ValueError, match=r"Bernoulli takes numbers of type float, but got torch\.uint8: pictures are divided by 255"):
         family(torch.zeros(3, 4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("value", [-60.0, 60.0])
+@families
+def test_extreme_parameters_have_finite_densities_and_gradients(family, value):
+    """Whatever a network gives, logarithms of scales and rates among it, also for the density of the sample itself."""
+    conditional = build(family, GIVENS["vector_to_vector"]).train()
+    x = example(family, 5, 7)
+    for extreme in range(conditional.num_params):
+        params = [torch.full((5, 7), value if i == extreme else 0.3, requires_grad=True) for i in range(conditional.num_params)]
+        p = conditional.distribution(*params)
+        total = p.log_prob(x).sum()
+        if p.has_rsample:
+            z = p.rsample()
+            total = total + p.log_prob(z).sum() + z.square().sum()
+        total.backward()
+        assert total.isfinite()
+        assert all(each.grad is None or each.grad.isfinite().all() for each in params)
+
+
+@pytest.mark.parametrize("value", [-60.0, 60.0])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.endswith("_learned")])
+def test_extreme_learned_scales_have_finite_densities_and_gradients(name, value):
+    conditional = build(FAMILIES[name], GIVENS["vector_to_vector"])
+    log_scale = conditional.log_sigma if name == "gaussian_learned" else conditional.log_scale
+    log_scale.data.fill_(value)
+    log_prob = conditional(torch.randn(5, 4)).log_prob(torch.rand(5, 7)).sum()
+    log_prob.backward()
+    assert log_prob.isfinite()
+    assert log_scale.grad.isfinite()
+    assert log_scale.grad != 0
+
+
+def scales_of(family, log_scale):
+    """What a family makes of the logarithm of a scale, or of a rate, and the exponential that it should be."""
+    zeros, exp = torch.zeros_like(log_scale), log_scale.exp()
+    base = partial(MLP, hidden=())
+    size = log_scale.shape[1:]
+    return {
+        "posterior_gaussian": lambda: (posteriors.Gaussian(base, (4,), size).distribution(zeros, log_scale).stddev, exp),
+        "posterior_laplace": lambda: (posteriors.Laplace(base, (4,), size).distribution(zeros, log_scale).base_dist.scale, exp),
+        "posterior_full_gaussian": lambda: (
+            posteriors.FullCovarianceGaussian(base, (4,), size)
+            .distribution(zeros, *log_scale.diag_embed().unbind(-2))
+            .scale_tril.diagonal(dim1=-2, dim2=-1),
+            exp,
+        ),
+        "gaussian_per_pixel": lambda: (
+            likelihoods.Gaussian(base, (4,), size, sigma="per_pixel").distribution(zeros, log_scale).stddev,
+            exp + 1e-3,
+        ),
+        "laplace": lambda: (likelihoods.Laplace(base, (4,), size).distribution(zeros, log_scale).base_dist.scale, exp + 1e-3),
+        "student_t": lambda: (likelihoods.StudentT(base, (4,), size).distribution(zeros, log_scale).base_dist.scale, exp + 1e-3),
+        "poisson": lambda: (likelihoods.Poisson(base, (4,), size).distribution(log_scale).mean, exp),
+        "negative_binomial": lambda: (
+            likelihoods.NegativeBinomial(base, (4,), size).distribution(zeros, log_scale).base_dist.total_count,
+            exp + 1e-4,
+        ),
+    }[family]()
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "posterior_gaussian",
+        "posterior_laplace",
+        "posterior_full_gaussian",
+        "gaussian_per_pixel",
+        "laplace",
+        "student_t",
+        "poisson",
+        "negative_binomial",
+    ],
+)
+def test_scales_are_exponentials_bit_for_bit_where_float32_is_safe(family):
+    found, expected = scales_of(family, torch.linspace(-15, 15, 60).reshape(10, 6))
+    assert torch.equal(found, expected)

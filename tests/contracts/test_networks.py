@@ -15,11 +15,15 @@ ENCODERS = {
     "mlp": partial(MLP, hidden=[8, 6]),
     "mlp_linear": partial(MLP, hidden=[]),
     "mlp_tanh": partial(MLP, hidden=[8], activation=nn.Tanh),
+    "mlp_log1p": partial(MLP, hidden=[8], input="log1p"),
+    "mlp_standardize": partial(MLP, hidden=[8], input="standardize"),
     "conv": partial(ConvEncoder, channels=[4, 6, 8], hidden=[8]),
+    "conv_standardize": partial(ConvEncoder, channels=[4, 6, 8], input="standardize"),
     "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvEncoder, channels=[4]),
     "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
     "resnet": partial(ResNetEncoder, channels=[8, 12], num_blocks=2),
+    "resnet_log1p": partial(ResNetEncoder, channels=[8, 12], num_blocks=2, input="log1p"),
     "resnet_one_layer": partial(ResNetEncoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
 DECODERS = {

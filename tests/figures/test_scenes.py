@@ -18,9 +18,19 @@ from vaelab.applications import Completion
 from vaelab.build import open_run
 from vaelab.commands.train import train
 from vaelab.data import DataModule, InMemory
+from vaelab.data.split import Split
 from vaelab.figures import scenes
 from vaelab.figures.files import save_animation
-from vaelab.figures.scenes import Scene, completions, dimensions, draw_figures, latent_space, untransformed
+from vaelab.figures.scenes import (
+    Scene,
+    completions,
+    dimensions,
+    draw_figures,
+    interpolations,
+    latent_space,
+    nearest_training_images,
+    untransformed,
+)
 from vaelab.figures.tiles import captioned, tile
 from vaelab.runs.report import CAPTIONS
 from vaelab.training.loggers import show_files
@@ -76,6 +86,23 @@ def test_examples_to_compare_samples_with_are_all_of_a_split(plane: Scene) -> No
     split = plane.datamodule.splits["train"]
     found = torch.cat(list(untransformed(plane, "train", len(split))))
     assert torch.equal(found, split.dataset[split.indices][0] / 255)
+
+
+def test_neighbours_of_ones_own_pictures_have_names(plane: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training picture under another name is its own nearest neighbour; with one picture, all figures but walks are drawn."""
+    data = plane.datamodule
+    data.setup("fit")
+    train, drawn = data.splits["train"], {}
+    monkeypatch.setattr(Scene, "captioned", lambda scene, x, rows=(), cells=(), *_, **__: drawn.update(x=x, rows=rows, cells=cells))
+    data.splits["new"] = Split(InMemory(train[torch.tensor([5])][0], names=["some/where/mine.png"]), torch.arange(1), data.modality)
+    scene = Scene(plane.model, data, *data.examples("new", 1), "new", num_images=4)
+    nearest_training_images(scene)
+    assert drawn["rows"] == ["x", "nearest", "second", "third"]
+    assert drawn["cells"][0] == ["e/where/mine.png"]
+    assert drawn["cells"][1] == [f"0.00\n{train.name(5)}"]
+    assert torch.equal(drawn["x"][0], drawn["x"][1])
+    assert interpolations(scene) is None
+    del data.splits["new"]
 
 
 def test_walks_of_a_conditional_model_are_within_a_class(plane: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

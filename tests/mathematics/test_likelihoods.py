@@ -1,17 +1,24 @@
 """p(x | z): that it is a probability, that its formula is the one in the book, and what the best sigma is."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Independent, Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from vaelab.draw import Draw
 from vaelab.likelihoods import Bernoulli, Gaussian
+from vaelab.models import VAE, SemiSupervisedVAE
 from vaelab.networks import MLP
+from vaelab.objectives import CIWAE, ELBO, IWAE, M2, MIWAE, PIWAE, STL, DReG, Renyi, Sum
+from vaelab.posteriors import Categorical
+from vaelab.posteriors import Gaussian as GaussianPosterior
+from vaelab.priors import Mixture, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -145,6 +152,60 @@ def test_optimal_sigma_is_a_constant_to_the_gradient():
     of_given = torch.autograd.grad(given.sum(), parameters)
     torch.testing.assert_close(of_given, torch.autograd.grad(-0.5 * mu.numel() * variance.log(), parameters))
     assert not likelihood.variance.requires_grad
+
+
+IMPORTANCE_WEIGHTED = {
+    "iwae": IWAE(4),
+    "miwae": MIWAE(2, 2),
+    "piwae": PIWAE(2, 2),
+    "ciwae": CIWAE(0.3, 4),
+    "stl": STL(4),
+    "dreg": DReG(4),
+    "renyi": Renyi(0.5, 4),
+    "elbo": ELBO(num_samples=4, kl="k1"),
+    "sum": Sum(iwae=IWAE(4)),
+}
+
+
+def at_sigma(draw: Draw, sigma: Tensor) -> Draw:
+    """The same draw, whose likelihood has this sigma."""
+    return replace(draw, p_x=Independent(Normal(draw.p_x.mean.detach(), sigma), 1))
+
+
+@pytest.mark.parametrize("objective", IMPORTANCE_WEIGHTED.values(), ids=IMPORTANCE_WEIGHTED.keys())
+def test_optimal_sigma_weighs_as_the_bound_does(objective):
+    """Its derivative by sigma is zero at the chosen one; the mean over all samples is another. The gradient for the prior is kept."""
+    likelihood = Gaussian(LINEAR, (2,), (6,), sigma="optimal")
+    model = VAE(GaussianPosterior(LINEAR, (6,), (2,)), likelihood, Mixture((2,), 3))
+    x = torch.randn(5, 6)
+    draw = objective.draw(model, x)
+    loss = objective(draw, 0)["loss"]
+    sigma = likelihood.variance.sqrt().clone().requires_grad_()
+    at_best = objective(at_sigma(draw, sigma), 0)["loss"]
+    torch.testing.assert_close(loss, at_best)
+    (slope,) = torch.autograd.grad(at_best, sigma, retain_graph=True)
+    assert abs(slope.item()) < 1e-6
+    if not isinstance(objective, ELBO):
+        alike = (x - draw.p_x.mean).square().mean().sqrt().detach().requires_grad_()
+        (slope,) = torch.autograd.grad(objective(at_sigma(draw, alike), 0)["loss"], alike)
+        assert abs(slope.item()) > 0.1
+    loss.backward()
+    assert model.prior.loc.grad.any()
+
+
+def test_optimal_sigma_weighs_classes_as_the_bound_does():
+    """The label that was observed counts alone, and else each as probable as q(y | x) says."""
+    likelihood = Gaussian(LINEAR, (2,), (6,), num_classes=3, sigma="optimal")
+    model = SemiSupervisedVAE(
+        Categorical(LINEAR, (6,), (3,)), GaussianPosterior(LINEAR, (6,), (2,), num_classes=3), likelihood, StandardNormal((2,)), 3
+    )
+    objective, x, y = M2(alpha=2.0), torch.randn(5, 6), torch.tensor([0, -1, 2, -1, -1])
+    draw = objective.draw(model, x, y)
+    loss = objective(draw, 0)["loss"]
+    sigma = likelihood.variance.sqrt().clone().requires_grad_()
+    at_best = objective(at_sigma(draw, sigma), 0)["loss"]
+    torch.testing.assert_close(loss, at_best)
+    assert abs(torch.autograd.grad(at_best, sigma)[0].item()) < 1e-9
 
 
 def test_optimal_sigma_has_a_floor():

@@ -165,6 +165,20 @@ def marginal(kappa: float, dimension: int) -> tuple[Tensor, Tensor]:
     return one_minus_w, -kappa * one_minus_w + (dimension - 1) * log_sech + math.log(1e-2)
 
 
+# KL(vMF(kappa) || uniform) in R^m by mpmath with 60 digits: kappa A + log C(kappa) + log |S^(m-1)|, with besseli
+RATES = [
+    (11, 1.0, 0.04498407946065731),
+    (11, 1e4, 34.89566426290043),
+    (100, 1.5, 0.01124627936215705),
+    (100, 100.0, 24.13496463421923),
+    (1000, 1.0, 0.0004999992514986627),
+    (1000, 5.0, 0.0124995322115132),
+    (1000, 30.0, 0.4493949174885994),
+    (1000, 1000.0, 240.6798903849635),
+    (1000, 1e4, 1175.879277760844),
+]
+
+
 def vmf(kappa: float, dimension: int, num: int = 1) -> VonMisesFisher:
     """Around some direction."""
     mu = normalize(torch.arange(1.0, dimension + 1).cos(), dim=0)
@@ -328,6 +342,14 @@ class TestVonMisesFisher:
         assert single.support.check(z).all()
         exact = VonMisesFisher(single.loc.double(), double.concentration, validate_args=False).log_prob(z.double())
         torch.testing.assert_close(single.log_prob(z).double(), exact, rtol=2e-6, atol=2e-5)
+
+    @pytest.mark.parametrize(("dimension", "kappa", "expected"), RATES)
+    def test_kl_in_single_precision(self, dimension, kappa, expected):
+        """To five digits also where the two entropies share more than float32 has."""
+        loc, scale = vmf(kappa, dimension).loc.float(), torch.tensor([kappa], dtype=torch.float32, requires_grad=True)
+        rate = kl_divergence(VonMisesFisher(loc, scale), HypersphericalUniform(loc))
+        assert rate.dtype == torch.float32
+        assert rate.item() == pytest.approx(expected, rel=1e-5)
 
     def test_detached_density_and_expanded_batch(self):
         q = VonMisesFisher(normalize(torch.randn(4, 3), dim=-1), torch.rand(4, requires_grad=True) + 1, validate_args=False)

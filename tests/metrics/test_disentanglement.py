@@ -39,6 +39,7 @@ from vaelab.metrics.disentanglement import (
     sap_continuous,
     udr,
     udr_scores,
+    validation_mig,
 )
 from vaelab.metrics.disentanglement.boosting import boosted_trees
 from vaelab.metrics.disentanglement.bootstrap import percentile_interval, resamples
@@ -704,6 +705,17 @@ def test_of_a_model_that_reads_the_factors():
     np.testing.assert_allclose(information.max(1), [report[f"entropy_of_{name}"] for name in "abc"])
     assert report["entropy_of_b"] == pytest.approx(log(3), abs=0.02)
     assert report["disentanglement_num_train"] == 300
+
+
+def test_validation_mig_is_that_of_validation_images():
+    """Of their own factors, and of no other image of the grid."""
+    data = pictures(sizes=(2, 3, 2))
+    data.val_size = 4
+    model = reading([[5.0, 1, 0], [0, 5, 1], [2, 0, 5]])
+    found = validation_mig(model, data)
+    x, v = (torch.cat(parts) for parts in zip(*data.batches("val"), strict=True))
+    assert len(v) == 4
+    assert found == {"val/mig": mig(model.encode(x).mean.detach().numpy(), v.numpy())}
 
 
 def test_the_report_is_flat_and_every_score_has_its_interval():

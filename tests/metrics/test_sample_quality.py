@@ -148,6 +148,23 @@ def test_balls_by_definition(k):
     assert (*precision_recall(*turned, k), *density_coverage(*turned, k)) == exact
 
 
+@pytest.mark.parametrize("levels", [2, 4, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_distances_are_inside(levels, dtype):
+    """Of pictures of few grey levels many distances are equal, some zero: as integers say, whose sums of squares are exact."""
+    of_real, of_generated = (torch.randint(levels, (60, 9)) for _ in range(2))
+    of_real[:5], of_generated[:3] = of_real[5:10].clone(), of_real[:3].clone()
+    real, generated = ((levels_of / (levels - 1)).to(dtype) for levels_of in (of_real, of_generated))
+    for k in (1, 3, 5):
+        own, squares = ((a[:, None] - b).square().sum(-1) for a, b in ((of_real, of_real), (of_real, of_generated)))
+        others = (of_generated[:, None] - of_generated).square().sum(-1)
+        inside, holds = squares <= own.sort(1).values[:, k, None], squares <= others.sort(1).values[:, k]
+        precision, recall = (share.double().mean().item() for share in (inside.any(0), holds.any(1)))
+        assert precision_recall(real, generated, k) == pytest.approx((precision, recall))
+        density, coverage = inside.double().sum().item() / (k * 60), inside.any(1).double().mean().item()
+        assert density_coverage(real, generated, k) == pytest.approx((density, coverage))
+
+
 def test_what_samples_of_the_law_of_the_data_have():
     """Density 1, and coverage 1 - C(N - 1 over k) / C(2 N - 1 over k) (Naeem et al., lemma 2), within 5 standard errors."""
     num, k = 100, 5

@@ -188,6 +188,19 @@ def test_metrics_of_a_checkpoint_do_not_finish_a_run(run: RunFolder) -> None:
     assert (run.state, run.is_finished) == ("interrupted", False)
 
 
+def test_metrics_of_validation_data_are_among_theirs(run: RunFolder) -> None:
+    """In place of what they were; a run that has not finished has none, and is not finished by them."""
+    found = {"val/mig": 0.5, "other": 1.0}
+    run.add_results(run.checkpoints / "best.ckpt", "mig", {"val/mig": 0.25}, {"keys": ["val/mig"]})
+    run.add_results(run.checkpoints / "best.ckpt", "mig", found, {"keys": sorted(found)})
+    assert run.results()["val"] == {"mig": 0.5}
+    assert run.results()["test"] == {"elbo": -90.0, "other": 1.0}
+    (run.path / "results.json").unlink()
+    run.add_results(run.checkpoints / "best.ckpt", "mig", found, {"keys": sorted(found)})
+    assert run.results()["test"] == {"other": 1.0}
+    assert not run.is_finished
+
+
 def test_whether_a_run_is_running_can_be_asked_from_anywhere(run: RunFolder) -> None:
     """Also by the process that runs it, which POSIX would let lose its claim by that."""
     with FORK.Pool(1) as elsewhere:

@@ -1,6 +1,7 @@
-"""Callbacks that let a test kill its run at a moment of its choice."""
+"""Callbacks that let a test kill its run, or fill its disk, at a moment of its choice."""
 
 import os
+import resource
 import signal
 
 from lightning import Callback
@@ -26,3 +27,19 @@ class SignalAt(Callback):
     def on_validation_start(self, trainer, pl_module) -> None:
         if trainer.global_step == self.step and self.validation and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.signum)
+
+
+class FullDiskAt(Callback):
+    """Lets no file of this process grow beyond some bytes from a step on, as on a disk that is full.
+
+    Args:
+        step: optimiser steps until then.
+        bytes: that a file may have.
+    """
+
+    def __init__(self, step: int, bytes: int = 50_000) -> None:
+        self.step, self.bytes = step, bytes
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.bytes, self.bytes))

@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 from small_runs import SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vaelab.runs.files import DamagedFile
 from vaelab.runs.folder import RunFolder
 from vaelab.training.checkpoints import AtomicCheckpointIO
+from vaelab.training.metrics_csv import MetricsCSV
 
 QUIET = ["evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false"]
 # six steps an epoch; noise in the data, in z and in the order, a learning rate that changes, and pictures after each epoch
@@ -125,6 +127,44 @@ def test_told_to_stop_nothing_is_lost(case: str, straight: Path, tmp_path: Path)
     code, printed = forked_runs.run(run, *OPTIONS, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
+
+
+def test_a_disk_that_fills_loses_nothing_that_was_written(straight: Path, tmp_path: Path) -> None:
+    run, options = tmp_path / "run", [*OPTIONS, "logger=csv", "callbacks.last.every_n_steps=4"]
+    code, printed = forked_runs.run(run, *options, "+callbacks.full={_target_: signal_callback.FullDiskAt, step: 9}")
+    assert code == 1
+    assert f"cannot write to {run}: File too large. What was written is kept; make room" in printed
+    assert last(run)["global_step"] == 8
+    code, printed = forked_runs.run(run, *options, GO_ON)
+    assert code == 0, printed
+    for part in ("state_dict", "optimizer_states", "generators", "global_step"):
+        assert equal(last(run)[part], last(straight)[part]), part
+    assert not list(run.rglob("*.part"))
+
+
+def test_a_clock_that_is_set_back_changes_no_order(straight: Path, tmp_path: Path) -> None:
+    """The files of the first session are of the year 2033."""
+    run, options = tmp_path / "run", [*OPTIONS, "callbacks.last.every_n_steps=4"]
+    assert forked_runs.run(run, *options, stop(9, signal.SIGKILL))[0] == -signal.SIGKILL
+    for path in run.glob("events.out.*"):
+        path.rename(run / re.sub(r"\d{10}", "1999999999", path.name))
+    for path in run.rglob("*"):
+        os.utime(path, (1_999_999_999, 1_999_999_999))
+    code, printed = forked_runs.run(run, *options, GO_ON)
+    assert code == 0, printed
+    assert_same(run, straight)
+
+
+def test_of_a_damaged_table_of_metrics_a_cut_line_is_dropped_and_others_are_said(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_text("step,val/elbo,train/elbo\n3,,-100.5\n5,-90.25,\n6,-9")
+    MetricsCSV(str(tmp_path)).rewind(7)
+    assert table.read_text().splitlines() == ["step,val/elbo,train/elbo", "3,,-100.5", "5,-90.25,"]
+    for text in ("hello, world\n1,2\n", "step,val/elbo\nthree,-90\n"):
+        table.write_text(text)
+        with pytest.raises(DamagedFile, match=r"metrics\.csv cannot be read \(.*\): move it away"):
+            MetricsCSV(str(tmp_path)).rewind(7)
+        assert table.read_text() == text
 
 
 def test_stopped_by_max_steps_in_an_epoch_it_can_go_on(straight: Path, tmp_path: Path) -> None:

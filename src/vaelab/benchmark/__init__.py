@@ -6,7 +6,7 @@ from vaelab.benchmark.disentanglement import scoring
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
 from vaelab.benchmark.training import training
-from vaelab.commands.common import report_errors
+from vaelab.commands.errors import report_errors
 
 PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling}
 

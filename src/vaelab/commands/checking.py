@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.checks import check_whole, given
 from vaelab.commands.judging import build_metrics
@@ -16,11 +16,16 @@ def check_values(config: DictConfig) -> None:
     """Raise if Lightning or torch would refuse a value in words of their own.
 
     Raises:
-        ValueError: if the seed is no whole number of at least 0, latent_dim none of at least 1, all of training would be in another
-            precision than float32, or an option of the trainer would do nothing, or something else than it says.
+        ValueError: if the seed or num_classes is no whole number of at least 0, latent_dim or z_shape none of at least 1, all of training
+            would be in another precision than float32, or an option of the trainer would do nothing, or something else than it says.
     """
     check_whole(0, seed=config.seed)
     check_whole(1, **given(latent_dim=config.get("latent_dim")))
+    check_whole(0, num_classes=config.get("num_classes", 0))
+    shape = config.get("z_shape", [1])
+    if not isinstance(shape, ListConfig):
+        raise ValueError(f"z_shape={shape} must be a list of whole numbers, such as z_shape=[16]")
+    check_whole(1, z_shape=list(shape))
     check_trainer(OmegaConf.to_container(config.trainer, resolve=True))  # type: ignore[arg-type]
     if str(config.trainer.get("precision", "32-true")) not in ("None", "32", "32-true", "bf16-mixed", "16-mixed"):
         raise ValueError(

@@ -117,12 +117,14 @@ def prepared(words: list[str]) -> list[str]:
 def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     """Let Hydra compose a config from the words, and call a function with it; with each config of a sweep."""
     import hydra
+    import hydra._internal.utils as internal
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import CompactHydraException
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from vaelab.commands import places  # its resolvers are used in conf/config.yaml
     from vaelab.commands.composing import CONF
+    from vaelab.commands.errors import UserError, end, end_in_words, wants_all
     from vaelab.commands.overrides import check_words
 
     typed = list(sys.argv)
@@ -133,7 +135,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
             plain: Any = OmegaConf.to_container(config, resolve=False)
             check_words(plain, config_name, notes.overrides.task, notes.runtime.choices)
         except ValueError as error:
-            raise CompactHydraException(str(error)) from None
+            raise UserError(str(error)) from None
 
     @hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")
     def application(config: Any) -> Any:
@@ -143,13 +145,32 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
         try:
             check(config, notes)
             return imported(function)(config)
-        except Exception:
+        except Exception as error:
             if config_name == "config" and notes.output_subdir is not None:  # of a run, and of its first process
                 places.release(Path(notes.runtime.output_dir, notes.output_subdir))
+            if isinstance(error, UserError) and notes.mode == RunMode.RUN and not wants_all():
+                end(str(error))  # Hydra would print all words of the command line before it
             raise
 
-    sys.argv[1:] = words  # which Hydra reads
+    sys.argv[1:] = end_in_words(lambda: in_order(words))  # which Hydra reads
+    internal.run_and_report = end_in_words  # type: ignore[assignment]  # what Hydra does with errors of composing; it would print several lines
     application()
+
+
+def in_order(words: list[str]) -> list[str]:
+    """The words with options such as -m first: Hydra understands no value that follows one and does not follow all of them.
+
+    Raises:
+        ValueError: if there is no such option.
+    """
+    import hydra._internal.utils as internal
+
+    parsed, more = internal.get_args_parser().parse_known_args(words)
+    for word in more:
+        if word.startswith("-"):
+            raise ValueError(f"there is no option {word}: --help says what there is")
+    values = [*parsed.overrides, *more]
+    return [*(word for word in words if word not in values), *values]
 
 
 def imported(path: str) -> Any:

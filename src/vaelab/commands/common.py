@@ -2,27 +2,20 @@
 
 import logging
 import os
-import re
 import sys
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 from rich.progress import track
 from torch import Tensor
 
-from vaelab.build import DIALS, OpenedRun, open_run
+from vaelab.build import OpenedRun, open_run
 from vaelab.checks import check_choice, check_whole
 from vaelab.data import DataModule
 from vaelab.metrics.progress import progress
@@ -30,79 +23,6 @@ from vaelab.runs.claims import check_links
 from vaelab.runs.configs import flatten
 from vaelab.runs.log import record
 from vaelab.training.speed import keep_freed_memory
-
-P = ParamSpec("P")
-T = TypeVar("T")
-PACKAGE = Path(__file__).parent.parent
-
-
-class UserError(ValueError, CompactHydraException):
-    """A ValueError that Hydra prints as its message alone."""
-
-
-def report_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """A function whose errors the command line shows in a sentence if a user can mend them, unless HYDRA_FULL_ERROR=1 asks for all."""
-
-    @wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            message = in_words(error)
-            if message is None or not HydraConfig.initialized() or os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-        raise UserError(message)
-
-    return wrapper
-
-
-def in_words(error: Exception) -> str | None:
-    """The sentence in an error of this package, of Hydra, of OmegaConf or of Lightning about a config; None for other errors."""
-    text = " ".join(line for line in str(error).splitlines() if line.strip() and not re.match(r" *(full_key|object_type)[:=]", line))
-    key = str(error).partition("full_key: ")[2].split("\n")[0].strip()
-    if isinstance(error, InstantiationException):
-        absent, cause = re.search(r"Error locating target '([\w.]+)'", text), error.__cause__
-        if absent:
-            return f"there is no {absent[1]}: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?"
-        if cause is None:
-            return f"{key}: {text}" if key else text
-        return with_key(cause, key) if is_ours(cause) else f"{key}: {cause}"
-    if isinstance(error, OmegaConfBaseException):
-        return f"{key}: {text}" if key and key not in text else text
-    if isinstance(error, MisconfigurationException) or is_ours(error):
-        return str(error)
-    return of_worker(error)
-
-
-def of_worker(error: BaseException) -> str | None:
-    """The sentence in a ValueError that code of this package has raised in a process that loads data; None for other errors."""
-    _, _, told = str(error).partition("Original Traceback (most recent call last):\n")
-    files, message = re.findall(r'^  File "(.+?)", line', told, re.M), re.search(r"^ValueError: (.*)\Z", told, re.M | re.S)
-    return message[1].strip() if message and files and Path(files[-1]).is_relative_to(PACKAGE) else None
-
-
-def is_ours(error: BaseException) -> bool:
-    """True for a ValueError that code of this package has raised."""
-    calls = frames(error)
-    return isinstance(error, ValueError) and bool(calls) and Path(calls[-1].f_code.co_filename).is_relative_to(PACKAGE)
-
-
-def frames(error: BaseException) -> list[FrameType]:
-    """The calls that an error has passed through, from the outermost on."""
-    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-
-
-def with_key(error: BaseException, key: str) -> str:
-    """The message of an object that Hydra could not build; an argument of it has its name in the config.
-
-    `num_samples=0 must be ...` becomes `objective.num_samples=0 must be ...`. What another object says that this one builds for itself
-    stays as it is.
-    """
-    code = frames(error)[1].f_code  # of the call that Hydra makes
-    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    name, part = re.match(r"(\w+)=", str(error)), key.removeprefix("model.")
-    dial = part if part in DIALS else key  # model.posterior is ${posterior}
-    return f"{dial}.{error}" if key and name and name[1] in arguments else str(error)
 
 
 def check_given(config: DictConfig) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 from torch.utils.tensorboard import SummaryWriter
 
-from vaelab.commands.common import UserError, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
+from vaelab.commands.common import check_given, chosen_device, chosen_run, prepare_process, shorter
+from vaelab.commands.errors import UserError, report_errors
 from vaelab.commands.judging import build_metrics, draw_charts, final_metrics, judge, report
 from vaelab.figures.files import show_in_tensorboard
 from vaelab.runs.folder import RESULTS, RunFolder

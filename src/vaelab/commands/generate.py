@@ -4,7 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process
+from vaelab.commands.errors import report_errors
+from vaelab.commands.pictures import show_pictures
 from vaelab.figures.scenes import draw_figures
 
 
@@ -19,6 +21,7 @@ def generate(config: DictConfig) -> None:
     check_given(config)
     check_counts(config, num_images=1)
     run, device = chosen_run(config), chosen_device(config)
-    folder = Path(config.folder) if config.folder else run.folder.figures
-    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images):
+    folder = run.folder.figures / Path(config.file).stem if config.file else run.folder.figures
+    folder, split = Path(config.folder or folder), show_pictures(run, config.file)
+    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images, split):
         print(path)

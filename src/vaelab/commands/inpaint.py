@@ -4,7 +4,7 @@ completions.png shows some of them, completions.npz has all, its results say how
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from torch import Tensor
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.build import OpenedRun
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors, shorter
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
+from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
+from vaelab.commands.pictures import NEW, short_name, show_pictures
 from vaelab.figures.files import save, show_in_tensorboard
 from vaelab.figures.scenes import Scene, completions
 from vaelab.runs.folder import RESULTS, RunFolder
@@ -27,7 +29,7 @@ from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
-OPTIONS = ("mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
+OPTIONS = ("file", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
 Found = tuple[Completion, dict[str, Tensor]]  # of some examples, and how good it is
 
 
@@ -42,14 +44,21 @@ def inpaint_run(config: DictConfig) -> None:
     check_given(config)
     check_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
     run, device = chosen_run(config), chosen_device(config)
-    folder = below(run.folder.path / "inpainting", config.name or f"{Path(config.mask).stem}_{config.method}")
+    folder = below(run.folder.path / "inpainting", config.name or default_name(config))
     run.model.to(device)
-    x, y = run.datamodule.examples("test", config.num_images, device)
-    started = time.time()
+    split = show_pictures(run, config.file)
+    x, y = run.datamodule.examples(split, config.num_images, device)
+    names = [run.datamodule.splits[split].name(place) for place in range(len(x))]
+    started = time.monotonic()
     with rng.fork(config.seed):
         observed = ~hidden(config.mask, x.shape[1:], len(x), config.missing_share).to(device) & ~x.isnan()
         found = list(completed(run, x, y, observed, config))
-    write_completions(folder, run, x, y, observed, found, time.time() - started, config)
+    write_completions(folder, run, x, y, names, observed, found, time.monotonic() - started, config)
+
+
+def default_name(config: DictConfig) -> str:
+    """Name of the folder of completions."""
+    return "_".join([*([Path(config.file).stem] if config.file else []), Path(config.mask).stem, config.method])
 
 
 def completed(
@@ -69,6 +78,7 @@ def write_completions(
     run: OpenedRun,
     x: Float[Tensor, "n ..."],
     y: Shaped[Tensor, "n ..."],
+    names: Sequence[str],
     observed: Bool[Tensor, "n ..."],
     found: list[Found],
     seconds: float,
@@ -86,6 +96,7 @@ def write_completions(
         folder / "completions.npz",
         x=x.cpu().numpy(),
         y=y.cpu().numpy(),
+        names=np.array(names),
         hidden=~observed.cpu().numpy(),
         completions=completion.x.cpu().numpy(),
         mean=completion.mean.cpu().numpy(),
@@ -93,11 +104,11 @@ def write_completions(
     )
     paths = [folder / RESULTS, folder / "completions.npz"]
     if run.datamodule.modality.is_pictured:
-        scene = Scene(run.model, run.datamodule, x, y, "test", config.num_pictured)
+        scene = Scene(run.model, run.datamodule, x, y, NEW if config.file else "test", config.num_pictured)
         errors = f"rmse {report['rmse']:.3g} of the mean, {report['rmse_of_completions']:.3g} of completions"
         title = f"mask={config.mask}, {config.method}: {errors}"
         paths.append(folder / "completions.png")
-        save(completions(scene, observed, completion, title), paths[-1])
+        save(completions(scene, observed, completion, title, [short_name(name) for name in names[: config.num_pictured]]), paths[-1])
         show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
     print_numbers(f"{config.method}, mask={config.mask}   ({seconds:.1f} s)", report)
     tell("\n" + "\n".join(str(shorter(path)) for path in paths))

@@ -79,7 +79,7 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
         former = [f"{option}={value}" for option, value in (before.get("options") or {}).items() if how["options"].get(option) != value]
         if former:
             tell(f"{name}: takes the place of what is known with {', '.join(former)}")
-        started = time.time()
+        started = time.monotonic()
         compared = {"run": run} if "run" in inspect.signature(metric).parameters else {}  # with other runs, which it has to find
         try:
             with rng.fork(seed), evaluating(run.model), warnings.catch_warnings(record=True) as warned:
@@ -89,7 +89,7 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
             continue
         for text in dict.fromkeys(str(warning.message) for warning in warned):
             warnings.warn(f"{key}.{name}: {text}", stacklevel=2)
-        seconds = round(time.time() - started, 1)
+        seconds = round(time.monotonic() - started, 1)
         keep(name, found, {**how, "keys": sorted(found), "seconds": seconds, **stamp(run.model.device)})
         print_numbers(f"{name}   ({seconds} s)", found)
     return failures
@@ -105,9 +105,10 @@ def draw_charts(run: RunFolder, found: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of test data as they are logged: without standard errors and counts, which are no metrics."""
+    """Metrics as they are logged, those of test data as test/<name>: without standard errors and counts, which are no metrics."""
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    return {f"test/{name}": value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    metrics = {name: value for name, value in numbers.items() if not re.search("_std_error$|num_|^latent_dim$", name)}
+    return {name if name.startswith("val/") else f"test/{name}": value for name, value in metrics.items()}
 
 
 def print_numbers(title: str, found: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Words of the command line that Hydra accepts and that cannot be meant: keys that nothing uses, and values of another type."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.checks import listed
+from vaelab.commands.arguments import advice, check_argument, shown
 from vaelab.commands.composing import CONF
 from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
@@ -17,7 +17,7 @@ from vaelab.runs.files import read_yaml
 PLACES = ("data.file", "data.root", "data_dir", "folder")
 TEXT = (*PLACES, "against", "background", "checkpoint", "mask", "name", "pretrained", "resume", "run", "sweep")
 
-LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 
 
 def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
@@ -38,8 +38,23 @@ def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choi
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.is_delete() or override.is_sweep_override() or override.package is not None:
             continue
-        check_target(override.key_or_group, override.value(), choices)
-        check_type(override.key_or_group, override.value(), default_of(override.key_or_group, name, choices))
+        key, value = override.key_or_group, override.value()
+        check_target(key, value, choices)
+        if not check_argument(key, value, config):
+            check_type(key, value, default_of(key, name, choices))
+
+
+def where_written(key: str) -> str:
+    """The key of what a key of conf/ refers to, as model.posterior does to posterior; a key that refers to nothing else is its own."""
+    names = key.split(".")
+    for length in range(2, len(names) + 1):
+        for path in (CONF / names[0]).glob("*.yaml"):
+            group = f"{names[0]}/{path.stem}"
+            for each in (group, *bases_of(group)):
+                referred = re.fullmatch(r"\$\{([\w.]+)\}", str(value_at(yaml_of(each), ".".join(names[1:length]))))
+                if referred:
+                    return where_written(".".join([referred[1], *names[length:]]))
+    return key
 
 
 def check_keys(config: Mapping[str, Any], name: str) -> None:
@@ -73,9 +88,7 @@ def check_known(prefix: str, keys: Iterable[str], known: Iterable[str]) -> None:
     names = sorted(known)
     for key in keys:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            advice = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(names)}"
-            raise ValueError(f"nothing uses {prefix}{key}: {advice}")
+            raise ValueError(f"nothing uses {prefix}{key}: {advice(key, names, prefix)}")
 
 
 def check_type(key: str, value: Any, default: Any) -> None:
@@ -86,18 +99,15 @@ def check_type(key: str, value: Any, default: Any) -> None:
     """
     if isinstance(value, str) and "${" in value:
         return
-    if key.startswith("trainer.") and key not in LENGTHS:
-        return  # Lightning takes words for many numbers and booleans, such as devices=auto and deterministic=warn, and checks them
-    shown = str(value).lower() if isinstance(value, bool) else value
     if key in TEXT and not isinstance(value, str | None):
-        raise ValueError(f"{key}={shown} must be text: if it is a name, write {key}='{shown}'")
+        raise ValueError(f"{key}={shown(value)} must be text: if it is a name, write {key}='{shown(value)}'")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool | None):
-        raise ValueError(f"{key}={shown} must be true or false")
+    if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool):
+        raise ValueError(f"{key}={shown(value)} must be true or false")
     if isinstance(default, int | float) and not isinstance(default, bool):
         is_object = isinstance(value, dict) and "_target_" in value  # a schedule
-        if not (is_number or value is None or is_object):
-            raise ValueError(f"{key}={shown} must be a number")
+        if not (is_number or is_object):
+            raise ValueError(f"{key}={shown(value)} must be a number")
 
 
 def check_target(key: str, value: Any, choices: Mapping[str, Any]) -> None:
@@ -161,7 +171,7 @@ def known_keys(name: str) -> set[str]:
     """The keys at the top of a config: those of its yaml, of what that is based on, and its dials."""
     found = (set(yaml_of(name)) - {"defaults"}).union(*map(known_keys, bases_of(name)))
     dials = [str(dial) for entry in yaml_of(name).get("defaults", []) if isinstance(entry, dict) for dial in entry]
-    return found | {dial.split("@")[-1].split(".")[0] for dial in dials if not dial.startswith("override ")}
+    return found | {name.split(".")[0] for dial in dials if not dial.startswith("override ") for name in dial.split("@")}
 
 
 def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) -> None:
@@ -183,7 +193,8 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
     check_known("", [match[1] for match in found], known)
     for dial, rest, value in (match.groups() for match in found):
         choices = {path.stem for folder in (CONF, *folders) for path in (folder / dial).glob("*.yaml") if path.stem[0] != "_"}
-        if choices and not rest.startswith(".") and re.fullmatch(r"true|false|[-+.\d]+", value):
+        no_choice = r"null|true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]")
+        if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
         if dial == "callbacks" and not rest and value in choices - {"default", "none"}:
             raise ValueError(f"callbacks={value} leaves out the others, which write checkpoints: write callbacks=[default,{value}]")

@@ -20,7 +20,16 @@ def hydra_dir(resume: str | None, new: str) -> str:
         if name is None:
             return str(made_anew(new)) if re.search(f"{TIME}$", new) else new  # of runs that start in one second, each has its own
         return re.sub(f"{TIME}$", name, new)
-    return f"{resume}/resumed/{slurm_step() or start_of_torchrun() or f'{datetime.now():%Y-%m-%d_%H-%M-%S}'}"
+    name = slurm_step() or start_of_torchrun()
+    return f"{resume}/resumed/{name}" if name else str(new_session(resume))
+
+
+def new_session(run: str) -> Path:
+    """A new folder for what is noted of a session of a run; its name comes after those of earlier ones, whatever the clock says."""
+    folder = Path(run, "resumed")
+    latest = max((path.name for path in folder.glob("*") if re.fullmatch(rf"{TIME}(_\d+)*", path.name)), default="")
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return made_anew(folder / max(now, latest))
 
 
 def slurm_step() -> str | None:
@@ -60,7 +69,7 @@ def hydra_subdir(run_dir: str) -> str | None:
     if rank():
         return None
     is_new = not Path(run_dir, ".hydra").exists() or RunFolder(run_dir).left_nothing
-    return ".hydra" if is_new else f"resumed/{datetime.now():%Y-%m-%d_%H-%M-%S}/.hydra"
+    return ".hydra" if is_new else f"resumed/{new_session(run_dir).name}/.hydra"
 
 
 def release(notes: Path) -> None:
@@ -75,7 +84,7 @@ def release(notes: Path) -> None:
     is_session = place.parent.name == "resumed"
     run = RunFolder(place.parent.parent if is_session else place)
     logged = run.metrics.is_file() and run.metrics.stat().st_mtime_ns >= notes.stat().st_mtime_ns
-    if re.fullmatch(rf"{TIME}(_\d+)?", place.name) and not logged and (is_session or not is_claimed(place)):
+    if re.fullmatch(rf"{TIME}(_\d+)*", place.name) and not logged and (is_session or not is_claimed(place)):
         shutil.rmtree(place, ignore_errors=True)
         if is_session:
             with suppress(OSError):  # that holds other sessions

@@ -1,7 +1,6 @@
 """Training: from a config to a run folder with a trained, evaluated and pictured model."""
 
 import copy
-import errno
 import os
 import shlex
 import time
@@ -24,9 +23,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import rng
-from vaelab.build import OpenedRun, build, build_data, build_model, check_trust, check_trusted, recorded_split, start_from
+from vaelab.build import OpenedRun, build, build_data, build_model, check_trusted, recorded_split, start_from
+from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
-from vaelab.commands.common import check_given, is_watched, prepare_process, report_errors, shorter
+from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
+from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
@@ -34,7 +35,7 @@ from vaelab.metrics.progress import duration
 from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import Use, flatten, material, without_download
-from vaelab.runs.files import read_checkpoint, write_json
+from vaelab.runs.files import read_checkpoint, split_by_data, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
@@ -48,7 +49,6 @@ from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.validation import mean_bounds
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @report_errors
@@ -75,7 +75,7 @@ def train(config: DictConfig) -> float | None:
             " again; set launcher=local, ray or slurm"
         )
     checkpoint, stored, trust = None, None, config.get("trust", False)
-    check_trust(trust)
+    check_flag(trust=trust)
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
@@ -161,7 +161,7 @@ def how_to_resume(run: RunFolder) -> str:
 
 
 def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: dict[str, Any] | None, signals: Signals) -> float | None:
-    started, origin = time.time(), git()  # the code that runs is that of the start
+    started, origin = time.monotonic(), git()  # the code that runs is that of the start
     check_values(config)
     check_evaluation(copy.deepcopy(config).evaluation)
     prepare_process()
@@ -175,13 +175,13 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
-    callbacks = [callback for callback in instantiate(parts.callbacks or {}).values() if callback is not None]
+    callbacks = [callback for callback in instantiate(parts.get("callbacks") or {}).values() if callback is not None]
     has_bar = config.trainer.enable_progress_bar and is_watched()
     callbacks = [callback for callback in callbacks if has_bar or not isinstance(callback, ProgressBar)]
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
-    loggers = [logger for logger in instantiate(parts.logger or {}).values() if logger is not None]
+    loggers = [logger for logger in instantiate(parts.get("logger") or {}).values() if logger is not None]
     trainer = instantiate(
         parts.trainer,
         callbacks=callbacks,
@@ -232,7 +232,7 @@ def finish_run(
     origin: dict[str, Any],
 ) -> float:
     """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/bound."""
-    train_time = time.time() - started
+    train_time = time.monotonic() - started
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
     objective = trainer.lightning_module.objective
     path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
@@ -245,7 +245,9 @@ def finish_run(
     test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:
-        test.update(found)
+        of_test, of_val = split_by_data(found)
+        test.update(of_test)
+        val.update(of_val)
         evaluations[name] = how
         show_files(trainer.loggers, draw_charts(run, found), trainer.global_step)
 
@@ -268,7 +270,7 @@ def finish_run(
         "seed": config.seed,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_time_s": round(train_time, 1),
-        "wall_time_s": round(time.time() - started, 1),
+        "wall_time_s": round(time.monotonic() - started, 1),
         **stamp(device),
         **origin,
     }

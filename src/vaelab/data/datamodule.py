@@ -243,7 +243,8 @@ class DataModule(LightningDataModule):
         A trainer's limit_train_batches, limit_val_batches and limit_test_batches hold, also after training; 0 does not: it turns off the
         validation of epochs.
         """
-        self.setup("test" if split == "test" else "fit")
+        if split not in self.splits:
+            self.setup("test" if split == "test" else "fit")
         loader = self._loader(split, training=split == "train", shared=False)
         limit = getattr(self.trainer, f"limit_{split}_batches", 1.0) or 1.0
         for x, y in islice(loader, limit if isinstance(limit, int) else max(1, int(limit * len(loader)))):

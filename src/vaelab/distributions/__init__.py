@@ -11,7 +11,18 @@ from vaelab.distributions.flow import FlowDistribution
 from vaelab.distributions.gaussian_mixture import GaussianMixture
 from vaelab.distributions.grid_categorical import GridCategorical
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
-from vaelab.distributions.ops import centre, code_of, detach, is_discrete, is_euclidean, log_mean_exp, rsample_and_log_prob, space_of
+from vaelab.distributions.ops import (
+    centre,
+    code_of,
+    detach,
+    is_discrete,
+    is_euclidean,
+    log_mean_exp,
+    rsample_and_log_prob,
+    soft_limit,
+    space_of,
+)
+from vaelab.distributions.optimal_normal import OptimalSigmaNormal, running_sigma
 from vaelab.distributions.supports import Grid, open_unit_interval
 from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
@@ -32,6 +43,7 @@ __all__ = [
     "NearestCode",
     "NegativeBinomial",
     "OneHot",
+    "OptimalSigmaNormal",
     "Poisson",
     "StraightThrough",
     "VonMisesFisher",
@@ -44,5 +56,7 @@ __all__ = [
     "nearest_codes",
     "open_unit_interval",
     "rsample_and_log_prob",
+    "running_sigma",
+    "soft_limit",
     "space_of",
 ]

@@ -30,6 +30,7 @@ from vaelab.models import Model
 Picture = Image.Image | list[Image.Image] | None
 NUM_DIMS = 10  # that are walked along
 NUM_ENCODED = 2000  # test examples that speak for the latent space
+MOST_OF_NAME = 16  # letters of the name of a file, below a picture
 NUM_COMPARED = 100  # samples, and test images, whose nearest training images are looked for
 NUM_READ = 10_000  # training images to look through, if each is a file; of those in memory, all
 MAX_COLUMNS = 16  # of classes
@@ -89,6 +90,10 @@ class Scene:
             return [""] * len(y)
         names = self.y_names
         return [names[label] if 0 <= label < len(names) else str(label) if label >= 0 else "?" for label in y.tolist()]
+
+    def name(self, split: str, place: int) -> str:
+        """The name of an example, such as the file that it was read from; of a long one, the end."""
+        return self.datamodule.splits[split].name(place)[-MOST_OF_NAME:]
 
     def like(self, count: int) -> Shaped[Tensor, "count ..."]:
         """Labels for so many samples: those of the examples, over and over."""
@@ -172,6 +177,8 @@ def spherical_interpolations(scene: Scene) -> Picture:
 def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor], name: str) -> Picture:
     """A row for each pair: the one, the walk from its reconstruction to the other's, and the other."""
     n = min(scene.num_images, len(scene.x) // 2)
+    if not n:
+        return None
     start = torch.arange(n, device=scene.x.device)
     end = start + n
     if scene.model.num_classes:  # both ends of a walk are decoded with one label
@@ -223,10 +230,14 @@ def nearest_training_images(scene: Scene) -> Picture:
     medians = [distances.median().item() for distances in found.distances[:, 0].split(count)]
     title = f"median Euclidean distance to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
     title += f", reconstructed {scene.split} {noun} {medians[1]:.2f}, {scene.split} {noun} {medians[2]:.2f}"
-    shown = torch.cat([drawn[:n, None], found.x[:n]], dim=1).transpose(0, 1)
-    distances = [[f"{distance:.2f}" for distance in row] for row in found.distances[:n].T.tolist()]
-    names = ["sample", "nearest", "second", "third"][: len(shown)]
-    return scene.captioned(shown, names, [scene.labels(y[:n]), *distances], title)
+    is_new = scene.split not in ("train", "val", "test")  # pictures of one's own, whose neighbours are asked for
+    first, pictured = (2 * count, unseen) if is_new else (0, drawn)
+    shown = torch.cat([pictured[:n, None], found.x[first : first + n]], dim=1).transpose(0, 1)
+    pairs = zip(found.distances[first : first + n].T.tolist(), found.indices[first : first + n].T.tolist(), strict=True)
+    distances = [[f"{far:.2f}\n{scene.name('train', i)}" for far, i in zip(*pair, strict=True)] for pair in pairs]
+    names = ["x" if is_new else "sample", "nearest", "second", "third"][: len(shown)]
+    above = [scene.name(scene.split, i) for i in range(n)] if is_new else scene.labels(y[:n])
+    return scene.captioned(shown, names, [above, *distances], title, min(1200, 250 + 150 * n))
 
 
 WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {
@@ -246,16 +257,16 @@ FIGURES = WHILE_TRAINING | {
 
 @torch.no_grad()
 def draw_figures(
-    model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8
+    model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8, split: str = "test"
 ) -> list[Path]:
-    """Draws all of FIGURES, of test data, each with noise of its own from the seed; returns the files.
+    """Draws all of FIGURES, of test data or another split, each with noise of its own from the seed; returns the files.
 
     There are none of data that have no pictures, and no walks through latent variables that are no vectors of real numbers, such as codes.
     """
     if not datamodule.modality.is_pictured:
         return []
     model.eval()
-    scene, paths = Scene(model, datamodule, *datamodule.examples("test", NUM_ENCODED, device), "test", num_images), []
+    scene, paths = Scene(model, datamodule, *datamodule.examples(split, NUM_ENCODED, device), split, num_images), []
     for name, draw in FIGURES.items():
         with rng.fork(seed):
             picture = draw(scene)
@@ -265,7 +276,9 @@ def draw_figures(
     return paths
 
 
-def completions(scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "") -> Image.Image:
+def completions(
+    scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "", names: Sequence[str] = ()
+) -> Image.Image:
     """A row for each example: x, what was observed of it, completions without the noise of single values, their mean, and their spread."""
     n, (low, high) = scene.num_images, scene.levels
     x, known, shown, std = scene.x[:n], observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
@@ -276,9 +289,10 @@ def completions(scene: Scene, observed: Bool[Tensor, "n ..."], completion: Compl
         columns = [colour(column) for column in columns]
         tint = columns[1].new_tensor(to_rgb(SKY_BLUE)).reshape(3, 1, 1) * (high - low) + low
         columns[1] = torch.where(columns[1].isnan(), tint, columns[1])
-    names = ["x", "observed", *[str(k) for k in range(1, len(shown) + 1)], "mean", f"std\n(white: {most:.2g})"]
-    rows = scene.labels(scene.y[:n]) if scene.model.num_classes else ()
-    return captioned(torch.stack(columns, dim=1), scene.levels, rows, [names], title, width=1600)
+    columns_names = ["x", "observed", *[str(k) for k in range(1, len(shown) + 1)], "mean", f"std\n(white: {most:.2g})"]
+    labels = scene.labels(scene.y[:n])
+    rows = [" ".join(filter(None, pair)) for pair in zip(names or [""] * n, labels, strict=True)]
+    return captioned(torch.stack(columns, dim=1), scene.levels, rows if any(rows) else (), [columns_names], title, width=1600)
 
 
 # What the figures are made of.

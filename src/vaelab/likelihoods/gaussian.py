@@ -11,37 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from vaelab.collectives import all_mean
 from vaelab.conditional import Conditional, NetworkFactory
-
-
-def running_sigma(variance: Float[Tensor, ""], min_sigma: float) -> Float[Tensor, ""]:
-    """The sigma of a running variance; 1 before anything was seen, which a negative variance says."""
-    return torch.where(variance < 0, 1.0, variance.clamp(min=0).sqrt()).clamp(min=min_sigma)
-
-
-class OptimalSigmaNormal(Normal):
-    """N(mu, sigma^2) whose sigma is the maximum-likelihood one for the data that are scored.
-
-    While training, log_prob sets sigma^2 = mean (x - mu)^2 over samples, the batch of all processes, and the event (Rybkin et al., 2021,
-    eq. 6) and moves the running `variance` towards it. The gradient with respect to sigma vanishes at the optimum, so sigma is a constant
-    here.
-    Evaluation scores with the running variance: a density may not look at the datum that it scores.
-    """
-
-    pooled = True  # every value that is scored counts for the scale of all
-
-    def __init__(self, loc: Float[Tensor, "..."], variance: Float[Tensor, ""], min_sigma: float, momentum: float) -> None:
-        super().__init__(loc, running_sigma(variance, min_sigma), validate_args=False)
-        self.variance_, self.min_sigma, self.momentum, self.seen = variance, min_sigma, momentum, False
-
-    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        optimal = all_mean((value - self.loc).detach().square().mean())
-        if not self.seen:  # once for each distribution, however often it scores
-            # the first variance replaces the initial one: an average that starts at 1 would take hundreds of steps to forget it
-            self.variance_.copy_(torch.where(self.variance_ < 0, optimal, torch.lerp(self.variance_, optimal, self.momentum)))
-            self.seen = True
-        return Normal(self.loc, optimal.sqrt().clamp(min=self.min_sigma), validate_args=False).log_prob(value)
+from vaelab.distributions import OptimalSigmaNormal, running_sigma, soft_limit
 
 
 class Gaussian(Conditional):
@@ -50,8 +21,8 @@ class Gaussian(Conditional):
     Args:
         network, in_shape, event_shape, num_classes: see `Conditional`.
         sigma: a number; "learned", one parameter shared by all pixels; "per_pixel", an output of the network for every pixel
-            (Kingma & Welling, 2014, appendix C.2); or "optimal", the maximum-likelihood sigma of each batch, remembered for evaluation as a
-            running average (sigma-VAE; Rybkin et al., 2021, https://arxiv.org/abs/2006.13202).
+            (Kingma & Welling, 2014, appendix C.2); or "optimal", the maximum-likelihood sigma of each batch, weighted as the objective
+            weighs its samples, remembered for evaluation as a running average (sigma-VAE; Rybkin et al., 2021, https://arxiv.org/abs/2006.13202).
         min_sigma: a floor for a sigma that is not fixed: a pixel that never changes would otherwise drive the density to infinity.
 
     Raises:
@@ -90,9 +61,9 @@ class Gaussian(Conditional):
 
     def _scale(self, loc: Tensor, log_sigma: Tensor | None) -> Tensor:
         if self.sigma == "per_pixel" and log_sigma is not None:
-            return log_sigma.exp() + self.min_sigma  # a sum, not a clamp: the gradient survives at the floor
+            return soft_limit(log_sigma).exp() + self.min_sigma  # a sum, not a clamp: the gradient survives at the floor
         if self.sigma == "learned":
-            return self.log_sigma.exp() + self.min_sigma
+            return soft_limit(self.log_sigma).exp() + self.min_sigma
         if self.sigma == "optimal":
             return running_sigma(self.variance, self.min_sigma)
         return loc.new_full((), float(self.sigma))

@@ -84,7 +84,7 @@ class MixtureOfLogistics(Conditional):
         rows = torch.stack(params, batch_ndim).reshape(*batch, len(params) * self.sizes[1], self.num_pixels)
         each = rows[..., : self.num_mixtures * sum(self.sizes), :].unflatten(-2, (self.num_mixtures, sum(self.sizes)))
         logits, loc, log_scale, coefficients = each.split(self.sizes, -2)
-        scale = log_scale.exp() + self.min_scale
+        scale = distributions.soft_limit(log_scale).exp() + self.min_scale
         return distributions.MixtureOfLogistics(
             logits.squeeze(-2), loc, scale, coefficients.tanh(), event_shape, self.num_bins, validate_args=False
         )

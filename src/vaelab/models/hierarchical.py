@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vaelab.distributions import centre, rsample_and_log_prob
+from vaelab.distributions import centre, rsample_and_log_prob, soft_limit
 from vaelab.draw import Draw, Latent, split_missing
 from vaelab.models.base import Labels, Model
 from vaelab.networks.ladder import Ladder
@@ -136,7 +136,7 @@ def diagonal_gaussian(params: Float[Tensor, "n 2 ..."], batch: Sequence[int]) ->
         params = params.float()  # networks may run in half precision; probabilities may not
     loc, log_scale = params.unbind(1)
     event = params.shape[2:]
-    normal = Normal(loc.reshape(*batch, *event), log_scale.exp().reshape(*batch, *event), validate_args=False)
+    normal = Normal(loc.reshape(*batch, *event), soft_limit(log_scale).exp().reshape(*batch, *event), validate_args=False)
     return Independent(normal, len(event), validate_args=False)
 
 

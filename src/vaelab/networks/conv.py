@@ -11,6 +11,8 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.networks.inputs import input_layer
+
 
 def halvings(side: int, times: int) -> list[int]:
     """[side, ceil(side / 2), ceil(side / 4), ...], with times + 1 entries."""
@@ -51,8 +53,11 @@ def normalized(layer: nn.Module, channels: int, batch_norm: bool, activation: Ca
 class ConvEncoder(nn.Module):
     """(B, C, H, W) -> (B, *out_shape): a stride-2 convolution per entry of `channels`, then linear.
 
+    Args:
+        input: "log1p" or "standardize", which change what the first layer sees, or "none"; see `vaelab.networks.inputs`.
+
     Raises:
-        ValueError: if in_shape is not an image's.
+        ValueError: if in_shape is not an image's, or the input is unknown.
     """
 
     def __init__(
@@ -63,9 +68,11 @@ class ConvEncoder(nn.Module):
         hidden: Sequence[int] = (),
         batch_norm: bool = False,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        input: str = "none",
     ) -> None:
         super().__init__()
         check_layers(channels)
+        self.input = input_layer(input, in_shape)
         in_channels, height, width = image_shape(in_shape, "in_shape")
         blocks = []
         for c_in, c_out in zip([in_channels, *channels[:-1]], channels, strict=True):
@@ -80,7 +87,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), *dense, nn.Linear(features, prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
-        return self.head(self.blocks(x))
+        return self.head(self.blocks(self.input(x)))
 
 
 class ConvDecoder(nn.Module):

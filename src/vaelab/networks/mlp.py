@@ -7,12 +7,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.networks.initial import keep_signal
+from vaelab.networks.inputs import input_layer
 
 
 class MLP(nn.Module):
     """Linear and activation for each hidden width, then linear: (B, *in_shape) -> (B, *out_shape).
 
     Works as an encoder and as a decoder. All layers but the last start with the weights of He et al. (2015), see `vaelab.networks.initial`.
+
+    Args:
+        input: "log1p" or "standardize", which change what the first layer sees, or "none"; see `vaelab.networks.inputs`.
+
+    Raises:
+        ValueError: if the input is unknown.
     """
 
     flattens = True  # it does not know of space
@@ -23,8 +30,10 @@ class MLP(nn.Module):
         out_shape: Sequence[int],
         hidden: Sequence[int] = (512,),
         activation: Callable[[], nn.Module] = nn.ReLU,
+        input: str = "none",
     ) -> None:
         super().__init__()
+        self.input = input_layer(input, in_shape)
         widths = [prod(in_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
@@ -33,4 +42,4 @@ class MLP(nn.Module):
         keep_signal(self.layers, activation, but_last=True)
 
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        return self.layers(x)
+        return self.layers(self.input(x))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.networks.conv import check_layers, halvings, image_shape
+from vaelab.networks.inputs import input_layer
 
 
 class Residual(nn.Module):
@@ -46,8 +47,11 @@ class ResNetEncoder(nn.Module):
 
     An out_shape of fewer dimensions, which has no space, is reached by a linear layer in place of the last.
 
+    Args:
+        input: "log1p" or "standardize", which change what the first layer sees, or "none"; see `vaelab.networks.inputs`.
+
     Raises:
-        ValueError: if in_shape is not an image's, or (h, w) is not what the halvings give.
+        ValueError: if in_shape is not an image's, (h, w) is not what the halvings give, or the input is unknown.
     """
 
     def __init__(
@@ -57,10 +61,12 @@ class ResNetEncoder(nn.Module):
         channels: Sequence[int] = (32, 64),
         num_blocks: int = 2,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        input: str = "none",
     ) -> None:
         super().__init__()
         check_layers(channels)
         image = image_shape(in_shape, "in_shape")
+        self.input = input_layer(input, in_shape)
         layers: list[nn.Module] = []
         for c_in, c_out in zip([image[0], *channels[:-1]], channels, strict=True):
             layers += [nn.Conv2d(c_in, c_out, kernel_size=3, stride=2, padding=1), activation()]
@@ -73,7 +79,7 @@ class ResNetEncoder(nn.Module):
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(features, prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
-        return self.head(self.blocks(x))
+        return self.head(self.blocks(self.input(x)))
 
 
 class ResNetDecoder(nn.Module):

@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vaelab.checks import check_choice
-from vaelab.distributions import NearestCode
+from vaelab.distributions import NearestCode, OptimalSigmaNormal
 from vaelab.divergences import ESTIMATORS
 from vaelab.draw import Draw, Latent
 from vaelab.models import Model
@@ -46,7 +46,18 @@ class Objective(nn.Module, ABC):
             check_reparameterised(draw.latents)
         if not self.trains_codes:
             check_codes_trained(draw.latents)
+        self.settle(draw)
         return draw
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"] | None:
+        """How much each sample counts for p(x | z): the derivative of the bound by log p(x | z), given these; None: all alike."""
+        return None
+
+    def settle(self, draw: Draw) -> None:
+        """Tells a likelihood that chooses its scale by the batch how its samples are weighed, before it has scored any."""
+        base = getattr(draw.p_x, "base_dist", None)
+        if isinstance(base, OptimalSigmaNormal):
+            base.weigh(draw.x, lambda log_px: self.sample_weights(draw, log_px))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Own parameters, with options of their own for the optimizer."""
@@ -100,7 +111,7 @@ class Sum(Objective):
 
     Args:
         weights: of some parts by their names, numbers or schedules; the others weigh 1.
-        parts: objectives by name. The first decides how the model is drawn.
+        parts: objectives by name. The first decides how the model is drawn, and how sigma=optimal weighs samples.
 
     Raises:
         ValueError: if there is no part, or a weight is of none.

@@ -23,6 +23,11 @@ def with_terms(draw: Draw, loss: Float[Tensor, ""], bound: Float[Tensor, ""]) ->
     return {"loss": loss, "bound": bound.detach(), "elbo": elbo, "distortion": distortion, "rate": -elbo - distortion}
 
 
+def log_ratio(draw: Draw) -> Float[Tensor, "k b"]:
+    """log p(z) - log q(z | x): log w without log p(x | z)."""
+    return torch.stack([latent.log_p - latent.log_q for latent in draw.latents]).sum(0).detach()
+
+
 class ImportanceWeighted(Objective):
     """A bound of importance weights; L_K = log (1/K) sum_k w_k unless it says otherwise. Validation has the same number of samples."""
 
@@ -31,6 +36,9 @@ class ImportanceWeighted(Objective):
     def bound(self, draw: Draw) -> Float[Tensor, "b"]:
         """The bound on log p(x) of each example."""
         return log_mean_exp(draw.log_w)
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return (log_px + log_ratio(draw)).softmax(0)
 
 
 class IWAE(ImportanceWeighted):
@@ -63,21 +71,24 @@ class MIWAE(ImportanceWeighted):
         check_whole(1, num_bounds=num_bounds, samples_per_bound=samples_per_bound)
         self.num_bounds, self.num_samples = num_bounds, num_bounds * samples_per_bound
 
-    def grouped(self, draw: Draw) -> Float[Tensor, "m k b"]:
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return self.grouped(log_px + log_ratio(draw)).softmax(1).flatten(0, 1)
+
+    def grouped(self, log_w: Float[Tensor, "n b"]) -> Float[Tensor, "m k b"]:
         """log w, M groups of K."""
-        if len(draw.log_w) % self.num_bounds:
+        if len(log_w) % self.num_bounds:
             raise ValueError(
-                f"{len(draw.log_w)} samples do not make {self.num_bounds} bounds: give all parts of a sum a num_samples that"
+                f"{len(log_w)} samples do not make {self.num_bounds} bounds: give all parts of a sum a num_samples that"
                 f" {self.num_bounds} divides"
             )
-        return draw.log_w.unflatten(0, (self.num_bounds, -1))
+        return log_w.unflatten(0, (self.num_bounds, -1))
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.bound(draw).mean()
         return with_terms(draw, -bound, bound)
 
     def bound(self, draw: Draw) -> Float[Tensor, "b"]:
-        return log_mean_exp(self.grouped(draw), dim=1).mean(0)
+        return log_mean_exp(self.grouped(draw.log_w), dim=1).mean(0)
 
 
 class PIWAE(MIWAE):
@@ -90,10 +101,13 @@ class PIWAE(MIWAE):
         ValueError: for several latent variables.
     """
 
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return (log_px + log_ratio(draw)).softmax(0)
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.bound(draw).mean()
         of_all = draw.log_w.detach().softmax(0) / draw.log_w.shape[1]
-        of_groups = self.grouped(draw).detach().softmax(1).flatten(0, 1) / draw.log_w.numel() * (len(draw.log_w) / self.num_bounds)
+        of_groups = self.grouped(draw.log_w).detach().softmax(1).flatten(0, 1) / draw.log_w.numel() * (len(draw.log_w) / self.num_bounds)
         latent = draw.latent
         log_joint = draw.log_px + latent.log_p
         surrogate = (of_all * log_joint).sum() - (of_groups * latent.log_q).sum()
@@ -116,6 +130,9 @@ class CIWAE(ImportanceWeighted):
             raise ValueError(f"beta={beta} mixes two bounds: it must lie in [0, 1]")
         check_whole(1, num_samples=num_samples)
         self.beta, self.num_samples = beta, num_samples
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return self.beta / len(log_px) + (1 - self.beta) * (log_px + log_ratio(draw)).softmax(0)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.bound(draw).mean()
@@ -192,6 +209,9 @@ class Renyi(ImportanceWeighted):
         check_whole(1, num_samples=num_samples)
         self.alpha, self.num_samples = alpha, num_samples
         self.not_a_bound = f"alpha={alpha:g} gives no lower bound" if alpha < 0 else None
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
+        return ((1 - self.alpha) * (log_px + log_ratio(draw))).softmax(0)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         bound = self.bound(draw).mean()

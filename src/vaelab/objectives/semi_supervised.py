@@ -1,8 +1,9 @@
 """The objective of the semi-supervised model M2 (Kingma et al., 2014, https://arxiv.org/abs/1406.5298, eq. 6-9)."""
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from vaelab.collectives import all_gather
 from vaelab.divergences import kl
@@ -42,7 +43,15 @@ class M2(Objective):
         draw = model.enumerate(x, y)
         check_reparameterised(draw.latents[1:])
         check_codes_trained(draw.latents)
+        self.settle(draw)
         return draw
+
+    def sample_weights(self, draw: Draw, log_px: Float[Tensor, "c b"]) -> Float[Tensor, "c b"]:
+        """1 for the label that was observed, q(y | x) for each where none was."""
+        q = draw.latents[0].log_q.detach().exp()
+        assert draw.y is not None
+        observed = one_hot(draw.y.clamp(min=0).long(), len(q)).T.to(q)
+        return observed.where(draw.y >= 0, q)
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         label, z = draw.latents

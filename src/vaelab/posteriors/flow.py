@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.distributions import FlowDistribution
+from vaelab.distributions import FlowDistribution, soft_limit
 
 
 class Flow(Conditional):
     """q(z | x): z0 ~ N(mu(x), diag sigma(x)^2), z = f(z0; context(x)).
 
     Args:
-        network, in_shape, event_shape, num_classes: see `Conditional`. The network gives mu, log sigma and the context.
+        network, in_shape, event_shape, num_classes: see `Conditional`. The network gives mu, log sigma, see
+            `vaelab.distributions.soft_limit`, and the context.
         flow: flow(features=D), one of `vaelab.flows`.
     """
 
@@ -40,7 +41,7 @@ class Flow(Conditional):
         event_shape = loc.shape[batch_ndim:]
         numbers = torch.stack(context, dim=batch_ndim).flatten(batch_ndim)[..., : self.num_context]
         base = Independent(
-            Normal(loc.flatten(batch_ndim), log_scale.flatten(batch_ndim).exp(), validate_args=False), 1, validate_args=False
+            Normal(loc.flatten(batch_ndim), soft_limit(log_scale).flatten(batch_ndim).exp(), validate_args=False), 1, validate_args=False
         )
 
         def push(z0: Tensor) -> tuple[Tensor, Tensor]:

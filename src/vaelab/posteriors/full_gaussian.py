@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, register_kl
 
 from vaelab.conditional import Conditional, NetworkFactory
+from vaelab.distributions import soft_limit
 
 
 class FullCovarianceGaussian(Conditional):
-    """q(z | x) = N(z; mu(x), L(x) L(x)^T), with L lower triangular and exp of its outputs on the diagonal.
+    """q(z | x) = N(z; mu(x), L(x) L(x)^T), with L lower triangular and exp of its outputs on the diagonal, see
+    `vaelab.distributions.soft_limit`.
 
     The network gives 1 + D numbers for each of D dimensions: mu, and the rows of L, of which half are used.
 
@@ -30,7 +32,7 @@ class FullCovarianceGaussian(Conditional):
 
     def distribution(self, loc: Float[Tensor, "... d"], *rows: Float[Tensor, "... d"]) -> MultivariateNormal:
         matrix = torch.stack(rows, dim=-2)
-        scale_tril = matrix.tril(-1) + matrix.diagonal(dim1=-2, dim2=-1).exp().diag_embed()
+        scale_tril = matrix.tril(-1) + soft_limit(matrix.diagonal(dim1=-2, dim2=-1)).exp().diag_embed()
         return MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
 

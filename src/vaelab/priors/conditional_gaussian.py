@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vaelab.conditional import check_labels
+from vaelab.distributions import soft_limit
 
 
 class ConditionalGaussian(nn.Module):
@@ -31,5 +32,5 @@ class ConditionalGaussian(nn.Module):
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Independent:
         label = check_labels(type(self).__name__, y, self.num_classes)
-        normal = Normal(self.loc[label], self.log_scale[label].exp(), validate_args=False)
+        normal = Normal(self.loc[label], soft_limit(self.log_scale[label]).exp(), validate_args=False)
         return Independent(normal, self.loc.ndim - 1, validate_args=False)

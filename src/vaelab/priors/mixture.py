@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 from vaelab.checks import check_at_least
-from vaelab.distributions import GaussianMixture
+from vaelab.distributions import GaussianMixture, soft_limit
 
 
 class Mixture(nn.Module):
@@ -27,5 +27,6 @@ class Mixture(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(num_components, *z_shape))
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> GaussianMixture:
-        components = Independent(Normal(self.loc, self.log_scale.exp(), validate_args=False), self.loc.ndim - 1, validate_args=False)
+        normal = Normal(self.loc, soft_limit(self.log_scale).exp(), validate_args=False)
+        components = Independent(normal, self.loc.ndim - 1, validate_args=False)
         return GaussianMixture(Categorical(logits=self.logits, validate_args=False), components, validate_args=False)

@@ -29,11 +29,15 @@ def write_text(text: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # of a process that was killed; a link would be written through
-    with part.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)  # a disk that is full has no room for it
+        raise
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
@@ -77,6 +81,26 @@ def read_results(path: Path, advice: str) -> dict[str, Any]:
     if not all(map(_is_evaluation, evaluations.values())) or not all(_is_number(*pair) for pair in [*test.items(), *val.items()]):
         raise DamagedFile(path, "it was not written by vaelab: a number or how it was found is of another shape", advice)
     return record
+
+
+def with_metric(record: dict[str, Any], metric: str, found: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with what a metric found, in place of what it had found before.
+
+    What it calls val/<name> is of validation data, and is added to theirs; to a run that has not finished, which has none, it is not.
+    """
+    evaluations = record.get("evaluations") or {}
+    before = evaluations.get(metric, {}).get("keys", [])
+    test, val = split_by_data(found)
+    record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | test
+    if "val" in record:
+        record["val"] = (record["val"] or {}) | val
+    return {**record, "evaluations": evaluations | {metric: dict(how)}}
+
+
+def split_by_data(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is of test data, and what is of validation data, whose names begin with val/; these lose it."""
+    of_val = {name: value for name, value in found.items() if name.startswith("val/")}
+    return {name: found[name] for name in found if name not in of_val}, {name[4:]: value for name, value in of_val.items()}
 
 
 def _is_evaluation(how: Any) -> bool:

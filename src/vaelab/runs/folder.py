@@ -13,7 +13,7 @@ from typing import Any
 from vaelab.checks import listed
 from vaelab.runs.claims import claim_folder, is_claimed
 from vaelab.runs.configs import of_today, value_at
-from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, write_json, write_text
+from vaelab.runs.files import DamagedFile, read_checkpoint, read_curves, read_results, read_yaml, with_metric, write_json, write_text
 from vaelab.runs.log import tell
 
 RESULTS = "results.json"
@@ -203,11 +203,7 @@ class RunFolder:
             file = self.results_file(checkpoint)
             record = self.results(file)
             record.setdefault("checkpoint", f"checkpoints/{checkpoint.name}")
-            evaluations = record.get("evaluations") or {}
-            before = evaluations.get(metric, {}).get("keys", [])
-            record["test"] = {key: value for key, value in (record.get("test") or {}).items() if key not in before} | dict(found)
-            record["evaluations"] = evaluations | {metric: dict(how)}
-            self.write_results(record, file)
+            self.write_results(with_metric(record, metric, found, how), file)
         finally:
             os.close(directory)
 

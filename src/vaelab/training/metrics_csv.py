@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from vaelab.runs.files import DamagedFile
 from vaelab.runs.folder import RunFolder
 
 
@@ -39,8 +40,17 @@ class MetricsCSV(Logger):
         return ""
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged at `step` or later."""
-        self.rows = [row for row in self.rows if int(row["step"]) < step]
+        """Forget what was logged at `step` or later, and a line that is not whole.
+
+        Raises:
+            DamagedFile: if the file is not of this package.
+        """
+        try:
+            if self.columns and "step" not in self.columns:
+                raise ValueError("it has no column called step")
+            self.rows = [row for row in self.rows if None not in (*row, *row.values()) and int(row["step"]) < step]
+        except ValueError as error:
+            raise DamagedFile(self.path, str(error), "move it away; the run goes on without it") from error
         self._rewrite()
 
     @rank_zero_only

@@ -1,6 +1,9 @@
 """A run goes on in its folder: what may change on the way, and what becomes of what it had logged."""
 
+import re
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -128,3 +131,13 @@ def rewind(loggers: list[Any], step: int) -> None:
             logger.rewind(step)
         if isinstance(logger, TensorBoardLogger):
             logger._kwargs["purge_step"] = step
+            put_before_now(Path(logger.log_dir))
+
+
+def put_before_now(folder: Path) -> None:
+    """Rename event files of a time to come, which a clock that is set back leaves: TensorBoard reads files in the order of these times."""
+    now, pattern = int(time.time()), re.compile(r"events\.out\.tfevents\.(\d+)\.(.*)")
+    found = [match for path in sorted(folder.glob("events.out.tfevents.*")) if (match := pattern.fullmatch(path.name))]
+    late = [match for match in found if int(match[1]) >= now]
+    for before, match in enumerate(reversed(late), start=1):
+        (folder / match[0]).rename(folder / f"events.out.tfevents.{now - before:010}.{match[2]}")

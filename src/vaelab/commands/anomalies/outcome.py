@@ -16,6 +16,7 @@ from vaelab.build import OpenedRun
 from vaelab.commands.anomalies.parts import Part
 from vaelab.commands.anomalies.scoring import how
 from vaelab.commands.common import shorter
+from vaelab.commands.pictures import short_name
 from vaelab.figures.charts.anomaly import Strip, extremes_chart, scores_chart, with_error
 from vaelab.figures.files import rendered, save, show_in_tensorboard
 from vaelab.runs.folder import RESULTS, RunFolder
@@ -28,6 +29,9 @@ def write_outcome(
     folder: RunFolder, parts: Sequence[Part], scores: Sequence[Mapping[str, Float[Tensor, "_"]]], run: OpenedRun, config: DictConfig
 ) -> None:
     """Write results and figures, and print what was found."""
+    if len(parts[1].split) == 1:
+        write_single(folder, parts, scores, run, config)
+        return
     known = {name: torch.cat([part[name] for part in scores]) for name in scores[0]}
     is_anomaly = torch.cat([torch.full((len(part.split),), part.is_anomaly) for part in parts])
     with rng.fork(config.seed):
@@ -45,6 +49,22 @@ def write_outcome(
         save(rendered(figure), path)
     show_in_tensorboard(paths, run.folder.tensorboard)
     print_detection(found, title, is_anomaly.double().mean().item(), [folder.path / RESULTS, folder.path / "scores.csv", *paths.values()])
+    print_extremes(parts, scores, config)
+
+
+def write_single(
+    folder: RunFolder, parts: Sequence[Part], scores: Sequence[Mapping[str, Float[Tensor, "_"]]], run: OpenedRun, config: DictConfig
+) -> None:
+    """Write and print how one example stands among the normal ones: there is no curve of one."""
+    normal, single = scores
+    name = parts[1].split.name(0)
+    found = {key: {"score": float(single[key][0]), "share_below": (normal[key] < single[key][0]).double().mean().item()} for key in normal}
+    folder.write_results({"options": how(config, run), "normal": str(parts[0]), "name": name, "scores": found} | stamp(run.model.device))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{name}: its scores, and how many of the {parts[0]} are below")
+    for key, values in found.items():
+        console.print(f"  {key:28} {values['score']:<12.5g} {100 * values['share_below']:.1f} %")
+    console.print(f"\n{shorter(folder.path / RESULTS)}\n{shorter(folder.path / 'scores.csv')}")
 
 
 def detection_of(name: str, scores: Float[Tensor, "n"], is_anomaly: Bool[Tensor, "n"]) -> dict[str, float]:
@@ -67,7 +87,8 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: OpenedRun, config: Dic
     strips = []
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
         x, _ = part.split.scaled(places, run.model.device)
-        strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places]))
+        names = [short_name(part.split.name(place)) for place in places.tolist()]
+        strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places], names))
     return strips
 
 
@@ -83,3 +104,12 @@ def print_detection(found: Mapping[str, Mapping[str, float]], title: str, share:
     console.print(f"\na score that knows nothing has AUROC 0.5, AUPR {share:.3f}, FPR 0.95\n")
     for path in paths:
         console.print(str(shorter(path)))
+
+
+def print_extremes(parts: Sequence[Part], scores: Sequence[Mapping[str, Float[Tensor, "_"]]], config: DictConfig) -> None:
+    """Print the names of the examples with the highest scores; all are in scores.csv."""
+    values = torch.cat([part[config.pictured] for part in scores])
+    names = [(part, place) for part in parts for place in range(len(part.split))]
+    highest = [(*names[i], float(values[i])) for i in values.argsort(descending=True)[: config.num_pictured].tolist()]
+    words = [f"{part.split.name(place)} ({'anomaly' if part.is_anomaly else 'normal'}, {value:.4g})" for part, place, value in highest]
+    Console(soft_wrap=True, highlight=False, markup=False).print(f"\nhighest {config.pictured}: {', '.join(words)}")

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vaelab.build import OpenedRun, build_data, open_run
 from vaelab.commands.common import places_of_data
+from vaelab.commands.pictures import reader_of
 from vaelab.data import InMemory
 from vaelab.data.datamodule import present
 from vaelab.data.images import pictures_of
 from vaelab.data.memory import Examples, as_example
-from vaelab.data.pictures import Reader
 from vaelab.data.split import Split
 from vaelab.data.views import by_class
 from vaelab.runs.folder import RunFolder
@@ -72,16 +72,14 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
 
 
 def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
-    """The test data of a choice of conf/data or of another run, or all pictures of a folder.
+    """The test data of a choice of conf/data or of another run, or a picture, or all of a folder.
 
     Raises:
         ValueError: if it is none of these, or the folder holds no pictures.
     """
     path = Path(against)
-    if path.is_dir() and not RunFolder(path).checkpoints.is_dir():
+    if (path.is_dir() and not RunFolder(path).checkpoints.is_dir()) or (path.is_file() and path.suffix != ".ckpt"):
         return pictures_of(path, reader_of(run))
-    if path.is_file() and path.suffix != ".ckpt":
-        raise ValueError(f"against={against} is a single file: give a folder of pictures, a run folder, or a choice of conf/data")
     if path.exists():
         places = {key: value for key, value in places_of_data(config).items() if key != "data.root"}  # which is of the run itself
         return open_run(path, places=places, trust=config.trust).datamodule.read("test")
@@ -92,12 +90,6 @@ def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
     theirs = compose("config", [f"data={against}"])
     theirs.paths.data_dir, theirs.download = run.config.paths.data_dir, config.download
     return build_data(theirs).read("test")
-
-
-def reader_of(run: OpenedRun) -> Reader:
-    """Reads pictures as those of the run were read."""
-    options = {name: run.config.data[name] for name in ("crop", "background", "white") if name in run.config.data}
-    return Reader(run.datamodule.shape, **options)
 
 
 def check_alike(other: Examples, test: Examples, against: str, shape: Sequence[int]) -> None:

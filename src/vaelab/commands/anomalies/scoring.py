@@ -25,7 +25,7 @@ from vaelab.runs.files import DamagedFile
 from vaelab.runs.folder import RESULTS, RunFolder, find_checkpoint
 
 BATCH = 500  # examples that are scored before they are written
-DETAILS = ("data", "index", "y", "is_anomaly", "checksum")  # of an example, before its scores
+DETAILS = ("data", "index", "name", "y", "is_anomaly", "checksum")  # of an example, before its scores
 
 
 def how(config: DictConfig, run: OpenedRun) -> dict[str, Any]:
@@ -101,11 +101,13 @@ def append(path: Path, part: Part, start: int, detector: Detector) -> None:
     labels = (" ".join(map(str, label)) for label in y.reshape(len(y), -1).tolist())
     values = zip(*(column.tolist() for column in scores.values()), strict=True)
     text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
+    columns = path.open().readline().strip().split(",") if path.exists() else [*DETAILS, *scores]  # older files have no names
+    lines = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     if not path.exists():
-        lines.writerow([*DETAILS, *scores])
-    for index, label, checksum, row in zip(part.split.indices[chosen].tolist(), labels, checksums(x), values, strict=True):
-        lines.writerow([part.name, index, label, int(part.is_anomaly), checksum, *row])
+        lines.writeheader()
+    for place, label, checksum, row in zip(chosen.tolist(), labels, checksums(x), values, strict=True):
+        details = (part.name, int(part.split.indices[place]), part.split.name(place), label, int(part.is_anomaly), checksum)
+        lines.writerow(dict(zip([*DETAILS, *scores], [*details, *row], strict=True)))
     with path.open("a") as file:
         file.write(text.getvalue())
 

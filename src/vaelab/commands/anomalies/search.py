@@ -8,7 +8,8 @@ from vaelab.build import OpenedRun, open_run
 from vaelab.commands.anomalies.outcome import write_outcome
 from vaelab.commands.anomalies.parts import find_parts
 from vaelab.commands.anomalies.scoring import check_pictured, complete, how, keep_options, read_scores
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, report_errors
+from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process
+from vaelab.commands.errors import report_errors
 from vaelab.models import Model
 from vaelab.runs.folder import RunFolder
 

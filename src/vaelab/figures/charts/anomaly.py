@@ -31,6 +31,7 @@ class Strip:
     x: Float[Tensor, "n ..."]
     reconstructions: Float[Tensor, "n ..."]
     scores: Float[Tensor, "n"]
+    names: Sequence[str] = ()  # of the examples
 
 
 def scores_chart(
@@ -105,7 +106,9 @@ def extremes_chart(strips: Sequence[Strip], modality: Modality, title: str = "")
         axis.set_xlim(-0.5, width - 0.5)
         column = picture.shape[2] / len(strip.x)
         ticks = [column * (i + 0.5) - 0.5 for i in range(len(strip.x))]
-        axis.set_xticks(ticks, [f"{score:.4g}" for score in strip.scores.tolist()], size=8, color=BLACK)
+        names = strip.names or [""] * len(ticks)
+        words = [f"{score:.4g}\n{name}".strip() for score, name in zip(strip.scores.tolist(), names, strict=True)]
+        axis.set_xticks(ticks, words, size=8, color=BLACK)
         axis.set_yticks([])
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)

@@ -7,7 +7,7 @@ from vaelab.metrics.disentanglement.information import mig, modularity, mutual_i
 from vaelab.metrics.disentanglement.interventions import Guesses, beta_vae_score, factor_vae_score
 from vaelab.metrics.disentanglement.robustness import irs
 from vaelab.metrics.disentanglement.sap import sap, sap_continuous
-from vaelab.metrics.disentanglement.suite import disentanglement
+from vaelab.metrics.disentanglement.suite import disentanglement, validation_mig
 from vaelab.metrics.disentanglement.udr import udr, udr_scores
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "sap_continuous",
     "udr",
     "udr_scores",
+    "validation_mig",
 ]

@@ -87,6 +87,22 @@ def disentanglement(
         }
 
 
+@torch.no_grad()
+def validation_mig(model: Model, data: Data) -> dict[str, Any]:
+    """The mutual information gap of the validation images and their factors, as val/mig: what hyper-parameters may be chosen by.
+
+    `disentanglement` draws its images from the whole grid, of which the test data are a part.
+
+    Raises:
+        ValueError: as `disentanglement`.
+    """
+    with evaluating(model):
+        codes_of = grid_codes(model, data)
+        data.setup("fit")
+        v = torch.cat([y for _, y in data.batches("val")])
+        return {"val/mig": information_gap(*mutual_information(codes_of(v).numpy(), v.numpy()))}
+
+
 def draw_sample(codes_of: GridCodes, num_train: int, num_test: int) -> Sample:
     """Codes of random points of the grid."""
     v, test_v = (draw_factors(codes_of.grid.factor_sizes, size) for size in (num_train, num_test))

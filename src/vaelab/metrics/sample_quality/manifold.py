@@ -6,14 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+TOLERANCE = 1e-6  # of a radius: equal distances, of data of few grey levels, may differ by rounding, and both count as inside
+
 
 def precision_recall(
     real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], num_neighbours: int = 3, chunk_size: int = 1000
 ) -> tuple[float, float]:
     """Improved precision and recall (Kynkaanniemi et al., 2019, https://arxiv.org/abs/1904.06991).
 
-    Every point of a set has a ball up to its k-th nearest neighbour in that set. Precision is the share of the samples that lie in a ball
-    of the data; recall, the share of the data that lie in a ball of the samples.
+    Every point of a set has a ball up to its k-th nearest neighbour in that set, with its surface. Precision is the share of the samples
+    that lie in a ball of the data; recall, the share of the data that lie in a ball of the samples.
 
     Args:
         real, generated: features.
@@ -48,7 +50,7 @@ def density_coverage(
 
 
 def radii(points: Float[Tensor, "n d"], num_neighbours: int, chunk_size: int) -> Float[Tensor, "n"]:
-    """The distance of each point from its k-th nearest neighbour among the others.
+    """The distance of each point from its k-th nearest neighbour among the others, enlarged by `TOLERANCE`.
 
     Raises:
         ValueError: as `precision_recall`.
@@ -59,14 +61,22 @@ def radii(points: Float[Tensor, "n d"], num_neighbours: int, chunk_size: int) ->
             f" chunk_size={chunk_size} at least 1"
         )
     # a point is its own nearest: the k-th of the others is one further on
-    return torch.cat(
-        [distances.topk(num_neighbours + 1, largest=False).values[:, -1] for _, distances in distances_by_rows(points, points, chunk_size)]
-    )
+    found = [
+        distances.topk(num_neighbours + 1, largest=False).values[:, -1] for _, distances in distances_by_rows(points, points, chunk_size)
+    ]
+    return (1 + TOLERANCE) * torch.cat(found)
 
 
 def distances_by_rows(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], chunk_size: int) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows at a time of the matrix of distances |a_i - b_j|, and which rows they are; in float64, in which products lose nothing."""
+    """Some rows at a time of the matrix of distances |a_i - b_j|, and which rows they are.
+
+    |a_i|^2 + |b_j|^2 - 2 a_i . b_j in float64; what is less than its rounding error, as of two equal rows, is zero.
+    """
     a, b = a.double(), b.double()
+    of_a, of_b = a.square().sum(1), b.square().sum(1)
+    rounding = (a.shape[1] + 4) * torch.finfo(a.dtype).eps
     for start in range(0, len(a), chunk_size):
         rows = slice(start, start + chunk_size)
-        yield rows, torch.cdist(a[rows], b, compute_mode="use_mm_for_euclid_dist")
+        sizes = of_a[rows, None] + of_b
+        squares = torch.addmm(sizes, a[rows], b.T, alpha=-2)
+        yield rows, squares.where(squares > rounding * sizes, 0.0).sqrt()
