@@ -47,7 +47,7 @@ def test_a_warm_up_rises_to_the_top_and_the_end_is_the_end() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}])
 def test_one_cycle_has_its_top_at_each_groups_learning_rate(options: dict[str, float]) -> None:
-    scheduler = one_cycle(sgd(**options), 40, rising=0.25, start=0.1, final=0.01)
+    scheduler = one_cycle(sgd(**options), 39, rising=0.25, start=0.1, final=0.01)
     groups = scheduler.optimizer.param_groups
     seen = [(groups[0]["lr"], groups[1]["lr"])]
     for _ in range(39):

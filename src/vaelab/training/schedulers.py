@@ -42,15 +42,15 @@ class Scheduling(NamedTuple):
         if self.is_planned and num_steps == math.inf:
             raise ValueError("the scheduler is planned over all of training: set trainer.max_epochs or trainer.max_steps, or its num_steps")
         scheduler = self.build(optimizer, num_steps=int(num_steps or MANY)) if self.is_planned else self.build(optimizer)
-        if isinstance(scheduler, OneCycleLR) and num_steps is not None and scheduler.total_steps < num_steps:
+        if isinstance(scheduler, OneCycleLR) and num_steps is not None and scheduler.total_steps <= num_steps:
             raise ValueError(
-                f"num_steps={scheduler.total_steps} of a cycle are over before the {num_steps} steps of training: leave it null"
+                f"num_steps={scheduler.total_steps - 1} of a cycle are over before the {num_steps} steps of training: leave it null"
             )
         return scheduler
 
 
 def cosine(optimizer: Optimizer, num_steps: int, warmup_steps: int = 0, final: float = 0.0) -> LRScheduler:
-    """lr (t + 1) / w at the first w steps t, then half a cosine from lr down to final lr at the last step, and final lr from there on.
+    """lr (t + 1) / w at the first w steps t, then half a cosine from lr down to final lr after the last step, and final lr from there on.
 
     Without a warm-up it is that of Loshchilov & Hutter (2017, https://arxiv.org/abs/1608.03983), without restarts. Groups of parameters
     with a learning rate of their own keep the ratio.
@@ -74,7 +74,9 @@ def cosine(optimizer: Optimizer, num_steps: int, warmup_steps: int = 0, final: f
 
 
 def one_cycle(optimizer: Optimizer, num_steps: int, rising: float = 0.3, start: float = 0.04, final: float = 4e-6) -> LRScheduler:
-    """A schedule from start lr up to lr and down to final lr, both along half a cosine (Smith & Topin, 2018, https://arxiv.org/abs/1708.07120).
+    """A schedule from start lr up to lr and, after the last step, down to final lr, along half cosines.
+
+    Smith & Topin (2018, https://arxiv.org/abs/1708.07120).
 
     torch's OneCycleLR, whose momentum goes the other way where the optimizer has one. Each group of parameters has its own lr as the top.
 
@@ -94,5 +96,5 @@ def one_cycle(optimizer: Optimizer, num_steps: int, rising: float = 0.3, start: 
     tops = [group["lr"] for group in optimizer.param_groups]
     momentum = any("betas" in group or group.get("momentum", 0) > 0 for group in optimizer.param_groups)
     return OneCycleLR(
-        optimizer, tops, num_steps, pct_start=rising, div_factor=1 / start, final_div_factor=start / final, cycle_momentum=momentum
+        optimizer, tops, num_steps + 1, pct_start=rising, div_factor=1 / start, final_div_factor=start / final, cycle_momentum=momentum
     )
