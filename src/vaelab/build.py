@@ -132,7 +132,11 @@ def check_used(config: DictConfig) -> None:
             raise ValueError(f"{option}={raw[option]} is not used by model={raw['model'].get('_target_')}: remove it, or set model=vae")
     known = inspect.signature(DataModule).parameters
     referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
-    unknown = raw["data"].keys() - known - referred - {"_target_", "name"}
+    size = raw["data"].get("size")
+    if isinstance(size, list):
+        sides = ",".join(map(str, size))
+        raise ValueError(f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{sides}]")
+    unknown = raw["data"].keys() - known - referred - {"_target_", "name", "size", "channels"}  # these two may be replaced by data.shape
     if unknown:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:
