@@ -12,13 +12,13 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vaelab.data import DataModule
-from vaelab.data.record import Record, check_record
 from vaelab.models import Model
 from vaelab.runs.configs import flatten, value_at, without_download
-from vaelab.runs.files import read_checkpoint, read_json
+from vaelab.runs.files import read_checkpoint
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
+from vaelab.training.resume import recorded_split
 from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import accelerate
 
@@ -290,21 +290,8 @@ def check_trust(trust: Any) -> None:
         raise ValueError(f"trust={trust} must be true or false")
 
 
-def recorded_split(run: RunFolder) -> Record:
-    """The record of what a run was trained on; {} if it has none, as older runs.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    return check_record(read_json(run.split, "remove it to split anew")) if run.split.is_file() else {}
-
-
 def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
-    """Give a stored config the places where its data are now.
-
-    Args:
-        config: of a run.
-        places: values of paths.data_dir, data.root or data.file, and of download.
+    """Give a stored config the places where its data are now: paths.data_dir, data.root or data.file, and download.
 
     Raises:
         ValueError: if its data have no such place.

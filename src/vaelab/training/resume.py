@@ -8,7 +8,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from vaelab.checks import check_choice
+from vaelab.data.record import Record, check_record
 from vaelab.runs.configs import IMMATERIAL, Use, differences, is_immaterial
+from vaelab.runs.files import read_json
 from vaelab.runs.folder import RunFolder
 from vaelab.training.metrics_csv import MetricsCSV
 from vaelab.training.signals import was_requeued
@@ -128,3 +130,12 @@ def rewind(loggers: list[Any], step: int) -> None:
             logger.rewind(step)
         if isinstance(logger, TensorBoardLogger):
             logger._kwargs["purge_step"] = step
+
+
+def recorded_split(run: RunFolder) -> Record:
+    """The record of what a run was trained on; {} if it has none, as older runs.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    return check_record(read_json(run.split, "remove it to split anew")) if run.split.is_file() else {}
