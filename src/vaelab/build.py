@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaelab.checks import check_flag
 from vaelab.data import DataModule
-from vaelab.data.record import Record, check_record
 from vaelab.models import Model
 from vaelab.runs.configs import flatten, value_at, without_download
-from vaelab.runs.files import read_checkpoint, read_json
+from vaelab.runs.files import read_checkpoint
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
+from vaelab.training.resume import recorded_split
 from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import accelerate
 
@@ -131,7 +131,11 @@ def check_used(config: DictConfig) -> None:
             raise ValueError(f"{option}={raw[option]} is not used by model={raw['model'].get('_target_')}: remove it, or set model=vae")
     known = inspect.signature(DataModule).parameters
     referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
-    unknown = raw["data"].keys() - known - referred - {"_target_", "name"}
+    size = raw["data"].get("size")
+    if isinstance(size, list):
+        sides = ",".join(map(str, size))
+        raise ValueError(f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{sides}]")
+    unknown = raw["data"].keys() - known - referred - {"_target_", "name", "size", "channels"}  # these two may be replaced by data.shape
     if unknown:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:
@@ -275,21 +279,8 @@ def check_inside(key: str, value: Any, folder: Path) -> None:
         raise ValueError(f"the stored config would write to {key}={value}, which is not below {folder}: {IF_TRUSTED}")
 
 
-def recorded_split(run: RunFolder) -> Record:
-    """The record of what a run was trained on; {} if it has none, as older runs.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    return check_record(read_json(run.split, "remove it to split anew")) if run.split.is_file() else {}
-
-
 def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
-    """Give a stored config the places where its data are now.
-
-    Args:
-        config: of a run.
-        places: values of paths.data_dir, data.root or data.file, and of download.
+    """Give a stored config the places where its data are now: paths.data_dir, data.root or data.file, and download.
 
     Raises:
         ValueError: if its data have no such place.

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from small_runs import composed
 from torch.distributions import Distribution
 
+from vaelab.build import check_used
 from vaelab.commands.cli import COMMANDS, main, with_quotes
 from vaelab.commands.composing import compose
 from vaelab.commands.help import help_of_one
@@ -220,3 +221,10 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
     assert "  clusters  " in told.out
     assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, own_parts\n"
+
+
+def test_pictures_that_are_not_square_are_one_key() -> None:
+    folder = ["data=folder", "data.root=x"]
+    check_used(composed([*folder, "data.shape=[3,20,28]"], Path()))
+    with pytest.raises(ValueError, match=r"data\.size=\[20, 28\] must be a number; .* set data\.shape=\[3,20,28\]"):
+        check_used(composed([*folder, "data.size=[20,28]"], Path()))

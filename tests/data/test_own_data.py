@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from vaelab.commands.common import in_words
-from vaelab.data import DataModule, InMemory
+from vaelab.data import DataModule, InMemory, folder
 from vaelab.data.augment import crop, flip
 from vaelab.data.memory import as_example
 
@@ -169,6 +170,24 @@ def test_what_cannot_be_changed_is_refused():
         DataModule(lambda split: InMemory(PICTURES), [2, 16, 12], augment="rotate")
     with pytest.raises(ValueError, match=r"data\.augment=flip changes pictures of shape \[channels, height, width\]"):
         DataModule(lambda split: InMemory(X), [3], augment="flip")
+
+
+def test_a_broken_picture_is_a_sentence_in_every_process(tmp_path):
+    """Whose error follows from another one there."""
+    for i in range(20):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_text("no picture")
+
+    def pictures(split):
+        return folder(str(tmp_path), split, (1, 8, 8), max_memory=0)
+
+    data = DataModule(pictures, [1, 8, 8], val_size=5, num_workers=1)
+    with pytest.raises(ValueError, match="broken") as error:
+        [everything(data, split) for split in ("train", "val", "test")]
+    words = in_words(error.value)
+    assert words is not None
+    assert words.startswith(f"{tmp_path / 'broken.png'} is not a readable picture (")
+    assert words.endswith("leaves such files out")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -32,7 +32,11 @@ RAMP = np.linspace(0, 1, 64).reshape(8, 8)
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".pgm"])
 def test_16_bits_are_scaled(ending, tmp_path):
-    path = save(tmp_path / f"a{ending}", (65535 * RAMP).round().astype(np.uint16))
+    path, values = tmp_path / f"a{ending}", (65535 * RAMP).round().astype(np.uint16)
+    if ending == ".pgm":  # which not every Pillow writes
+        path.write_bytes(b"P5 8 8 65535\n" + values.astype(">u2").tobytes())
+    else:
+        save(path, values)
     torch.testing.assert_close(read(path).flatten().double(), torch.linspace(0, 255, 64).double(), rtol=0, atol=0.51)
 
 

@@ -116,8 +116,8 @@ def in_words(error: Exception, config: Any = None) -> str | None:
 def of_worker(error: BaseException) -> str | None:
     """The sentence in a ValueError that code of this package has raised in a process that loads data; None for other errors."""
     _, _, told = str(error).partition("Original Traceback (most recent call last):\n")
-    files, message = re.findall(r'^  File "(.+?)", line', told, re.M), re.search(r"^ValueError: (.*)\Z", told, re.M | re.S)
-    return message[1].strip() if message and files and Path(files[-1]).is_relative_to(PACKAGE) else None
+    files, (_, is_value_error, message) = re.findall(r'^  File "(.+?)", line', told, re.M), told.rpartition("\nValueError: ")
+    return message.strip() if is_value_error and files and Path(files[-1]).is_relative_to(PACKAGE) else None
 
 
 def plain(text: str) -> str:

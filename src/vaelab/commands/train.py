@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import rng
-from vaelab.build import OpenedRun, build, build_data, build_model, check_trusted, recorded_split, start_from
+from vaelab.build import OpenedRun, build, build_data, build_model, check_trusted, start_from
 from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
@@ -44,7 +44,7 @@ from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
 from vaelab.training.fsdp import check_shardable
 from vaelab.training.loggers import close, log_config, show_files
 from vaelab.training.profiling import profiler_of, show_profile
-from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, rewind
+from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.validation import mean_bounds
 

@@ -11,7 +11,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from vaelab.checks import check_choice
+from vaelab.data.record import Record, check_record
 from vaelab.runs.configs import IMMATERIAL, Use, differences, is_immaterial
+from vaelab.runs.files import read_json
 from vaelab.runs.folder import RunFolder
 from vaelab.training.metrics_csv import MetricsCSV
 from vaelab.training.signals import was_requeued
@@ -141,3 +143,12 @@ def put_before_now(folder: Path) -> None:
     late = [match for match in found if int(match[1]) >= now]
     for before, match in enumerate(reversed(late), start=1):
         (folder / match[0]).rename(folder / f"events.out.tfevents.{now - before:010}.{match[2]}")
+
+
+def recorded_split(run: RunFolder) -> Record:
+    """The record of what a run was trained on; {} if it has none, as older runs.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    return check_record(read_json(run.split, "remove it to split anew")) if run.split.is_file() else {}
