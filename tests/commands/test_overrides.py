@@ -151,7 +151,6 @@ def test_dials_of_ones_own_are_known(tmp_path: Path) -> None:
         (["trainer.accelerator=gpu"], "trainer: No supported gpu backend found!"),
         (["+trainer.max_epoch=3"], "nothing uses trainer.max_epoch: did you mean trainer.max_epochs?"),
         (["optimizer._target_=torch.optim.Rprop"], "optimizer: Rprop.__init__() got an unexpected keyword argument 'betas'"),
-        (["+scheduler={_target_: torch.optim.lr_scheduler.ReduceLROnPlateau, _partial_: true}"], "ReduceLROnPlateau asks for a metric"),
         (["trainer.gradient_clip_val=abc"], "trainer.gradient_clip_val=abc must be a number or null"),
         (["+data.dataset.sise=3"], "nothing uses data.dataset.sise: did you mean data.dataset.size?"),
         (["latent_dim=${nothing}"], "Interpolation key 'nothing' not found"),

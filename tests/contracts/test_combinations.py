@@ -140,7 +140,8 @@ def node(dial: str, choice: str, z_shape: tuple[int, ...], num_classes: int, ext
     """The yaml of a part as plain types, with everything that it refers to filled in."""
     config = grid()
     config.z_shape, config.num_classes = list(z_shape), num_classes
-    part = deepcopy(config.grid[dial][choice])
+    part = config.grid[dial][choice]
+    part = deepcopy(part.get(dial, part))  # a likelihood of counts sets encoder.input beside itself
     for key, value in extra:
         OmegaConf.update(part, key, value)
     return OmegaConf.to_container(OmegaConf.create({"part": part}, parent=config), resolve=True)["part"]

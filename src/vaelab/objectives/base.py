@@ -54,7 +54,11 @@ class Objective(nn.Module, ABC):
         return None
 
     def settle(self, draw: Draw) -> None:
-        """Tells a likelihood that chooses its scale by the batch how its samples are weighed, before it has scored any."""
+        """Tells a likelihood that chooses its scale by the batch how its samples are weighed, before it has scored any.
+
+        Raises:
+            ValueError: if the draw is none that this objective can train on.
+        """
         base = getattr(draw.p_x, "base_dist", None)
         if isinstance(base, OptimalSigmaNormal):
             base.weigh(draw.x, lambda log_px: self.sample_weights(draw, log_px))

@@ -238,9 +238,12 @@ class VIMCO(ImportanceWeighted):
         check_whole(2, num_samples=num_samples)
         self.num_samples = num_samples
 
+    def settle(self, draw: Draw) -> None:
+        check_constant(draw)
+        super().settle(draw)
+
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
-        if any(latent.z.requires_grad for latent in draw.latents):
-            raise ValueError("VIMCO is for posteriors without reparameterised samples: set posterior=categorical, or objective=iwae")
+        check_constant(draw)
         log_w, log_q = draw.log_w, torch.stack([latent.log_q for latent in draw.latents]).sum(0)
         bound = self.bound(draw)
         with torch.no_grad():
@@ -255,3 +258,13 @@ def leave_one_out(log_w: Float[Tensor, "k b"]) -> Float[Tensor, "k b"]:
     others = (log_w.sum(0) - log_w) / (size - 1)
     replaced = torch.where(torch.eye(size, dtype=torch.bool, device=log_w.device)[:, :, None], others[:, None], log_w)
     return replaced.logsumexp(1) - math.log(size)
+
+
+def check_constant(draw: Draw) -> None:
+    """Raise if samples of z have a gradient of their own: with a score function there would be two.
+
+    Raises:
+        ValueError: if they have.
+    """
+    if any(latent.z.requires_grad for latent in draw.latents):
+        raise ValueError("VIMCO is for posteriors without reparameterised samples: set posterior=categorical, or objective=iwae")
