@@ -11,13 +11,16 @@ from torch.distributions import Independent, Normal
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.distributions import FlowDistribution, soft_limit
 
+FIRST_OUTPUTS = 0.1  # how much smaller the weights of the network's last layer start than in other posteriors
+
 
 class Flow(Conditional):
     """q(z | x): z0 ~ N(mu(x), diag sigma(x)^2), z = f(z0; context(x)).
 
     Args:
         network, in_shape, event_shape, num_classes: see `Conditional`. The network gives mu, log sigma, see
-            `vaelab.distributions.soft_limit`, and the context.
+            `vaelab.distributions.soft_limit`, and the context; the weights of its last layer start ten times
+            smaller than it makes them, so that f is nearly the identity.
         flow: flow(features=D), one of `vaelab.flows`.
     """
 
@@ -35,6 +38,10 @@ class Flow(Conditional):
         self.num_params = 2 + -(-self.num_context // features)
         super().__init__(network, in_shape, event_shape, num_classes)
         self.flow = built
+        outputs = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        if outputs:
+            with torch.no_grad():  # small parameters: f is nearly the identity when training starts
+                outputs[-1].weight.mul_(FIRST_OUTPUTS)
 
     def distribution(self, loc: Float[Tensor, "..."], log_scale: Float[Tensor, "..."], *context: Float[Tensor, "..."]) -> FlowDistribution:
         batch_ndim = loc.ndim - self.event_ndim
