@@ -144,6 +144,24 @@ def test_dials_of_ones_own_are_known(tmp_path: Path) -> None:
     check_first_names(["anything=1", "--config-name=mine"], "config", [])
 
 
+def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) -> None:
+    (tmp_path / "callbacks").mkdir()
+    texts = {
+        "based": "[default]",
+        "of_root": "[/callbacks/default, _self_]",
+        "through": "[_self_, based]",
+        "alone": "[_self_]",
+        "early": "[ema]",
+    }
+    for name, defaults in texts.items():
+        (tmp_path / "callbacks" / f"{name}.yaml").write_text(f"defaults: {defaults}\n")
+    for name in ("based", "of_root", "through"):
+        check_first_names([f"callbacks={name}"], "config", [tmp_path])
+    for name in ("alone", "early"):
+        with pytest.raises(ValueError, match=rf"write callbacks=\[default,{name}\]"):
+            check_first_names([f"callbacks={name}"], "config", [tmp_path])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -303,7 +303,7 @@ def test_conditional_learns_from_the_label(build):
     y = torch.arange(60) % 3
     x = (y[:, None, None, None] / 2 > (torch.arange(5) + 0.5) / 5).float().expand(60, *X_SHAPE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(100):
+    for _ in range(200):
         optimizer.zero_grad()
         (-model(x, y).log_w.mean()).backward()
         optimizer.step()

@@ -174,6 +174,16 @@ def known_keys(name: str) -> set[str]:
     return found | {name.split(".")[0] for dial in dials if not dial.startswith("override ") for name in dial.split("@")}
 
 
+def has_default(dial: str, choice: str, folders: Sequence[Path]) -> bool:
+    """True if a choice of a dial is `default`, or a yaml in one of the folders that is based on it, be it through others."""
+    path = next((path for folder in folders if (path := folder / dial / f"{choice}.yaml").is_file()), None)
+    if choice == "default" or path is None:
+        return choice == "default"
+    bases = [base for base in read_yaml(path, "mend it").get("defaults") or [] if isinstance(base, str)]
+    names = [base.removeprefix(f"/{dial}/") for base in bases]
+    return any(has_default(dial, name, folders) for name in names if name != choice)
+
+
 def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) -> None:
     """Raise if a word sets what is neither a key at the top of a config nor a dial, before Hydra advises to add it.
 
@@ -196,5 +206,5 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
         no_choice = r"null|true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]")
         if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
-        if dial == "callbacks" and not rest and value in choices - {"default", "none"}:
+        if dial == "callbacks" and not rest and value in choices - {"none"} and not has_default(dial, value, (CONF, *folders)):
             raise ValueError(f"callbacks={value} leaves out the others, which write checkpoints: write callbacks=[default,{value}]")

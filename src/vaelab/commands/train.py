@@ -101,7 +101,6 @@ def train(config: DictConfig) -> float | None:
             if stored is None and first:
                 run.clear()
             if first:
-                tell(f"run folder:   {shorter(run.path)}")
                 stack.enter_context(run.noting_failure())
             return _train(config, run, checkpoint, stored, signals)
         except Preempted as stop:
@@ -200,6 +199,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     datamodule.setup("fit")
     if stored is None and trainer.is_global_zero:
         write_json(datamodule.record(), run.split)
+    if trainer.is_global_zero:
+        tell(f"run folder:   {shorter(run.path)}")
     try:
         trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Preempted as stop:
