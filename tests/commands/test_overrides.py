@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from small_runs import SMALL, composed
 
 from vaelab.commands.errors import in_words
-from vaelab.commands.overrides import check_first_names, check_words, default_of
+from vaelab.commands.overrides import check_first_names, check_words, default_of, where_written
 
 CHOICES = {"optimizer": "adam", "trainer": "cpu", "data": "circles", "objective": "elbo", "callbacks": "default", "speed": "standard"}
 
@@ -104,6 +104,8 @@ def test_experiments_set_what_is_used(experiment: str) -> None:
 def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> None:
     assert default_of("optimizer.lr", "config", CHOICES) == 1e-3
     assert default_of("trainer.log_every_n_steps", "config", CHOICES) == 50
+    assert default_of("scheduler._target_", "config", {"scheduler": "none"}) is None  # a yaml of comments alone
+    assert where_written("callbacks.collapse.patience") == "callbacks.collapse.patience"
     assert default_of("seed", "generate", {}) == 0
     assert default_of("no.such.key", "config", CHOICES) is None
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)
 
 from forked_scripts import ROOT, command
+from omegaconf import OmegaConf
 from small_runs import QUICK, SMALL, composed
 
 from vaelab.commands.cli import COMMANDS
@@ -71,7 +72,8 @@ def lines(run: str, how_many: int, seed: int) -> Iterator[Line]:
     """Command lines, each with one word of nonsense."""
     chance = random.Random(seed)
     starts = list(starts_of(run))
-    values = [flatten(composed(words, Path(), COMMANDS[name].config)) for name, words in starts]
+    configs = [composed(words, Path(), COMMANDS[name].config) for name, words in starts]
+    values = [flatten(OmegaConf.to_container(config, resolve=False)) for config in configs]
     keys = [sorted(key for key in each if not re.match(SKIPPED, key)) for each in values]
     dials = sorted(path.name for path in (ROOT / "conf").glob("*/"))
     for _ in range(how_many):

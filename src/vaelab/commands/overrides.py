@@ -15,7 +15,7 @@ from vaelab.runs.files import read_yaml
 
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
 PLACES = ("data.file", "data.root", "data_dir", "folder")
-TEXT = (*PLACES, "against", "background", "checkpoint", "mask", "name", "pretrained", "resume", "run", "sweep")
+TEXT = (*PLACES, "against", "background", "checkpoint", "file", "mask", "name", "pretrained", "resume", "run", "sweep")
 
 LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 
@@ -149,7 +149,17 @@ def default_of(key: str, name: str, choices: Mapping[str, Any]) -> Any:
 @cache
 def yaml_of(name: str) -> Mapping[str, Any]:
     """A yaml of conf/, with numbers such as 1e-3, which YAML takes for text, as numbers."""
-    return {key: _number(value) for key, value in read_yaml(CONF / f"{name}.yaml", "restore it").items()}
+    return {key: _number(value) for key, value in content(CONF / f"{name}.yaml", "restore it").items()}
+
+
+def content(path: Path, advice: str) -> Mapping[str, Any]:
+    """The keys of a yaml; {} if it holds comments alone, as scheduler=none does.
+
+    Raises:
+        DamagedFile: as `read_yaml`.
+    """
+    is_empty = all(line.startswith("#") or not line.strip() for line in path.read_text().splitlines())
+    return {} if is_empty else read_yaml(path, advice)
 
 
 def _number(value: Any) -> Any:
@@ -179,7 +189,7 @@ def has_default(dial: str, choice: str, folders: Sequence[Path]) -> bool:
     path = next((path for folder in folders if (path := folder / dial / f"{choice}.yaml").is_file()), None)
     if choice == "default" or path is None:
         return choice == "default"
-    bases = [base for base in read_yaml(path, "mend it").get("defaults") or [] if isinstance(base, str)]
+    bases = [base for base in content(path, "mend it").get("defaults") or [] if isinstance(base, str)]
     names = [base.removeprefix(f"/{dial}/") for base in bases]
     return any(has_default(dial, name, folders) for name in names if name != choice)
 
