@@ -91,8 +91,9 @@ def build(config: DictConfig) -> LitVAE:
     stored = OmegaConf.to_container(config, resolve=False)  # interpolations stay, so that paths.data_dir can be another one tomorrow
     config = copy.deepcopy(config)  # instantiating resolves interpolations in place, also in what a node refers to
     scheduling = build_scheduling(config.scheduler) if config.get("scheduler") else None
-    objective = instantiate(config.objective, _convert_="all")  # plain types: options of the optimizer end up in checkpoints
-    return LitVAE(build_model(config), objective, instantiate(config.optimizer), scheduling, stored)  # type: ignore[arg-type]
+    # plain types: options of an optimizer or a scheduler end up in checkpoints, which hold no others
+    objective, optimizer = (instantiate(config[part], _convert_="all") for part in ("objective", "optimizer"))
+    return LitVAE(build_model(config), objective, optimizer, scheduling, stored)  # type: ignore[arg-type]
 
 
 def build_scheduling(options: DictConfig) -> Scheduling:
@@ -102,7 +103,7 @@ def build_scheduling(options: DictConfig) -> Scheduling:
         ValueError: if it does not say what its numbers count.
     """
     given = {name: options[name] for name in ("interval", "monitor") if name in options}
-    build = instantiate({name: value for name, value in options.items() if name not in given})
+    build = instantiate({name: value for name, value in options.items() if name not in given}, _convert_="all")
     interval = given.get("interval", "step" if {"num_steps", "threshold_mode"} & inspect.signature(build).parameters.keys() else None)
     if interval not in ("step", "epoch"):
         raise ValueError(f"scheduler.interval={interval} must say what the numbers of {options._target_} count: step or epoch")

@@ -63,7 +63,7 @@ def test_one_cycle_has_its_top_at_each_groups_learning_rate(options: dict[str, f
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: cosine(sgd(), 10, warmup_steps=10), "warmup_steps=10 leave none of the num_steps=10"),
+        (lambda: cosine(sgd(), 10, warmup_steps=10), "warmup_steps=10 must be fewer than the 10 steps of training"),
         (lambda: cosine(sgd(), 0), "num_steps=0 must be"),
         (lambda: one_cycle(sgd(), 10, rising=1.0), "a cycle needs 0 < rising < 1"),
         (lambda: Scheduling(cosine).of(sgd(), math.inf), "planned over all of training: set trainer.max_epochs"),
@@ -111,7 +111,11 @@ def test_what_does_not_say_it_is_refused(tmp_path: Path) -> None:
 def test_every_optimizer_takes_its_options_and_every_scheduler(choice: str, scheduler: str, tmp_path: Path) -> None:
     lit = build(composed([*SMALL, f"optimizer={choice}", f"scheduler={scheduler}"], tmp_path))
     check_steps(lit)
-    assert type(lit.optimizer([{"params": list(lit.parameters())}])).__name__.lower() == choice
+    optimizer = lit.optimizer([{"params": list(lit.parameters())}])
+    assert type(optimizer).__name__.lower() == choice
+    states = [optimizer.state_dict()] + ([] if lit.scheduling is None else [lit.scheduling.of(optimizer, 1000).state_dict()])
+    torch.save(states, tmp_path / "states")
+    assert torch.load(tmp_path / "states", weights_only=True) == states  # plain types alone can be read from a checkpoint
 
 
 PLATEAU = ["scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1e9", "scheduler.factor=0.5", "trainer.max_epochs=4"]

@@ -68,6 +68,7 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")  # validation is logged anyway
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty")  # as it must when a run goes on
     warnings.filterwarnings("ignore", message=".*`srun` command is available")  # a machine with SLURM need not be used through it
+    warnings.filterwarnings("ignore", message="Embedding dir exists")  # the projector of a run that goes on is written anew
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # the data module begins where it stopped
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)  # of torch, called by Lightning
 

@@ -173,13 +173,13 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
-    callbacks = [callback for callback in instantiate(parts.get("callbacks") or {}).values() if callback is not None]
+    callbacks = [callback for callback in instantiate(parts.get("callbacks") or {}, _convert_="all").values() if callback is not None]
     has_bar = config.trainer.enable_progress_bar and is_watched()
     callbacks = [callback for callback in callbacks if has_bar or not isinstance(callback, ProgressBar)]
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
-    loggers = [logger for logger in instantiate(parts.get("logger") or {}).values() if logger is not None]
+    loggers = [logger for logger in instantiate(parts.get("logger") or {}, _convert_="all").values() if logger is not None]
     trainer = instantiate(
         parts.trainer,
         callbacks=callbacks,

@@ -62,7 +62,7 @@ def cosine(optimizer: Optimizer, num_steps: int, warmup_steps: int = 0, final: f
     check_whole(0, warmup_steps=warmup_steps)
     check_at_least(0, final=final)
     if warmup_steps >= num_steps:
-        raise ValueError(f"warmup_steps={warmup_steps} leave none of the num_steps={num_steps} steps of training")
+        raise ValueError(f"warmup_steps={warmup_steps} must be fewer than the {num_steps} steps of training")
 
     def factor(step: int) -> float:
         if step < warmup_steps:
