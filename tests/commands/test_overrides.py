@@ -90,6 +90,9 @@ def test_commands_are_told_where_data_are_and_nothing_else_of_them() -> None:
         ["experiment=vae_mnist"],
         ["optimizer._target_=torch.optim.Adam", "encoder._target_=mine.Network", "callbacks=[default,early_stopping]"],
         ["prior=vamp", "prior.low=null"],
+        ["scheduler=plateau", "scheduler.monitor=train/loss", "scheduler.mode=min"],
+        ["scheduler=cosine", "scheduler.num_steps=null", "+scheduler.interval=step"],
+        ["encoder=mlp", "encoder.hidden=[${latent_dim}]"],
     ],
 )
 def test_what_can_be_meant_is_not(words: list[str]) -> None:
@@ -173,7 +176,9 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
         (["optimizer._target_=torch.optim.Rprop"], "optimizer: Rprop.__init__() got an unexpected keyword argument 'betas'"),
         (["trainer.gradient_clip_val=abc"], "trainer.gradient_clip_val=abc must be a number or null"),
         (["+data.dataset.sise=3"], "nothing uses data.dataset.sise: did you mean data.dataset.size?"),
-        (["latent_dim=${nothing}"], "Interpolation key 'nothing' not found"),
+        (["latent_dim=${nothing}"], "latent_dim: Interpolation key 'nothing' not found"),
+        (["scheduler=cosine", "+scheduler.foo=3"], "nothing uses scheduler.foo: there are optimizer, num_steps, warmup_steps, final"),
+        (["optimizer.lr=0"], "optimizer.lr=0.0 must be positive"),
         (["prior=vamp", "prior.num_components=0", "objective.kl=k1"], "prior.num_components=0 must be at least 1"),
     ],
 )
@@ -187,7 +192,11 @@ def test_what_libraries_say_is_a_sentence_with_its_key(words: list[str], message
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["optimizer.lx=3"], "nothing uses optimizer.lx=3: there are lr, betas, eps, weight_decay, fused; +optimizer.lx=3 adds another"),
+        (["optimizer.lx=3"], "nothing uses optimizer.lx=3: there are lr, betas, eps, weight_decay, fused"),
+        (["optimizer.amsgrad=true"], "optimizer.amsgrad is not set: write +optimizer.amsgrad=true to add it"),
+        (["encoder.activation.slope=1"], "nothing uses encoder.activation.slope=1: there are inplace"),
+        (["callbacks.mine=1"], "nothing uses callbacks.mine=1: there are "),
+        (["paths.output_dir=x"], "nothing uses paths.output_dir=x: there are data_dir, new_dir, run_dir"),
         (["optimizer.weight_deca=3"], "nothing uses optimizer.weight_deca=3: did you mean optimizer.weight_decay?"),
         (["model.prior.z_shape=3"], "model.prior.z_shape=3 is set where model.prior is written: prior.z_shape=3"),
         (["posterior.network.hidden=[3]"], "posterior.network.hidden=[3] is set where posterior.network is written: encoder.hidden=[3]"),
@@ -209,6 +218,19 @@ def test_a_word_that_hydra_cannot_compose_is_answered_in_a_sentence(words: list[
     assert said is not None
     assert said.startswith(message)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "`ModelCheckpoint(monitor='x')` could not find the monitored key in the returned metrics: ['train/lr', 'val/bound']. HINT: Did",
+        "Early stopping conditioned on metric `x` which is not available. Pass in one of: `train/lr`, `val/bound`",
+        "ReduceLROnPlateau conditioned on metric x which is not available. Available metrics are: ['train/lr', 'val/bound'].",
+    ],
+)
+def test_a_metric_that_nothing_logs_is_named_with_its_key(message: str) -> None:
+    config = OmegaConf.create({"a": {"best": {"monitor": "x"}, "other": {"monitor": "val/bound"}}})
+    assert in_words(RuntimeError(message), config) == "a.best.monitor=x is no metric of this run: there are train/lr, val/bound"
 
 
 def test_the_command_line_prints_that_sentence_alone(tmp_path: Path) -> None:

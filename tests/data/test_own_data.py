@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
-from vaelab.commands.common import in_words
+from vaelab.commands.errors import in_words
 from vaelab.data import DataModule, InMemory, folder
 from vaelab.data.augment import crop, flip
 from vaelab.data.memory import as_example

@@ -300,6 +300,21 @@ def test_a_process_killed_while_it_writes_leaves_the_former_checkpoint(tmp_path:
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
+def fail_while_writing(path: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with pytest.raises(OSError, match="File too large"):
+        AtomicCheckpointIO(path.parent).save_checkpoint({"step": 2, "weights": torch.zeros(100_000)}, path)
+
+
+def test_a_checkpoint_that_has_no_room_leaves_the_former_one_and_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO(path.parent).save_checkpoint({"step": 1}, path)
+    assert forked_runs.end(forked_runs.start(fail_while_writing, path), path)[0] == 0
+    assert not (tmp_path / "last.ckpt.part").exists()
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
 def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with pytest.raises(ValueError, match="Invalid learning rate"):

@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import spawn
 from vaelab.benchmark.alone import device_of, synchronize
 from vaelab.benchmark.training import rate_of
 from vaelab.build import build_model
+from vaelab.commands.composing import typed_words
 
 QUIET = ("evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false", "trainer.enable_progress_bar=false")
 REPEATED = 20  # all-reduces that are timed
@@ -113,7 +114,7 @@ def ratio(rates: dict[int, list[float]], num: int) -> float:
 def rate_of_training(config: DictConfig, num_devices: int, folder: Path) -> float:
     """Images per second of the command line that a user would type, over all devices."""
     hydra = HydraConfig.get()
-    typed = [word for word in hydra.overrides.task if not word.lstrip("+").startswith("benchmark.")]
+    typed = [word for word in typed_words(hydra) if not word.lstrip("+").startswith("benchmark.")]
     added = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
     typed += [word for path in added for word in ("--config-dir", path)]
     device = device_of(config).type

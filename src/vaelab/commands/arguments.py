@@ -26,9 +26,9 @@ def check_argument(key: str, value: Any, config: Mapping[str, Any]) -> bool:
     """
     place, _, name = key.rpartition(".")
     target = value_at(config, f"{place}._target_") if place else None
-    if target is None or (isinstance(value, str) and "${" in value):
+    if target is None or "${" in str(value):
         return False
-    is_absent = isinstance(value, str) and located(value) is None  # which is said when the part is built
+    is_absent = name == "_target_" and isinstance(value, str) and located(value) is None  # which is said when the part is built
     if name == "_target_" and not is_absent and not callable(located(value)):
         raise ValueError(f"{key}={shown(value)} must be the path of a class or function, such as torch.nn.ReLU")
     part = located(target)
@@ -36,10 +36,12 @@ def check_argument(key: str, value: Any, config: Mapping[str, Any]) -> bool:
         return False
     hints = hints_of(part)
     if hints and name not in hints:
-        if place == "data":  # which has names for others, too
+        if place == "data" or key in ("scheduler.interval", "scheduler.monitor"):  # which others read
             return False
         raise ValueError(f"nothing uses {key}: {advice(name, hints, f'{place}.')}")
     hint = hints.get(name, inspect.Parameter.empty)
+    if key == "scheduler.num_steps" and value is None:
+        return True  # null: they are counted
     if not fits(value, hint):
         raise ValueError(f"{key}={shown(value)} must be {' or '.join(dict.fromkeys(kinds(hint)))}")
     return hint is not inspect.Parameter.empty
@@ -49,7 +51,7 @@ def advice(name: str, known: Iterable[str], prefix: str = "") -> str:
     """The name that is like one that is not known, or all that there are."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(names)}"
+    return f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(names)}" if names else "there are none"
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vaelab.checks import check_whole, given
+from vaelab.checks import check_positive, check_whole, given
 from vaelab.commands.judging import build_metrics
 from vaelab.runs.configs import MOVED_KEYS, moved_key
 from vaelab.training.lit import LitVAE
@@ -76,11 +76,12 @@ def check_steps(lit: LitVAE) -> None:
     part = "optimizer"
     try:
         optimizer = lit.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+        check_positive(**{"optimizer.lr": float(optimizer.param_groups[0]["lr"])})  # of 0 nothing is learned
         part = "scheduler"
         if lit.scheduling is not None:
             lit.scheduling.of(optimizer, None)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{part}: {error}") from error
+        raise ValueError(str(error) if str(error).startswith(part) else f"{part}: {error}") from error
 
 
 def check_evaluation(options: DictConfig) -> None:

@@ -123,7 +123,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     from omegaconf import OmegaConf
 
     from vaelab.commands import places  # its resolvers are used in conf/config.yaml
-    from vaelab.commands.composing import CONF
+    from vaelab.commands.composing import CONF, typed_words
     from vaelab.commands.errors import UserError, end, end_in_words, wants_all
     from vaelab.commands.overrides import check_words
 
@@ -133,7 +133,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
         """Raise in a sentence; a run that is resumed has a config of its own."""
         try:
             plain: Any = OmegaConf.to_container(config, resolve=False)
-            check_words(plain, config_name, notes.overrides.task, notes.runtime.choices)
+            check_words(plain, config_name, typed_words(notes), notes.runtime.choices)
         except ValueError as error:
             raise UserError(str(error)) from None
 

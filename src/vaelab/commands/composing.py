@@ -1,12 +1,23 @@
 """Configs of conf/, composed without a command line."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONF = Path(__file__).parents[1] / "conf"
+
+
+def typed_words(hydra: Any) -> list[str]:
+    """The words of a command line as they were typed: Hydra's own list would look up what an interpolation refers to.
+
+    Args:
+        hydra: what Hydra notes of a start.
+    """
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(hydra.overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def compose(*overrides: str, config_name: str = "config", config_dir: str | Path | None = None) -> "DictConfig":

@@ -16,9 +16,9 @@ from hydra.errors import CompactHydraException, InstantiationException, MissingC
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vaelab.commands.arguments import advice, located
+from vaelab.commands.arguments import advice, hints_of, located
 from vaelab.commands.overrides import where_written
-from vaelab.runs.configs import value_at
+from vaelab.runs.configs import flatten, value_at
 
 # what Hydra says of a word of the command line, and what we say
 SENTENCES = {
@@ -34,6 +34,7 @@ SENTENCES = {
     r"Could not delete from config\. '([^']+)' does not exist\.": r"~\1 removes what is not there: look at --cfg job",
 }
 
+FIXED = ("", "evaluation", "paths")  # places in which nothing uses a key that conf/ does not have
 PACKAGE = Path(__file__).parent.parent
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR}
 
@@ -99,7 +100,7 @@ def in_words(error: Exception, config: Any = None) -> str | None:
         config: that was built, in which wrong arguments have their keys.
     """
     text = plain(str(error))
-    key = str(error).partition("full_key: ")[2].split("\n")[0].strip()
+    key = str(error).partition("full_key: ")[2].split("\n")[0].strip() or refers(config, text)
     if isinstance(error, InstantiationException):
         return of_building(error, text, key, config)
     if isinstance(error, UserError) or is_ours(error):
@@ -110,7 +111,17 @@ def in_words(error: Exception, config: Any = None) -> str | None:
         return of_composing(error, text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"cannot write {error.filename or 'all files'}: {error.strerror}; what was written before is kept"
-    return str(error) if type(error).__name__ == "MisconfigurationException" else of_worker(error)
+    return of_monitor(error, config) or (str(error) if type(error).__name__ == "MisconfigurationException" else of_worker(error))
+
+
+def of_monitor(error: Exception, config: Any) -> str | None:
+    """The sentence about a metric that a callback or a scheduler waits for and that nothing logs; None for other errors of Lightning."""
+    told = re.search(r"\(monitor='(.+?)'\)` could not find.*?: (.*)\. HINT|on metric `?(.+?)`? which is not available(.*)", str(error))
+    if told is None:
+        return None
+    name, others = told[1] or told[3], told[2] or told[4]
+    keys = [key for key, value in flatten(OmegaConf.to_container(config)).items() if key.endswith("monitor") and value == name]
+    return f"{' and '.join(keys)}={name} is no metric of this run: there are {', '.join(re.findall(r'(?:train|val)/[a-z_]+', others))}"
 
 
 def of_worker(error: BaseException) -> str | None:
@@ -154,8 +165,19 @@ def of_absent(key: str, value: str, cause: OmegaConfBaseException) -> str:
     known = value_at(config, place) if place else config
     if not isinstance(known, Mapping) or not known:
         return f"nothing uses {key}={value}: {place} has no keys"
-    advised = advice(name, [str(each) for each in known if str(each)[0] != "_"], f"{place}." if place else "")
-    return f"nothing uses {key}={value}: {advised}" + (f"; +{key}={value} adds another" if "did you mean" not in advised else "")
+    taken = hints_of(located(known.get("_target_"))) if "_target_" in known else {}
+    if name in taken:
+        return f"{key} is not set: write +{key}={value} to add it"
+    advised = advice(name, [str(each) for each in known if str(each)[0] != "_"] or list(taken), f"{place}." if place else "")
+    takes_any = not taken and place not in FIXED and "did you mean" not in advised
+    return f"nothing uses {key}={value}: {advised}" + (f"; +{key}={value} adds another" if takes_any else "")
+
+
+def refers(config: Any, text: str) -> str:
+    """The key whose value refers to what a message of OmegaConf says is not there; "" if there is none."""
+    absent = re.fullmatch(r"Interpolation key '(.+)' not found", text)
+    values = flatten(OmegaConf.to_container(config, resolve=False)) if absent and isinstance(config, DictConfig) else {}
+    return next((key for key, value in values.items() if absent and f"${{{absent[1]}}}" in str(value)), "")
 
 
 def of_building(error: InstantiationException, text: str, key: str, config: Any) -> str:

@@ -27,6 +27,7 @@ from vaelab.build import OpenedRun, build, build_data, build_model, check_truste
 from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
+from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
@@ -78,7 +79,7 @@ def train(config: DictConfig) -> float | None:
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
-        changes = changes_of([] if hydra is None else list(hydra.overrides.task))
+        changes = changes_of([] if hydra is None else typed_words(hydra))
         config = changed(OmegaConf.create(without_download(stored["config"])), changes)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:

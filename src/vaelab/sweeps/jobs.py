@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from vaelab.runs.claims import TIME, made_anew
 from vaelab.runs.configs import Use, differences, quoted
@@ -144,8 +144,8 @@ def folder_of(config: DictConfig) -> Path:
 
 def is_typed(config: DictConfig) -> bool:
     """True if the command line names the folder of the sweep."""
-    typed = (word.lstrip("+") for word in (*config.hydra.overrides.task, *config.hydra.overrides.hydra))
-    return any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in typed)
+    typed: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+    return any(word.lstrip("+").startswith(("sweep=", "hydra.sweep.dir=")) for word in (*typed["task"], *typed["hydra"]))
 
 
 def check_devices(config: DictConfig) -> None:

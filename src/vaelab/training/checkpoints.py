@@ -47,10 +47,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         part = path.with_name(f"{path.name}.part")
         part.unlink(missing_ok=True)
-        with part.open("xb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with part.open("xb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # a full disk, on which half a file takes the room that others need
+            part.unlink(missing_ok=True)
+            raise
         if path.name == "last.ckpt" and path.is_file():
             keep(path, path.with_name(PREVIOUS))
         part.replace(path)
