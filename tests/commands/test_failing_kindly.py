@@ -221,5 +221,5 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = command("train.py", *SMALL, f"hydra.run.dir={tmp_path / 'file' / 'run'}", check=False)
     assert done.returncode != 0
-    assert f"cannot write {tmp_path / 'file' / 'run'}: Not a directory" in done.stderr
+    assert f"cannot use {tmp_path / 'file' / 'run'}: Not a directory" in done.stderr
     assert "Traceback" not in done.stderr

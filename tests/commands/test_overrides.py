@@ -1,7 +1,6 @@
 """Words of the command line that cannot be meant are refused with the key, the value and what to do."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from forked_scripts import command
@@ -16,8 +15,7 @@ CHOICES = {"optimizer": "adam", "trainer": "cpu", "data": "circles", "objective"
 
 
 def check(*words: str, name: str = "config") -> None:
-    config: Any = OmegaConf.to_container(composed(list(words), Path(), name), resolve=False)
-    check_words(config, name, words, CHOICES)
+    check_words(composed(list(words), Path(), name), name, words, CHOICES)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +26,7 @@ def check(*words: str, name: str = "config") -> None:
         ("+sede=7", "nothing uses sede: did you mean seed?"),
         ("+evaluation.figuers=false", "nothing uses evaluation.figuers: did you mean evaluation.figures?"),
         ("+evaluation.metrics.likelihod.num_samples=5", "did you mean evaluation.metrics.likelihood?"),
+        ("+speed.bf1x=true", "nothing uses speed.bf1x: did you mean speed.bf16?"),
         ("+paths.data=x", "nothing uses paths.data: did you mean paths.data_dir?"),
         ("optimizer.lr=abc", "optimizer.lr=abc must be a number"),
         ("optimizer.lr=true", "optimizer.lr=true must be a number"),
@@ -54,6 +53,9 @@ def check(*words: str, name: str = "config") -> None:
         ("optimizer._target_=torch.optim.AdamW", "_target_=torch.optim.AdamW would be given the options of optimizer=adam: it must be"),
         ("objective._target_=vaelab.objectives.STL", "would be given the options of objective=elbo: it must be objective=stl"),
         ("pretrained=1.5", "pretrained=1.5 must be text: if it is a name, write pretrained='1.5'"),
+        ("optimizer.lr=${name}", "optimizer.lr=shapes must be a number"),
+        ("encoder.hidden=[${name}]", "encoder.hidden=['shapes'] must be a list, each a whole number"),
+        ("existing=true", "existing=true must be text, such as refuse"),
         ("resume=true", "resume=true must be text: if it is a name, write resume='true'"),
     ],
 )
@@ -123,11 +125,13 @@ def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> N
         ("model=null", "config", "model=null is no choice: choose one of hvae, "),
         ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
         ("callbacks=early_stopping", "config", "write callbacks=[default,early_stopping]"),
+        ("resume=1.5", "config", "resume=1.5 must be text: if it is a name, write resume='1.5'"),
+        ("resume={}", "config", "resume={} must be text: if it is a name, write resume='{}'"),
         ("sead=1", "generate", "nothing uses sead: did you mean seed?"),
     ],
 )
 def test_a_name_that_is_no_key_and_no_dial_is_refused_before_hydra_advises_to_add_it(word: str, name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r"^nothing uses|is no choice|leaves out") as refused:
+    with pytest.raises(ValueError, match=r"^nothing uses|is no choice|leaves out|must be text") as refused:
         check_first_names(["data=circles" if name == "config" else "run=x", word], name, [])
     assert message in str(refused.value)
 
@@ -178,6 +182,8 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
         (["+data.dataset.sise=3"], "nothing uses data.dataset.sise: did you mean data.dataset.size?"),
         (["latent_dim=${nothing}"], "latent_dim: Interpolation key 'nothing' not found"),
         (["scheduler=cosine", "+scheduler.foo=3"], "nothing uses scheduler.foo: there are optimizer, num_steps, warmup_steps, final"),
+        (["callbacks.pictures.num_images=0"], "callbacks.pictures.num_images=0 must be a whole number of at least 1"),
+        (["encoder._target_=mine.Net"], "encoder._target_=mine.Net: there is no mine.Net: is the folder of its module on the path"),
         (["optimizer.lr=0"], "optimizer.lr=0.0 must be positive"),
         (["prior=vamp", "prior.num_components=0", "objective.kl=k1"], "prior.num_components=0 must be at least 1"),
     ],

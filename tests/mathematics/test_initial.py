@@ -69,7 +69,7 @@ def test_a_layer_keeps_the_variance(layer, shape, name):
     out = layer(activation()(torch.randn(64, *shape)))
     inner = out if out.ndim == 2 else out[..., 1:-1, 1:-1]
     assert inner.square().mean().item() == pytest.approx(1, abs=5 * math.sqrt(2 / out.shape[1]) / 4)
-    assert layer.bias is None or not layer.bias.any()
+    assert layer.bias is None or layer.bias.std().item() == pytest.approx(layer.weight.std().item(), rel=5 / math.sqrt(2 * len(layer.bias)))
 
 
 @pytest.mark.parametrize("name", ["identity", "relu", "leaky_relu", "tanh", "sigmoid"])

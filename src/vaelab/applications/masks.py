@@ -63,9 +63,9 @@ def hidden(mask: str, x_shape: Sequence[int], num_examples: int, share: float = 
         ValueError: if the mask is none of these or hides nothing, or the share does not lie in (0, 1].
     """
     space = tuple(x_shape)[1:] if len(x_shape) > 1 else tuple(x_shape)
+    if not 0 < share <= 1:
+        raise ValueError(f"missing_share={share} must lie in (0, 1]")
     if mask == "random":
-        if not 0 < share <= 1:
-            raise ValueError(f"missing_share={share} must lie in (0, 1]")
         found = torch.rand(num_examples, *space) < share
     else:
         one = {"half": half, "box": box}[mask](space) if mask in ("half", "box") else from_file(Path(mask), space)

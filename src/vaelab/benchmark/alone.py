@@ -8,12 +8,29 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.commands.errors import UserError, in_words
+
 
 def alone(measure: Callable[..., Any], config: DictConfig, *arguments: Any) -> Any:
     """measure(config, *arguments), in a new process."""
-    plain = OmegaConf.to_container(config, resolve=False)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, plain, *arguments).result()
+        return pool.submit(said, measure, plain, *arguments).result()
+
+
+def said(measure: Callable[..., Any], plain: dict[str, Any], *arguments: Any) -> Any:
+    """measure(plain, *arguments).
+
+    Raises:
+        UserError: for an error that a user can mend; where an error was raised is lost between processes, and so would be its key.
+    """
+    try:
+        return measure(plain, *arguments)
+    except Exception as error:
+        message = in_words(error, OmegaConf.create(plain))
+        if message is None:
+            raise
+    raise UserError(message)
 
 
 def device_of(config: DictConfig) -> torch.device:

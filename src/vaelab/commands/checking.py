@@ -1,5 +1,6 @@
 """Checks of a config before training, so that nothing is found out hours later, or in the words of a library."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,8 +62,8 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     counts = {f"trainer.{name}": options.get(name) for name in ("check_val_every_n_epoch", "accumulate_grad_batches")}
     check_whole(1, **given(**counts))
     clip = options.get("gradient_clip_val")
-    if isinstance(clip, int | float) and clip <= 0:
-        raise ValueError(f"trainer.gradient_clip_val={clip} must be positive; null: nothing is clipped")
+    if isinstance(clip, int | float) and not 0 < clip < math.inf:
+        raise ValueError(f"trainer.gradient_clip_val={clip} must be positive and finite; null: nothing is clipped")
     if options.get("max_epochs") is None and options.get("max_steps", -1) == -1 and options.get("max_time") is None:
         raise ValueError("trainer.max_epochs=null would be 1000: write that, or -1 for a run without an end")
 

@@ -120,7 +120,6 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     import hydra._internal.utils as internal
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
     from vaelab.commands import places  # its resolvers are used in conf/config.yaml
     from vaelab.commands.composing import CONF, typed_words
@@ -132,8 +131,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     def check(config: Any, notes: Any) -> None:
         """Raise in a sentence; a run that is resumed has a config of its own."""
         try:
-            plain: Any = OmegaConf.to_container(config, resolve=False)
-            check_words(plain, config_name, typed_words(notes), notes.runtime.choices)
+            check_words(config, config_name, typed_words(notes), notes.runtime.choices)
         except ValueError as error:
             raise UserError(str(error)) from None
 

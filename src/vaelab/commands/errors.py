@@ -110,7 +110,7 @@ def in_words(error: Exception, config: Any = None) -> str | None:
     if isinstance(error, CompactHydraException):
         return of_composing(error, text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"cannot write {error.filename or 'all files'}: {error.strerror}; what was written before is kept"
+        return f"cannot use {error.filename or 'all files'}: {error.strerror}; what was written before is kept"
     return of_monitor(error, config) or (str(error) if type(error).__name__ == "MisconfigurationException" else of_worker(error))
 
 
@@ -184,7 +184,7 @@ def of_building(error: InstantiationException, text: str, key: str, config: Any)
     """The sentence about a part that could not be built."""
     absent, cause = re.search(r"Error (?:locating target|loading) '([^']+)'", text), error.__cause__
     if absent:
-        place = f"{key}: " if key else ""
+        place = f"{where_written(key)}._target_={absent[1]}: " if key else ""
         return f"{place}there is no {absent[1]}: is the folder of its module on the path, as in PYTHONPATH=. vaelab ...?"
     if cause is None:
         return f"{key}: {text}" if key else text

@@ -20,11 +20,11 @@ TEXT = (*PLACES, "against", "background", "checkpoint", "file", "mask", "name", 
 LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 
 
-def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
+def check_words(config: Any, name: str, words: Sequence[str], choices: Mapping[str, Any]) -> None:
     """Raise if a word of the command line sets what nothing uses, or a number or boolean to something else.
 
     Args:
-        config: that was composed, of plain types, with interpolations as they are written.
+        config: that was composed, a DictConfig.
         name: of the yaml in conf/ that it was composed of.
         words: of the command line.
         choices: what each dial was set to, as Hydra notes it: {"optimizer": "adam", ...}.
@@ -33,15 +33,31 @@ def check_words(config: Mapping[str, Any], name: str, words: Sequence[str], choi
         ValueError: if one does, with the key, the value and what to do.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
 
-    check_keys(config, name)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    check_keys(plain, name)
     for override in OverridesParser.create().parse_overrides(list(words)):
         if override.is_delete() or override.is_sweep_override() or override.package is not None:
             continue
         key, value = override.key_or_group, override.value()
+        if "${" in str(value):
+            value = referred(config, key)
         check_target(key, value, choices)
-        if not check_argument(key, value, config):
+        if not check_argument(key, value, plain):
             check_type(key, value, default_of(key, name, choices))
+
+
+def referred(config: Any, key: str) -> Any:
+    """What a value with interpolations refers to; the value as it is written, if that cannot be said yet."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        parent = OmegaConf.create({"value": OmegaConf.select(config, key)}, parent=config)
+        return OmegaConf.to_container(parent, resolve=True)["value"]  # type: ignore[index, call-overload]
+    except OmegaConfBaseException:  # which is said, with its key, when it is read
+        return "${}"
 
 
 def where_written(key: str) -> str:
@@ -65,10 +81,11 @@ def check_keys(config: Mapping[str, Any], name: str) -> None:
     """
     text, known = json.dumps(config, default=str), {"": known_keys(name)}
     reads_runs = "script" in bases_of(name)  # whose data have keys of their own
-    for part in ("evaluation", "paths", *(["data"] if reads_runs else [])):
+    more = {"paths": yaml_of("paths/default"), "speed": yaml_of("speed/standard"), "evaluation": ["metrics"]}
+    for part in (*more, *(["data"] if reads_runs else [])):
         if isinstance(config.get(part), Mapping):
             found = {key for each in (name, *bases_of(name)) for key in value_at(yaml_of(each), part) or {}}
-            known[f"{part}."] = found | set({"paths": yaml_of("paths/default"), "evaluation": ["metrics"]}.get(part, ()))
+            known[f"{part}."] = found | set(more.get(part, ()))
     metrics = {key for path in (CONF / "metrics").glob("*.yaml") for key in yaml_of(f"metrics/{path.stem}")}
     for prefix, keys in known.items():
         node = value_at(config, prefix[:-1]) if prefix else config
@@ -101,6 +118,8 @@ def check_type(key: str, value: Any, default: Any) -> None:
         return
     if key in TEXT and not isinstance(value, str | None):
         raise ValueError(f"{key}={shown(value)} must be text: if it is a name, write {key}='{shown(value)}'")
+    if isinstance(default, str) and default != "???" and not isinstance(value, str | None):
+        raise ValueError(f"{key}={shown(value)} must be text, such as {default}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if (isinstance(default, bool) or key.endswith("._partial_")) and not isinstance(value, bool):
         raise ValueError(f"{key}={shown(value)} must be true or false")
@@ -216,5 +235,7 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
         no_choice = r"null|true|false|[-+.\d]+" + ("" if dial in LISTS else r"|\[.*\]")
         if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
+        if f"{dial}{rest}" in TEXT and re.fullmatch(r"[\[{].*|[-+]?[\d.]+(e[-+]?\d+)?|true|false", value):
+            raise ValueError(f"{dial}{rest}={value} must be text: if it is a name, write {dial}{rest}='{value}'")
         if dial == "callbacks" and not rest and value in choices - {"none"} and not has_default(dial, value, (CONF, *folders)):
             raise ValueError(f"callbacks={value} leaves out the others, which write checkpoints: write callbacks=[default,{value}]")

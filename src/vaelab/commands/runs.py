@@ -51,6 +51,8 @@ def manage_runs(typed: Sequence[str]) -> int:
         "delete": delete_runs,
     }
     try:
+        if "" in (arguments.get("folder"), arguments.get("other"), *arguments.get("folders", [])):
+            raise ValueError("a folder without a name: write . for the one that you are in")
         return functions[arguments.pop("command")](**arguments) or 0
     except ValueError as error:
         print(f"vaelab runs: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from torch import nn
 def gain(activation: Callable[[], nn.Module]) -> float:
     """1 / sqrt(E[phi(u)^2]) with u ~ N(0, 1), of the activation phi: sqrt(2) for ReLU, 1 for the identity, 1.59 for tanh.
 
-    A layer of fan_in inputs phi(u) and weights from N(0, gain^2 / fan_in) has outputs of variance 1 again.
+    A layer of fan_in inputs phi(u), weights from N(0, gain^2 / fan_in) and no bias has outputs of variance 1 again.
     """
     u = torch.linspace(-8, 8, 4097, device="cpu")
     density = (-u.square() / 2).exp() / sqrt(2 * pi)
@@ -27,7 +27,10 @@ def fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
 
 
 def keep_signal(network: nn.Module, activation: Callable[[], nn.Module] = nn.ReLU, but_last: bool = False) -> None:
-    """Starts linear layers and convolutions with weights from N(0, gain^2 / fan_in) and no bias.
+    """Starts linear layers and convolutions with weights and biases from N(0, gain^2 / (fan_in + 1)).
+
+    A bias is the weight of one more input, which is 1. Without biases, all hinges of a ReLU network pass through 0: a decoder of three
+    latents, whose z lie around 0, could tell directions apart at first, but no distances.
 
     Each ReLU layer of torch's own initialisation makes the part of its output that depends on x six times smaller in variance. A VAE of
     two or three layers learns more slowly for it, and leaves some of z unused; the features at the top of a ladder become constants, and
@@ -40,6 +43,7 @@ def keep_signal(network: nn.Module, activation: Callable[[], nn.Module] = nn.ReL
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     for layer in layers[: len(layers) - but_last]:
-        nn.init.normal_(layer.weight, std=gain(activation) / sqrt(fan_in(layer)))
+        std = gain(activation) / sqrt(fan_in(layer) + (layer.bias is not None))
+        nn.init.normal_(layer.weight, std=std)
         if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+            nn.init.normal_(layer.bias, std=std)

@@ -125,10 +125,12 @@ def delete_runs(folders: Sequence[str], where: Sequence[str] = (), yes: bool = F
             those after it.
     """
     runs = matching(folders, where)
+    if not runs:
+        raise ValueError(f"--where {' '.join(where)}: no run is like this; nothing was deleted")
     for run, facts in runs:
         print(f"{run.name}   {facts['state']}")
     check_alone([run for run, _ in runs])
-    if not runs or not (yes or agreed(f"delete these {len(runs)} folders? [y/N] ")):
+    if not (yes or agreed(f"delete these {len(runs)} folders? [y/N] ")):
         print("nothing was deleted")
         return 1
     for run, _ in sorted(runs, key=lambda pair: -len(pair[0].path.resolve().parts)):  # one within another before that

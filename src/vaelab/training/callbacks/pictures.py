@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from vaelab import rng
+from vaelab.checks import check_whole
 from vaelab.data import DataModule
 from vaelab.distributions import centre
 from vaelab.figures.scenes import WHILE_TRAINING, Scene
@@ -46,9 +47,13 @@ class Pictures(Callback):
         every_n_epochs: how often; and always after the last epoch.
         num_images: to a row.
         num_points: of the projector.
+
+    Raises:
+        ValueError: if one of them is no whole number of at least 1.
     """
 
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, num_points: int = 2000) -> None:
+        check_whole(1, every_n_epochs=every_n_epochs, num_images=num_images, num_points=num_points)
         self.every_n_epochs, self.num_images, self.num_points = every_n_epochs, num_images, num_points
 
     @rank_zero_only
