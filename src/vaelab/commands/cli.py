@@ -118,6 +118,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     """Let Hydra compose a config from the words, and call a function with it; with each config of a sweep."""
     import hydra
     import hydra._internal.utils as internal
+    from hydra._internal.hydra import Hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -152,6 +153,9 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
 
     sys.argv[1:] = end_in_words(lambda: in_order(words))  # which Hydra reads
     internal.run_and_report = end_in_words  # type: ignore[assignment]  # what Hydra does with errors of composing; it would print several lines
+    if not any("hydra." in word or word.startswith("-c") or "--config" in word for word in words):
+        # Hydra composes the config once more, to look whether a yaml sets hydra.mode; those of conf/ do not
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[assignment, misc]
     application()
 
 
