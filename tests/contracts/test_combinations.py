@@ -19,8 +19,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from small_runs import composed
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vaelab import VAE
+from vaelab.distributions.von_mises_fisher import quadrature
+from vaelab.schedules import Linear
 
 B = 5
 SMALL = [
@@ -232,3 +237,67 @@ def test_every_combination_trains_or_is_refused_in_words(posterior: str, prior: 
 def test_without_a_closed_form_the_analytic_kl_is_refused(posterior: str, prior: str) -> None:
     with pytest.raises(ValueError, match=r"no closed-form KL between .* set objective\.kl=k1"):
         train(posterior, prior, "bernoulli", build("objective", "elbo", Z_SHAPE[POSTERIORS[posterior]], 0))
+
+
+ASKS = {"_local_scalar_dense", "nonzero", "equal", "_is_all_true"}  # what gives Python a value or a shape that depends on one
+
+
+class Watch(TorchDispatchMode):
+    """Notes the operations that make a GPU wait: a value is asked for, or tensors move between devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
+        devices = {each.device for each in tree_leaves((args, kwargs, out)) if isinstance(each, Tensor)}
+        if name in ASKS or (name in ("_to_copy", "copy_") and len(devices) > 1):
+            self.found.append(f"{name}{[tuple(each.shape) for each in tree_leaves(args) if isinstance(each, Tensor)]}")
+        return out
+
+
+def a_few() -> list[tuple[str, str, str, str]]:
+    """Legal combinations in which each part occurs, and each KL in closed form."""
+    grid = [(*pair, objective) for objective in ("elbo", *OBJECTIVES) for pair in PAIRS if refusal(*pair, objective) is None]
+    seen, found = set[Any](), []
+    for posterior, prior, objective in grid:
+        new = {posterior, prior, objective} | ({(posterior, prior)} & CLOSED_FORM)
+        if new - seen:
+            seen |= new
+            found.append((posterior, prior, LIKELIHOODS[len(found) % len(LIKELIHOODS)], objective))
+    return found
+
+
+DIFFERENTIATES = {"piwae", "dreg"}  # within the loss
+
+
+@pytest.mark.parametrize(("posterior", "prior", "likelihood", "objective"), a_few())
+def test_a_step_does_not_make_a_gpu_wait(
+    posterior: str, prior: str, likelihood: str, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss on a GPU that is made believe; its gradient, for which torch wants a real one, on the CPU."""
+    (x, y), model, loss = data_for(likelihood), model_of(posterior, prior, likelihood), objective_of(posterior, prior, objective)
+    loss.num_examples = 100
+    if objective == "elbo":
+        loss.beta, loss.capacity = Linear(), Linear(end=5.0)
+    terms, watch = loss(loss.draw(model, x, y), 0), Watch()
+    with watch:
+        terms["loss"].backward()
+    if objective in DIFFERENTIATES:
+        assert not watch.found
+        return
+    quadrature.cache_clear()
+    monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
+    with FakeTensorMode():
+
+        def on_gpu(tensor: Tensor) -> Tensor:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+        for module in (model, loss):
+            module._apply(on_gpu)
+        loss(loss.draw(model, on_gpu(x), on_gpu(y)), 0)  # constants are copied once
+        with watch:
+            loss(loss.draw(model, on_gpu(x), on_gpu(y)), 1)
+    quadrature.cache_clear()
+    assert not watch.found

@@ -12,6 +12,7 @@ uniform u, and d theta / d kappa = -(dF / d kappa) / (f / Z) (Figurnov et al., 2
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,13 @@ from torch.nn.functional import normalize
 
 NUM_PIECES, NUM_NODES = 64, 6  # of the quadrature; its error is below 1e-11
 NUM_STEPS = 6  # of Newton's method
+
+
+@cache
+def quadrature(dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Nodes and weights on [0, 1], copied to a device once and not at every step."""
+    nodes, weights = np.polynomial.legendre.leggauss(NUM_NODES)
+    return torch.as_tensor((nodes + 1) / 2, dtype=dtype, device=device), torch.as_tensor(weights / 2, dtype=dtype, device=device)
 
 
 class _UnitSphere(constraints.Constraint):
@@ -59,9 +67,7 @@ class Angle:
 
     def __init__(self, concentration: Float[Tensor, "*batch"], dimension: int) -> None:
         exact = concentration.dtype if concentration.device.type == "mps" else torch.float64  # which Apple's devices lack
-        nodes, weights = np.polynomial.legendre.leggauss(NUM_NODES)
-        self.nodes = torch.as_tensor((nodes + 1) / 2, dtype=exact, device=concentration.device)
-        self.weights = torch.as_tensor(weights / 2, dtype=exact, device=concentration.device)
+        self.nodes, self.weights = quadrature(exact, concentration.device)
         self.kappa, self.power = concentration.to(exact).unsqueeze(-1), dimension - 2
         with torch.no_grad():
             ratio = (self.power + (self.power**2 + 4 * self.kappa.square()).sqrt()) / 2  # kappa / cos of the mode

@@ -1,11 +1,12 @@
 """Real-valued pixels with outliers: the Student-t VAE (Takahashi et al., 2018, https://www.ijcai.org/proceedings/2018/374)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Chi2, Distribution
 from torch.distributions import StudentT as TorchStudentT
 from torch.nn.functional import softplus
 
@@ -45,4 +46,20 @@ class StudentT(LocationScale):
 
     def family(self, loc: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> Distribution:
         df = 1 + softplus(self.raw_df) if self.df == "learned" else loc.new_full((), float(self.df))
-        return TorchStudentT(df, loc, scale, validate_args=False)
+        return UncheckedStudentT(df, loc, scale)
+
+
+class UncheckedStudentT(TorchStudentT):
+    """torch's distribution without its check of df, for which a GPU would wait at every step."""
+
+    def __init__(self, df: Float[Tensor, "..."], loc: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> None:
+        self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
+        Distribution.__init__(self, self.df.shape, validate_args=False)
+
+    @property
+    def _chi2(self) -> Distribution:
+        """Whose samples make those of x."""
+        return Chi2(self.df, validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "UncheckedStudentT":
+        return UncheckedStudentT(self.df.expand(batch_shape), self.loc.expand(batch_shape), self.scale.expand(batch_shape))

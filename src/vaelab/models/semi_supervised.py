@@ -53,7 +53,7 @@ class SemiSupervisedVAE(Model):
     def enumerate(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b"] | None = None) -> Draw:
         """Every class in place of a sample of y, and one sample of z for each: K = num_classes, and sample k has y = k."""
         q_y = self.classifier(x)
-        code = torch.eye(self.num_classes).to(x)[:, None].expand(-1, len(x), -1)
+        code = torch.eye(self.num_classes, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
         return self._scored(x, y, q_y, code, q_y.log_prob(code))
 
     def _scored(self, x: Tensor, y: Tensor | None, q_y: Distribution, code: Float[Tensor, "k b c"], log_q_y: Float[Tensor, "k b"]) -> Draw:

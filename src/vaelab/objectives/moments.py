@@ -41,7 +41,7 @@ class DIP(Objective):
             raise ValueError(f"DIP needs a posterior whose dimensions are independent, not {type(q).__name__}: use posterior=gaussian")
         if len(q.mean) < 2:
             raise ValueError("DIP needs the covariance of a batch: set data.batch_size to at least 2")
-        deviation = self.covariance_of(q) - torch.eye(q.event_shape.numel()).to(q.mean)
+        deviation = self.covariance_of(q) - torch.eye(q.event_shape.numel(), dtype=q.mean.dtype, device=q.mean.device)
         diagonal = deviation.diagonal().square().sum()
         off_diagonal = deviation.square().sum() - diagonal
         return {
@@ -53,6 +53,7 @@ class DIP(Objective):
     def covariance_of(self, q: Distribution) -> Float[Tensor, "d d"]:
         """C, over the batch of all processes."""
         with torch.autocast(q.mean.device.type, enabled=False):  # half precision has three digits
-            covariance = all_gather(q.mean.flatten(1)).T.cov(correction=0)
-        covariance = covariance.reshape(q.event_shape.numel(), -1)  # of one dimension, torch gives a scalar
+            mean = all_gather(q.mean.flatten(1))
+            centred = mean - mean.mean(0)
+            covariance = centred.T @ centred / len(mean)  # torch.cov makes a GPU wait
         return covariance + all_mean(q.variance.flatten(1).mean(0)).diag() if self.covariance == "ii" else covariance

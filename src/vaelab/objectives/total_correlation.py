@@ -66,7 +66,7 @@ class BetaTC(Objective):
         q_j = of_all_processes(latent.q.base_dist)
         log_q_ij = q_j.log_prob(latent.z[:, :, None]).flatten(3)  # (K, B, W B, D): log q(z_i,d | x_j), W processes
         rank, size = world()
-        log_weights = self.log_weights(log_q_ij.shape[2], self.num_examples)[rank::size].to(log_q_ij)
+        log_weights = self.log_weights(log_q_ij.shape[2], self.num_examples, log_q_ij.device)[rank::size].to(log_q_ij.dtype)
         log_q = (log_weights + log_q_ij.sum(3)).logsumexp(2)
         log_q_dims = (log_weights[:, :, None] + log_q_ij).logsumexp(2).sum(2)
         mi, tc, dims = (latent.log_q - log_q).mean(), (log_q - log_q_dims).mean(), (log_q_dims - latent.log_p).mean()
@@ -90,18 +90,16 @@ class BetaTC(Objective):
         changed = [f"{name}={weight:g}" for name, weight in weights.items() if weight != 1]
         return f"{' and '.join(changed)} weigh parts of the rate" if changed else None
 
-    def log_weights(self, batch_size: int, num_examples: int) -> Float[Tensor, "b b"]:
+    def log_weights(self, batch_size: int, num_examples: int, device: torch.device | None = None) -> Float[Tensor, "b b"]:
         """log W. Row i of the stratified weights: 1 / N for x_i itself, (N - M) / (N M) for one other, 1 / M for the rest; M = B - 1."""
         if self.estimator == "mws":
-            return torch.full((batch_size, batch_size), -math.log(num_examples * batch_size))
+            return torch.full((batch_size, batch_size), -math.log(num_examples * batch_size), device=device)
         others = batch_size - 1
         if not 1 <= others < num_examples:
             raise ValueError(f"the stratified estimator needs batches of 2 to N = {num_examples} examples, but one has {batch_size}")
-        weights = torch.full((batch_size, batch_size), 1 / others)
-        weights.fill_diagonal_(1 / num_examples)
-        rows = torch.arange(batch_size)
-        weights[rows, (rows + 1) % batch_size] = (num_examples - others) / (num_examples * others)
-        return weights.log()
+        weights = torch.full((batch_size, batch_size), 1 / others, device=device).fill_diagonal_(1 / num_examples)
+        one_other = torch.eye(batch_size, dtype=torch.bool, device=device).roll(1, dims=1)
+        return weights.masked_fill(one_other, (num_examples - others) / (num_examples * others)).log()
 
 
 def of_all_processes(q: Distribution) -> Distribution:

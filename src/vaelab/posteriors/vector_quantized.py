@@ -76,7 +76,7 @@ class VectorQuantized(Conditional):
         self.codebook.copy_(torch.where(dead[:, None], replacements, self.codebook))
         self.counts.copy_(torch.where(dead, self.counts.mean(), self.counts))
 
-        use = torch.zeros(size, vectors.shape[1] + 1).to(self.codebook)
+        use = self.codebook.new_zeros(size, vectors.shape[1] + 1)
         use.index_add_(0, nearest_codes(vectors, self.codebook), torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1))
         if several:
             torch.distributed.all_reduce(use)

@@ -130,7 +130,7 @@ class LitVAE(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         x, y = batch
         terms = {name: value.sum() for name, value in bounds(self.model, self.objective, x, y).items()}
-        terms |= {"count": torch.tensor(len(x), device=x.device)}
+        terms |= {"count": torch.full((), len(x), device=x.device)}
         self._sums = {name: self._sums.get(name, 0) + value for name, value in terms.items()}
 
     def on_validation_epoch_end(self) -> None:
