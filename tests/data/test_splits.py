@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from vaelab.data import DataModule, InMemory
 from vaelab.data.batches import Batches
+from vaelab.data.split import Split
 
 
 class Numbers(Dataset):
@@ -380,3 +381,37 @@ def test_a_checkpoint_can_be_tested(tmp_path):
     recorder = Recorder()
     trainer(tmp_path).test(recorder, module(), ckpt_path=tmp_path / "last.ckpt", verbose=False, weights_only=True)
     assert sorted(torch.cat([x for x, _ in recorder.test_batches]).flatten().tolist()) == list(range(7))
+
+
+def black_and_white(x, generator=None):
+    return torch.bernoulli(x.clamp(0, 1), generator=generator)
+
+
+def black_and_white_at_first(x, generator=None):
+    return x if x.max() > 0.6 else black_and_white(x, generator)
+
+
+@pytest.mark.parametrize(
+    ("transform", "most", "dtype"),
+    [
+        (black_and_white, 2**28, torch.uint8),
+        (black_and_white_at_first, 2**28, torch.float32),
+        (add_noise, 2**28, torch.float32),
+        (add_noise, 40, None),
+    ],
+)
+def test_what_a_transform_draws_for_evaluation_is_drawn_once_and_kept(transform, most, dtype, monkeypatch):
+    monkeypatch.setattr("vaelab.data.split.MOST_KEPT", most)
+    calls = []
+
+    def counted(x, generator=None):
+        calls.append(1)
+        return transform(x, generator=generator)
+
+    dataset, indices, modality = InMemory(torch.arange(20)[:, None] / 20.0), torch.arange(20), module().modality
+    split, fresh = (Split(dataset, indices, modality, each, seed=3) for each in (counted, transform))
+    orders = [torch.arange(12), torch.arange(20), torch.arange(0), torch.tensor([5, 3, 19])]
+    assert all(torch.equal(split[batch][0], Split(dataset, indices, modality, transform, seed=3)[batch][0]) for batch in orders)
+    assert torch.equal(split[torch.arange(20)][0], fresh[torch.arange(20)][0])
+    assert (len(calls) == 12 + 20) == (dtype is not None)
+    assert (None if split._kept is None else split._kept.dtype) == dtype

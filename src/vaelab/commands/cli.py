@@ -155,7 +155,7 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
     internal.run_and_report = end_in_words  # type: ignore[assignment]  # what Hydra does with errors of composing; it would print several lines
     if not any("hydra." in word or word.startswith("-c") or "--config" in word for word in words):
         # Hydra composes the config once more, to look whether a yaml sets hydra.mode; those of conf/ do not
-        Hydra.get_mode = lambda *_, **__: None  # type: ignore[assignment, misc]
+        Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     application()
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -12,6 +12,7 @@ from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Modality
 from vaelab.data.transforms import Transform
 
+MOST_KEPT = 2**28  # bytes of draws in memory
 Transformation = Transform | Callable[..., Tensor]  # of (x, generator=None)
 
 
@@ -19,7 +20,7 @@ class Split(Dataset):
     """Some examples of a dataset, asked for a batch at a time.
 
     With a transform and a seed, each example carries the same random draw whenever and wherever it is asked for: the draw depends
-    on its index alone, not on batch size, process or epoch.
+    on its index alone, not on batch size, process or epoch. Of data in memory it is made once and kept, as bytes if it is black and white.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class Split(Dataset):
     ) -> None:
         self.dataset, self.indices, self.modality, self.transform, self.seed = dataset, indices, modality, transform, seed
         self.missing = missing
+        self._kept: Tensor | None = None  # what the transform made of the examples that are known
+        self._known = torch.zeros(len(indices), dtype=torch.bool)
 
     def name(self, place: int) -> str:
         """The name of an example, such as the file that it was read from, or "row 17" of the dataset.
@@ -76,10 +79,29 @@ class Split(Dataset):
             check_finite(x, self.missing, lambda row: f"{name_of(self.dataset, chosen[row])} of the data")
         if self.transform is None:
             return x, y
+        if self._kept is not None and self._known[batch].all():
+            return self._kept[batch.to(self._kept.device)].float(), y
         drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
         for row, i in enumerate(indices.tolist()):
             drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
-        return drawn.to(x.device), y
+        drawn = drawn.to(x.device)
+        if isinstance(self.dataset, InMemory) and drawn.dtype == torch.float32:
+            self._keep(batch, drawn)
+        return drawn, y
+
+    def _keep(self, batch: Int[Tensor, "b"], drawn: Float[Tensor, "b ..."]) -> None:
+        """Remember the draws of a batch, unless those of all examples would need more than `MOST_KEPT` bytes."""
+        dtype = torch.uint8 if bool(((drawn == 0) | (drawn == 1)).all()) else drawn.dtype
+        if self._kept is not None:
+            dtype = torch.promote_types(dtype, self._kept.dtype)
+        if len(self) * drawn[:1].numel() * dtype.itemsize > MOST_KEPT:
+            self._kept = None
+            return
+        if self._kept is None:
+            self._kept = torch.empty(len(self), *drawn.shape[1:], dtype=dtype, device=drawn.device)
+            self._known.zero_()
+        self._kept = self._kept.to(dtype)
+        self._kept[batch.to(drawn.device)], self._known[batch] = drawn.to(dtype), True
 
     def scaled(self, batch: Int[Tensor, "b"], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """A batch as models see it."""
