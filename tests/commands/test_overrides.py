@@ -55,6 +55,7 @@ def check(*words: str, name: str = "config") -> None:
         ("pretrained=1.5", "pretrained=1.5 must be text: if it is a name, write pretrained='1.5'"),
         ("optimizer.lr=${name}", "optimizer.lr=shapes must be a number"),
         ("encoder.hidden=[${name}]", "encoder.hidden=['shapes'] must be a list, each a whole number"),
+        ("paths.run_dir=x", "paths.run_dir=x must be hydra.run.dir=x"),
         ("existing=true", "existing=true must be text, such as refuse"),
         ("resume=true", "resume=true must be text: if it is a name, write resume='true'"),
     ],
@@ -125,13 +126,15 @@ def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> N
         ("model=null", "config", "model=null is no choice: choose one of hvae, "),
         ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
         ("callbacks=early_stopping", "config", "write callbacks=[default,early_stopping]"),
+        ("resume=", "config", "resume= is empty: name something, or leave it out"),
+        ("name=../../x", "config", "name=../../x leaves outputs/: another place is hydra.run.dir=<folder>"),
         ("resume=1.5", "config", "resume=1.5 must be text: if it is a name, write resume='1.5'"),
         ("resume={}", "config", "resume={} must be text: if it is a name, write resume='{}'"),
         ("sead=1", "generate", "nothing uses sead: did you mean seed?"),
     ],
 )
 def test_a_name_that_is_no_key_and_no_dial_is_refused_before_hydra_advises_to_add_it(word: str, name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r"^nothing uses|is no choice|leaves out|must be text") as refused:
+    with pytest.raises(ValueError, match=r"^nothing uses|is no choice|leaves out|must be text|is empty") as refused:
         check_first_names(["data=circles" if name == "config" else "run=x", word], name, [])
     assert message in str(refused.value)
 
@@ -174,7 +177,7 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["optimizer.lr=-1"], "optimizer.lr=-1 must be positive"),
         (["trainer.accelerator=gpu"], "trainer: No supported gpu backend found!"),
         (["+trainer.max_epoch=3"], "nothing uses trainer.max_epoch: did you mean trainer.max_epochs?"),
         (["optimizer._target_=torch.optim.Rprop"], "optimizer: Rprop.__init__() got an unexpected keyword argument 'betas'"),
@@ -184,7 +187,7 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
         (["scheduler=cosine", "+scheduler.foo=3"], "nothing uses scheduler.foo: there are optimizer, num_steps, warmup_steps, final"),
         (["callbacks.pictures.num_images=0"], "callbacks.pictures.num_images=0 must be a whole number of at least 1"),
         (["encoder._target_=mine.Net"], "encoder._target_=mine.Net: there is no mine.Net: is the folder of its module on the path"),
-        (["optimizer.lr=0"], "optimizer.lr=0.0 must be positive"),
+        (["optimizer.lr=0"], "optimizer.lr=0 must be positive"),
         (["prior=vamp", "prior.num_components=0", "objective.kl=k1"], "prior.num_components=0 must be at least 1"),
     ],
 )

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from vaelab.likelihoods import Bernoulli
@@ -12,7 +13,7 @@ from vaelab.models import VAE
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder
 from vaelab.posteriors import Gaussian
 from vaelab.priors import StandardNormal
-from vaelab.training.speed import accelerate
+from vaelab.training.speed import STEP_HOOKS, accelerate, leave_out_idle_hooks
 
 X_SHAPE, Z_SHAPE = (3, 9, 6), (4,)
 
@@ -144,3 +145,42 @@ def test_a_compiled_model_is_the_eager_one_to_a_checkpoint(x):
     other = dense()
     other.load_state_dict(compiled.state_dict())
     assert torch.equal(log_w(other), log_w(eager))
+
+
+class Counting(Callback):
+    """A callback with one hook of a step, beside one that is given to the object."""
+
+    def __init__(self):
+        self.calls = []
+        self.on_after_backward = lambda trainer, module: self.calls.append("after backward")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.calls.append("end")
+
+
+class Line(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.called = 0
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.called += 1
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_hooks_that_do_nothing_are_left_out_and_no_others(tmp_path):
+    module, idle, counting = Line(), Callback(), Counting()
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+    trainer = Trainer(max_steps=3, accelerator="cpu", callbacks=[idle, counting], default_root_dir=tmp_path, **options)
+    leave_out_idle_hooks(trainer, module)
+    trainer.fit(module, torch.ones(3, 1))
+    assert counting.calls == ["after backward", "end"] * 3
+    assert module.called == 3
+    assert all(getattr(idle, hook) is None for hook in STEP_HOOKS)
+    assert {hook for hook in STEP_HOOKS if getattr(module, hook) is not None} == {"on_train_batch_start"}

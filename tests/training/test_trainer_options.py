@@ -128,7 +128,7 @@ def test_a_log_of_no_step_has_the_validations(tmp_path: Path) -> None:
     [
         ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch=0 must be a whole number of at least 1"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0 must be a whole number of at least 1"),
-        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1 must be positive; null: nothing is clipped"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1 must be positive and finite; null: nothing is clipped"),
         ("trainer.max_epochs=null", "trainer.max_epochs=null would be 1000: write that, or -1 for a run without an end"),
         ("trainer.use_distributed_sampler=true", "would share out the data twice"),
         ("trainer.precision=64-true", "trainer.precision=64-true: data and probabilities are float32"),

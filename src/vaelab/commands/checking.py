@@ -74,15 +74,15 @@ def check_steps(lit: LitVAE) -> None:
     Raises:
         ValueError: if one does.
     """
-    part = "optimizer"
+    part, options = "optimizer", getattr(lit.optimizer, "keywords", {})
+    check_positive(**given(**{"optimizer.lr": options.get("lr")}))  # of 0 nothing is learned
     try:
         optimizer = lit.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
-        check_positive(**{"optimizer.lr": float(optimizer.param_groups[0]["lr"])})  # of 0 nothing is learned
         part = "scheduler"
         if lit.scheduling is not None:
             lit.scheduling.of(optimizer, None)
     except (TypeError, ValueError) as error:
-        raise ValueError(str(error) if str(error).startswith(part) else f"{part}: {error}") from error
+        raise ValueError(f"{part}: {error}") from error
 
 
 def check_evaluation(options: DictConfig) -> None:

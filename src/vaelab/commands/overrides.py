@@ -44,6 +44,8 @@ def check_words(config: Any, name: str, words: Sequence[str], choices: Mapping[s
         if "${" in str(value):
             value = referred(config, key)
         check_target(key, value, choices)
+        if name == "config" and key == "paths.run_dir":
+            raise ValueError(f"paths.run_dir={value} must be hydra.run.dir={value}: config and log lie beside checkpoints")
         if not check_argument(key, value, plain):
             check_type(key, value, default_of(key, name, choices))
 
@@ -237,5 +239,9 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
         if f"{dial}{rest}" in TEXT and re.fullmatch(r"[\[{].*|[-+]?[\d.]+(e[-+]?\d+)?|true|false", value):
             raise ValueError(f"{dial}{rest}={value} must be text: if it is a name, write {dial}{rest}='{value}'")
+        if f"{dial}{rest}" in TEXT and not value:
+            raise ValueError(f"{dial}{rest}= is empty: name something, or leave it out")
+        if (name, dial + rest) == ("config", "name") and (".." in Path(value).parts or value.startswith("/")):
+            raise ValueError(f"name={value} leaves outputs/: another place is hydra.run.dir=<folder>")
         if dial == "callbacks" and not rest and value in choices - {"none"} and not has_default(dial, value, (CONF, *folders)):
             raise ValueError(f"callbacks={value} leaves out the others, which write checkpoints: write callbacks=[default,{value}]")

@@ -19,6 +19,7 @@ from vaelab.runs.log import tell
 from vaelab.training.checkpoints import move_best, place, set_loops
 from vaelab.training.fsdp import whole
 from vaelab.training.schedulers import Scheduling
+from vaelab.training.speed import ask_cuda_cheaply, leave_out_idle_hooks
 from vaelab.training.validation import bounds
 
 Batch = Sequence[Tensor]  # x, y
@@ -75,8 +76,17 @@ class LitVAE(LightningModule):
         self._after_step: dict[str, Any] | None = None
         self._evaluation = ExitStack()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; the name of the hook that is called, which Lightning sets some forty times a step, past torch's checks."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def on_fit_start(self) -> None:
         """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
+        leave_out_idle_hooks(self.trainer, self)
+        ask_cuda_cheaply()
         train = self.trainer.datamodule.splits["train"]  # type: ignore[attr-defined]
         for part in self.objective.modules():
             if isinstance(part, Objective) and part.num_examples is None:

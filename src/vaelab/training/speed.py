@@ -1,9 +1,11 @@
 """Faster networks that compute the same, up to the rounding of bfloat16."""
 
 import ctypes
+import os
 import platform
 
 import torch
+from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from vaelab.conditional import Conditional
@@ -21,6 +23,37 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+# what Lightning calls at each step of everything that it knows
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+
+
+def leave_out_idle_hooks(trainer: Trainer, module: LightningModule) -> None:
+    """Makes Lightning leave out the hooks of a step that do nothing: a dozen callbacks have some sixty of them, and few are overridden.
+
+    Lightning calls what is callable, so that None in place of a hook of a base class is passed over.
+    """
+    parts = [(module, LightningModule), *((callback, Callback) for callback in trainer.callbacks)]  # type: ignore[attr-defined]
+    for part, base in parts:
+        for hook in STEP_HOOKS:
+            if getattr(type(part), hook) is getattr(base, hook) and hook not in vars(part):
+                setattr(part, hook, None)
+
+
+def ask_cuda_cheaply() -> None:
+    """Undoes what importing Lightning has set: to look for GPUs by NVML, which opens its library each time that it is asked.
+
+    The optimizers of torch ask at each step. It matters before processes are forked that use a GPU, which training does not do.
+    """
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def accelerate(model: nn.Module, channels_last: bool = False, bf16: bool = False, compile: bool = False) -> None:
