@@ -240,6 +240,7 @@ def test_a_word_that_hydra_cannot_compose_is_answered_in_a_sentence(words: list[
 def test_a_metric_that_nothing_logs_is_named_with_its_key(message: str) -> None:
     config = OmegaConf.create({"a": {"best": {"monitor": "x"}, "other": {"monitor": "val/bound"}}})
     assert in_words(RuntimeError(message), config) == "a.best.monitor=x is no metric of this run: there are train/lr, val/bound"
+    assert in_words(RuntimeError(message)) is None
 
 
 def test_the_command_line_prints_that_sentence_alone(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def in_words(error: Exception, config: Any = None) -> str | None:
 def of_monitor(error: Exception, config: Any) -> str | None:
     """The sentence about a metric that a callback or a scheduler waits for and that nothing logs; None for other errors of Lightning."""
     told = re.search(r"\(monitor='(.+?)'\)` could not find.*?: (.*)\. HINT|on metric `?(.+?)`? which is not available(.*)", str(error))
-    if told is None:
+    if told is None or not isinstance(config, DictConfig):
         return None
     name, others = told[1] or told[3], told[2] or told[4]
     keys = [key for key, value in flatten(OmegaConf.to_container(config)).items() if key.endswith("monitor") and value == name]
