@@ -177,7 +177,7 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["optimizer.lr=-1"], "optimizer.lr=-1 must be positive"),
+        (["optimizer.lr=-1"], "optimizer.lr=-1 must be at least 0"),
         (["trainer.accelerator=gpu"], "trainer: No supported gpu backend found!"),
         (["+trainer.max_epoch=3"], "nothing uses trainer.max_epoch: did you mean trainer.max_epochs?"),
         (["optimizer._target_=torch.optim.Rprop"], "optimizer: Rprop.__init__() got an unexpected keyword argument 'betas'"),
@@ -187,7 +187,7 @@ def test_callbacks_of_ones_own_may_be_based_on_the_default_ones(tmp_path: Path) 
         (["scheduler=cosine", "+scheduler.foo=3"], "nothing uses scheduler.foo: there are optimizer, num_steps, warmup_steps, final"),
         (["callbacks.pictures.num_images=0"], "callbacks.pictures.num_images=0 must be a whole number of at least 1"),
         (["encoder._target_=mine.Net"], "encoder._target_=mine.Net: there is no mine.Net: is the folder of its module on the path"),
-        (["optimizer.lr=0"], "optimizer.lr=0 must be positive"),
+        (["optimizer.lr=nan"], "optimizer.lr=nan must be at least 0"),
         (["prior=vamp", "prior.num_components=0", "objective.kl=k1"], "prior.num_components=0 must be at least 1"),
     ],
 )

@@ -317,9 +317,9 @@ def test_a_checkpoint_that_has_no_room_leaves_the_former_one_and_no_part(tmp_pat
 
 def test_a_start_that_failed_says_why_and_forbids_no_other_config(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(ValueError, match="lr=-1 must be positive"):
+    with pytest.raises(ValueError, match="lr=-1 must be at least 0"):
         train_small(run.path, *QUIET, "optimizer.lr=-1")
-    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: optimizer.lr=-1 must be positive", True)
+    assert (run.state, run.reason, run.left_nothing) == ("failed", "ValueError: optimizer.lr=-1 must be at least 0", True)
     train_small(run.path, *QUIET, "trainer.max_epochs=1", "latent_dim=3", GO_ON)
     assert (run.state, run.reason, run.left_nothing) == ("finished", "", False)
     assert not (run.path / "failed.txt").exists()

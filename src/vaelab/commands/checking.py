@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vaelab.checks import check_positive, check_whole, given
+from vaelab.checks import check_at_least, check_whole, given
 from vaelab.commands.judging import build_metrics
 from vaelab.runs.configs import MOVED_KEYS, moved_key
 from vaelab.training.lit import LitVAE
@@ -75,7 +75,7 @@ def check_steps(lit: LitVAE) -> None:
         ValueError: if one does.
     """
     part, options = "optimizer", getattr(lit.optimizer, "keywords", {})
-    check_positive(**given(**{"optimizer.lr": options.get("lr")}))  # of 0 nothing is learned
+    check_at_least(0, **given(**{"optimizer.lr": options.get("lr")}))
     try:
         optimizer = lit.optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
         part = "scheduler"

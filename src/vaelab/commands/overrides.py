@@ -51,7 +51,7 @@ def check_words(config: Any, name: str, words: Sequence[str], choices: Mapping[s
 
 
 def referred(config: Any, key: str) -> Any:
-    """What a value with interpolations refers to; the value as it is written, if that cannot be said yet."""
+    """The value that one with interpolations refers to; "${}" if that cannot be said yet."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

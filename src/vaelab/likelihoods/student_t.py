@@ -58,7 +58,7 @@ class UncheckedStudentT(TorchStudentT):
 
     @property
     def _chi2(self) -> Distribution:
-        """Whose samples make those of x."""
+        """The distribution whose samples make those of x."""
         return Chi2(self.df, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "UncheckedStudentT":
