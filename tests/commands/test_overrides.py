@@ -55,13 +55,13 @@ def check(*words: str, name: str = "config") -> None:
         ("pretrained=1.5", "pretrained=1.5 must be text: if it is a name, write pretrained='1.5'"),
         ("optimizer.lr=${name}", "optimizer.lr=shapes must be a number"),
         ("encoder.hidden=[${name}]", "encoder.hidden=['shapes'] must be a list, each a whole number"),
-        ("paths.run_dir=x", "paths.run_dir=x must be hydra.run.dir=x"),
+        ("paths.run_dir=x", "paths.run_dir=x follows hydra.run.dir: write hydra.run.dir=x"),
         ("existing=true", "existing=true must be text, such as refuse"),
         ("resume=true", "resume=true must be text: if it is a name, write resume='true'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
-    with pytest.raises(ValueError, match=r"^nothing uses|must be") as refused:
+    with pytest.raises(ValueError, match=r"^nothing uses|must be|follows") as refused:
         check(word)
     assert message in str(refused.value)
 

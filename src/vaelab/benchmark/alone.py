@@ -22,7 +22,7 @@ def said(measure: Callable[..., Any], plain: dict[str, Any], *arguments: Any) ->
     """measure(plain, *arguments).
 
     Raises:
-        UserError: for an error that a user can mend; where an error was raised is lost between processes, and so would be its key.
+        UserError: for an error that a user can mend. Its sentence is made here, because another process does not know where it was raised.
     """
     try:
         return measure(plain, *arguments)

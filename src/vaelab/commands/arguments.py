@@ -28,9 +28,11 @@ def check_argument(key: str, value: Any, config: Mapping[str, Any]) -> bool:
     target = value_at(config, f"{place}._target_") if place else None
     if target is None or "${" in str(value):
         return False
-    is_absent = name == "_target_" and isinstance(value, str) and located(value) is None  # which is said when the part is built
-    if name == "_target_" and not is_absent and not callable(located(value)):
-        raise ValueError(f"{key}={shown(value)} must be the path of a class or function, such as torch.nn.ReLU")
+    if name == "_target_":
+        found = located(value)
+        is_absent = isinstance(value, str) and found is None  # which is said when the part is built
+        if not is_absent and not callable(found):
+            raise ValueError(f"{key}={shown(value)} must be the path of a class or function, such as torch.nn.ReLU")
     part = located(target)
     if name in HYDRAS or not callable(part):
         return False

@@ -17,7 +17,8 @@ def typed_words(hydra: Any) -> list[str]:
     """
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(hydra.overrides.task, resolve=False)  # type: ignore[return-value]
+    words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return list(words)
 
 
 def compose(*overrides: str, config_name: str = "config", config_dir: str | Path | None = None) -> "DictConfig":

@@ -45,7 +45,7 @@ def check_words(config: Any, name: str, words: Sequence[str], choices: Mapping[s
             value = referred(config, key)
         check_target(key, value, choices)
         if name == "config" and key == "paths.run_dir":
-            raise ValueError(f"paths.run_dir={value} must be hydra.run.dir={value}: config and log lie beside checkpoints")
+            raise ValueError(f"paths.run_dir={value} follows hydra.run.dir: write hydra.run.dir={value}")
         if not check_argument(key, value, plain):
             check_type(key, value, default_of(key, name, choices))
 
@@ -56,8 +56,8 @@ def referred(config: Any, key: str) -> Any:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        parent = OmegaConf.create({"value": OmegaConf.select(config, key)}, parent=config)
-        return OmegaConf.to_container(parent, resolve=True)["value"]  # type: ignore[index, call-overload]
+        found: Any = OmegaConf.to_container(OmegaConf.create({"value": OmegaConf.select(config, key)}, parent=config), resolve=True)
+        return found["value"]
     except OmegaConfBaseException:  # which is said, with its key, when it is read
         return "${}"
 
@@ -119,7 +119,7 @@ def check_type(key: str, value: Any, default: Any) -> None:
     if isinstance(value, str) and "${" in value:
         return
     if key in TEXT and not isinstance(value, str | None):
-        raise ValueError(f"{key}={shown(value)} must be text: if it is a name, write {key}='{shown(value)}'")
+        raise ValueError(must_be_text(key, shown(value)))
     if isinstance(default, str) and default != "???" and not isinstance(value, str | None):
         raise ValueError(f"{key}={shown(value)} must be text, such as {default}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -129,6 +129,11 @@ def check_type(key: str, value: Any, default: Any) -> None:
         is_object = isinstance(value, dict) and "_target_" in value  # a schedule
         if not (is_number or is_object):
             raise ValueError(f"{key}={shown(value)} must be a number")
+
+
+def must_be_text(key: str, value: str) -> str:
+    """The sentence about a value that Hydra takes for a number, a boolean or a list."""
+    return f"{key}={value} must be text: if it is a name, write {key}='{value}'"
 
 
 def check_target(key: str, value: Any, choices: Mapping[str, Any]) -> None:
@@ -238,7 +243,7 @@ def check_first_names(words: Sequence[str], name: str, folders: Sequence[Path]) 
         if choices and not rest.startswith(".") and re.fullmatch(no_choice, value):
             raise ValueError(f"{dial}={value} is no choice: choose one of {', '.join(sorted(choices))}")
         if f"{dial}{rest}" in TEXT and re.fullmatch(r"[\[{].*|[-+]?[\d.]+(e[-+]?\d+)?|true|false", value):
-            raise ValueError(f"{dial}{rest}={value} must be text: if it is a name, write {dial}{rest}='{value}'")
+            raise ValueError(must_be_text(f"{dial}{rest}", value))
         if f"{dial}{rest}" in TEXT and not value:
             raise ValueError(f"{dial}{rest}= is empty: name something, or leave it out")
         if (name, dial + rest) == ("config", "name") and (".." in Path(value).parts or value.startswith("/")):

@@ -49,9 +49,10 @@ def leave_out_idle_hooks(trainer: Trainer, module: LightningModule) -> None:
 
 
 def ask_cuda_cheaply() -> None:
-    """Undoes what importing Lightning has set: to look for GPUs by NVML, which opens its library each time that it is asked.
+    """Stops torch from looking for GPUs by NVML, which importing Lightning has switched on.
 
-    The optimizers of torch ask at each step. It matters before processes are forked that use a GPU, which training does not do.
+    NVML opens a library each time, and torch's optimizers look for a GPU at each step. It is needed only if a process looks for GPUs
+    before it forks others that use them. When a fit begins, its processes have been started.
     """
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
