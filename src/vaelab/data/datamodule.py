@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vaelab.checks import check_whole
 from vaelab.data.augment import augment_of
-from vaelab.data.batches import Batches, SameBatches
+from vaelab.data.batches import Batches, Loader, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, modality_of
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
@@ -215,7 +215,7 @@ class DataModule(LightningDataModule):
                     if other.dataset is original:  # training and validation data are usually parts of one tensor
                         other.dataset = moved
         order = Batches if training and not getattr(self.trainer, "overfit_batches", 0) else SameBatches
-        return DataLoader(
+        return Loader(
             split,
             sampler=order(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
             batch_size=None,  # the sampler's items are whole batches already

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,6 +21,7 @@ from vaelab.training.checkpoints import move_best, place, set_loops
 from vaelab.training.fsdp import whole
 from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import ask_cuda_cheaply, leave_out_idle_hooks
+from vaelab.training.steps import lengthen_steps, shorten_steps
 from vaelab.training.validation import bounds
 
 Batch = Sequence[Tensor]  # x, y
@@ -87,6 +89,8 @@ class LitVAE(LightningModule):
         """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
         leave_out_idle_hooks(self.trainer, self)
         ask_cuda_cheaply()
+        if type(self) is LitVAE:  # another's training_step may log whenever it likes
+            shorten_steps(self.trainer, self)
         train = self.trainer.datamodule.splits["train"]  # type: ignore[attr-defined]
         for part in self.objective.modules():
             if isinstance(part, Objective) and part.num_examples is None:
@@ -111,7 +115,7 @@ class LitVAE(LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
         logging = every > 0 and (self.global_step + 1) % every == 0
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
-        if (logging or x.device.type == "cpu") and not bool(terms["loss"].detach().isfinite()):
+        if (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
             raise ValueError(self._not_finite(terms))
         if logging:
             self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -199,6 +203,9 @@ class LitVAE(LightningModule):
             model.clip_grad_norm_(gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_fit_end(self) -> None:
+        lengthen_steps(self.trainer)
 
     def on_train_start(self) -> None:
         if self._resumed is not None:

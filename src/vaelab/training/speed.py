@@ -44,8 +44,13 @@ def leave_out_idle_hooks(trainer: Trainer, module: LightningModule) -> None:
     parts = [(module, LightningModule), *((callback, Callback) for callback in trainer.callbacks)]  # type: ignore[attr-defined]
     for part, base in parts:
         for hook in STEP_HOOKS:
-            if getattr(type(part), hook) is getattr(base, hook) and hook not in vars(part):
+            if not is_overridden(part, base, hook):
                 setattr(part, hook, None)
+
+
+def is_overridden(part: object, base: type, hook: str) -> bool:
+    """True if a hook does something else than that of its base class, which does nothing."""
+    return callable(getattr(part, hook)) and (hook in vars(part) or getattr(type(part), hook) is not getattr(base, hook))
 
 
 def ask_cuda_cheaply() -> None:
