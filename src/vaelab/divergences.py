@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaelab.checks import check_choice
-from vaelab.draw import Latent, check_same_space
+from vaelab.draw import Draw, Latent, check_same_space
 
 ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_ratio: log_ratio,
@@ -41,10 +41,20 @@ def kl(latent: Latent, estimator: str = "analytic") -> Float[Tensor, "k b"]:
         ValueError: if the estimator is unknown, or there is no closed form.
     """
     if factorised(latent):
-        return kl_per_dimension(latent, estimator).reshape(*latent.log_q.shape, -1).sum(-1)
+        return kl_per_dimension(latent, estimator).reshape(*latent.shape, -1).sum(-1)
     if estimator == "analytic":
-        return _analytic(latent.q, latent.p).expand(latent.log_q.shape)
+        return _analytic(latent.q, latent.p).expand(latent.shape)
     return _monte_carlo(estimator)(latent.log_q - latent.log_p)
+
+
+def mean_rate(draw: Draw, estimator: str = "analytic") -> Float[Tensor, ""]:
+    """KL(q || p) of all latent variables together, the mean over samples and examples, in nats.
+
+    Raises:
+        ValueError: as `kl`.
+    """
+    first, *others = [kl(latent, estimator).mean() for latent in draw.latents]
+    return sum(others, first)
 
 
 def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tensor, "k b ..."]:
@@ -60,7 +70,7 @@ def kl_per_dimension(latent: Latent, estimator: str = "analytic") -> Float[Tenso
             " of each latent variable: set objective.free_bits_of=latent"
         )
     if estimator == "analytic":
-        return _analytic(q.base_dist, p.base_dist).expand(latent.log_q.shape + q.base_dist.batch_shape[len(q.batch_shape) :])
+        return _analytic(q.base_dist, p.base_dist).expand(latent.shape + q.base_dist.batch_shape[len(q.batch_shape) :])
     check_same_space(q, p)
     return _monte_carlo(estimator)(q.base_dist.log_prob(latent.z) - p.base_dist.log_prob(latent.z))
 

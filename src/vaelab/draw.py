@@ -3,27 +3,51 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from vaelab.distributions import space_of
+from vaelab.distributions import rsample_and_log_prob, space_of
 
 
-@dataclass(frozen=True, kw_only=True)
 class Latent:
-    """z ~ q, scored under q and p.
+    """z ~ q, scored under q and p when an objective asks for it.
 
     >>> latent = model(x, num_samples=3).latent
     >>> latent.z.shape, latent.log_q.shape, latent.log_p.shape
     (torch.Size([3, 5, 2]), torch.Size([3, 5]), torch.Size([3, 5]))
 
-    Shapes: z (K, B, *z_shape), log_q and log_p (K, B), in nats."""
+    Args:
+        z: samples of q, of shape (K, B, *z_shape).
+        q: q(z | x), or q(z | x, the latents above it).
+        p: p(z), or p(z | the latents above it).
+        log_q: log q(z | x) in nats, (K, B), of a q that knows its density only where it sampled, as a flow without an inverse; None: q is
+            asked for it.
+    """
 
-    z: Float[Tensor, "k b ..."]
-    q: Distribution  # q(z | x), or q(z | x, the latents above it)
-    p: Distribution  # p(z), or p(z | the latents above it)
-    log_q: Float[Tensor, "k b"]  # computed with z, because a flow knows its density only where it sampled
+    def __init__(self, *, z: Float[Tensor, "k b ..."], q: Distribution, p: Distribution, log_q: Float[Tensor, "k b"] | None = None) -> None:
+        self.z, self.q, self.p = z, q, p
+        if log_q is not None:
+            self.log_q = log_q
+
+    @classmethod
+    def sample(cls, q: Distribution, p: Distribution, num_samples: int) -> "Latent":
+        """K samples of q, reparameterised where q is (Kingma & Welling, 2014; Rezende et al., 2014)."""
+        if hasattr(q, "rsample_and_log_prob"):
+            z, log_q = rsample_and_log_prob(q, num_samples)
+            return cls(z=z, q=q, p=p, log_q=log_q)
+        return cls(z=q.rsample((num_samples,)) if q.has_rsample else q.sample((num_samples,)), q=q, p=p)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(K, B)."""
+        return self.z.shape[: self.z.ndim - len(self.q.event_shape)]
+
+    @cached_property
+    def log_q(self) -> Float[Tensor, "k b"]:
+        """log q(z | x)."""
+        return self.q.log_prob(self.z)
 
     @cached_property
     def log_p(self) -> Float[Tensor, "k b"]:

@@ -10,7 +10,7 @@ from linear_gaussian import orthogonal, set_affine
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from vaelab import VAE, likelihoods, posteriors, priors
+from vaelab import VAE, Latent, likelihoods, posteriors, priors
 from vaelab.networks import MLP
 from vaelab.objectives import PriorFit
 
@@ -82,7 +82,7 @@ def test_the_best_gaussian_has_the_moments_of_the_samples():
     with torch.no_grad():
         model.prior.loc.copy_(z.mean(0))
         model.prior.log_scale.copy_(z.std(0, correction=0).log())
-    fixed = replace(draw, latents=(replace(draw.latent, p=model.prior()),))
+    fixed = replace(draw, latents=(Latent(z=draw.latent.z, q=draw.latent.q, p=model.prior(), log_q=draw.latent.log_q),))
     terms = objective(fixed, 0)
     gradients = torch.autograd.grad(terms["loss"], list(model.prior.parameters()))
     assert all(gradient.abs().max() < 1e-10 for gradient in gradients)

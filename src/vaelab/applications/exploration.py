@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from vaelab.checks import check_at_least
-from vaelab.distributions import centre, rsample_and_log_prob
+from vaelab.distributions import centre
 from vaelab.draw import Latent
 from vaelab.metrics.latent import rate_per_dimension, unit_variances
 from vaelab.models import Model
@@ -79,8 +79,7 @@ def by_rate(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] 
     Where q or p does not factorise over them, a dimension has no rate of its own: then by falling variance of the posterior centre over x.
     """
     q, p = model.encode(x, y), model.p_z(y)
-    z, log_q = rsample_and_log_prob(q, 1)
-    rates = rate_per_dimension(Latent(z=z, q=q, p=p, log_q=log_q))
+    rates = rate_per_dimension(Latent.sample(q, p, 1))
     values = unit_variances(centre(q)) if rates is None else rates.mean(0)
     return Order(values.argsort(descending=True), values.sort(descending=True).values, "variance" if rates is None else "rate")
 

@@ -138,7 +138,7 @@ class GibbsChains:
         q = self.model.encode(self._seen(state.x), self.y)
         z = torch.stack([q.sample(), state.z])
         p_x = self.model.decode(z, self.y)
-        latent = Latent(z=z, q=q, p=self.model.p_z(self.y), log_q=q.log_prob(z))
+        latent = Latent(z=z, q=q, p=self.model.p_z(self.y))
         # where proposals do not depend on x_m, it need not be conditioned on: the target is p(z | x_o) itself
         observed = self.observed if self.model.missing else None
         log_w = Draw(x=state.x, y=self.y, p_x=p_x, latents=(latent,), observed=observed).log_w

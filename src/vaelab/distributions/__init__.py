@@ -23,6 +23,7 @@ from vaelab.distributions.ops import (
     space_of,
 )
 from vaelab.distributions.optimal_normal import OptimalSigmaNormal, running_sigma
+from vaelab.distributions.standard_normal import StandardNormal
 from vaelab.distributions.supports import Grid, open_unit_interval
 from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
@@ -45,6 +46,7 @@ __all__ = [
     "OneHot",
     "OptimalSigmaNormal",
     "Poisson",
+    "StandardNormal",
     "StraightThrough",
     "VonMisesFisher",
     "centre",

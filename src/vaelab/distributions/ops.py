@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
@@ -15,14 +14,13 @@ def log_mean_exp(x: Float[Tensor, "k ..."], dim: int = 0) -> Float[Tensor, "..."
 
 
 def soft_limit(x: Float[Tensor, "..."], low: float = -15.0, high: float = 15.0) -> Float[Tensor, "..."]:
-    """x, bit for bit, from low to high; beyond, high + log(1 + x - high) and low - log(1 + low - x), with a slope that never vanishes.
+    """x from low to high, without rounding; beyond, high + asinh(x - high) and low - asinh(low - x): smooth, with a slope that is never 0.
 
     For the logarithms that networks give. A scale from e^-15 to e^15 has a square, and its reciprocal, that float32 holds with room for
     the squares of gradients in an optimizer; one of e^60 has neither.
     """
-    above, below = x > high, x < low
-    growth = torch.where(above, x - high, torch.where(below, low - x, 0.0)).log1p()
-    return torch.where(above, high + growth, torch.where(below, low - growth, x))
+    inside = x.clamp(low, high)
+    return inside + (x - inside).asinh()
 
 
 def rsample_and_log_prob(q: Distribution, num_samples: int) -> tuple[Float[Tensor, "k ..."], Float[Tensor, "k ..."]]:

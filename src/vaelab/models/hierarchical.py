@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vaelab.distributions import centre, rsample_and_log_prob, soft_limit
+from vaelab.distributions import centre, soft_limit
 from vaelab.draw import Draw, Latent, split_missing
 from vaelab.models.base import Labels, Model
 from vaelab.networks.ladder import Ladder
@@ -53,16 +53,15 @@ class HierarchicalVAE(Model):
                 f"the prior is over z of shape {tuple(p.event_shape)}, but the top of the ladder over {tuple(q.event_shape)}: set z_shape"
                 " (or latent_dim) to that, or the ladder's last z to the other"
             )
-        z, log_q = rsample_and_log_prob(q, num_samples)
-        latents = [Latent(z=z, q=q, p=p, log_q=log_q)]
+        latents = [Latent.sample(q, p, num_samples)]
 
         def infer(rung: int, h: Tensor, p: Independent) -> Tensor:
             q = self._posterior(rung, features, h, p)
             z = q.rsample()
-            latents.append(Latent(z=z, q=q, p=p, log_q=q.log_prob(z)))
+            latents.append(Latent(z=z, q=q, p=p))
             return z
 
-        state = self._descend(z, infer)
+        state = self._descend(latents[0].z, infer)
         return Draw(x=x, y=y, p_x=self.likelihood(state), latents=tuple(latents), observed=observed)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.distributions import centre, code_of, rsample_and_log_prob
+from vaelab.distributions import centre, code_of
 from vaelab.draw import Draw, Latent, split_missing
 from vaelab.models.base import Labels, Model
 
@@ -40,12 +40,11 @@ class VAE(Model):
         """K = num_samples samples of z for each of B examples, and everything they are scored with."""
         given_y, (x, observed) = self._given(y), split_missing(x) if self.missing else (x, None)
         q = self.posterior(x, given_y)
-        z, log_q = rsample_and_log_prob(q, num_samples)
         p = self.prior(given_y)
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
-        latent = Latent(z=z, q=q, p=p, log_q=log_q)
-        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q, z), given_y), latents=(latent,), observed=observed)
+        latent = Latent.sample(q, p, num_samples)
+        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q, latent.z), given_y), latents=(latent,), observed=observed)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""

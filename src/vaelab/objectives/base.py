@@ -84,7 +84,7 @@ def check_reparameterised(latents: Sequence[Latent]) -> None:
         ValueError: if they have none.
     """
     for latent in latents:
-        if latent.log_q.requires_grad and not latent.z.requires_grad:
+        if not latent.z.requires_grad and latent.log_q.requires_grad:
             raise ValueError(
                 "samples of this posterior are not reparameterised, so the gradient would miss how q chooses them: set objective=vimco,"
                 " or posterior=gumbel or posterior=straight_through (for model=m2, objective=m2)"

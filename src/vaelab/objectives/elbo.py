@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice, check_whole
 from vaelab.collectives import all_mean
-from vaelab.divergences import kl, kl_per_dimension
+from vaelab.divergences import kl, kl_per_dimension, mean_rate
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, check_kl
 from vaelab.schedules import Schedule, at
@@ -71,9 +71,10 @@ class ELBO(Objective):
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         distortion = -draw.log_px.mean()
-        rate = torch.stack([kl(latent, self.kl).mean() for latent in draw.latents]).sum()
+        rate = mean_rate(draw, self.kl)
         beta = at(self.beta, step)
-        terms = {"elbo": -(distortion + rate).detach(), "distortion": distortion.detach(), "rate": rate.detach()}
+        seen = distortion.detach(), rate.detach()
+        terms = {"elbo": -(seen[0] + seen[1]), "distortion": seen[0], "rate": seen[1]}
         penalty = rate
         if self.capacity is not None:
             capacity = at(self.capacity, step)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vaelab.checks import check_whole
 from vaelab.collectives import all_mean
-from vaelab.divergences import kl
+from vaelab.divergences import mean_rate
 from vaelab.draw import Draw
 from vaelab.objectives.base import Objective, check_kl
 
@@ -48,7 +48,7 @@ class GECO(Objective):
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
         distortion = -draw.log_px.mean()
-        rate = torch.stack([kl(latent, self.kl).mean() for latent in draw.latents]).sum()
+        rate = mean_rate(draw, self.kl)
         multiplier = self.log_multiplier.exp()
         if self.training and torch.is_grad_enabled():
             self._move(all_mean(distortion.detach()) - self.target)

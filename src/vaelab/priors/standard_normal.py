@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
+
+from vaelab import distributions
 
 
 class StandardNormal(nn.Module):
@@ -20,4 +22,4 @@ class StandardNormal(nn.Module):
         self.register_buffer("scale", torch.ones(tuple(z_shape)), persistent=False)
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Independent:
-        return Independent(Normal(self.loc, self.scale, validate_args=False), self.loc.ndim, validate_args=False)
+        return Independent(distributions.StandardNormal(self.loc, self.scale, validate_args=False), self.loc.ndim, validate_args=False)

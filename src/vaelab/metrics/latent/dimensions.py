@@ -35,4 +35,4 @@ def rate_per_dimension(latent: Latent) -> Float[Tensor, "b d"] | None:
         rates = kl_per_dimension(latent, "analytic")
     except ValueError:
         rates = kl_per_dimension(latent, "k1")
-    return rates.mean(0).reshape(len(latent.log_q[0]), -1)
+    return rates.mean(0).reshape(latent.shape[1], -1)

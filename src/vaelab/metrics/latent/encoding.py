@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.distributions import centre, is_euclidean, rsample_and_log_prob
+from vaelab.distributions import centre, is_euclidean
 from vaelab.draw import Latent
 from vaelab.metrics.data import Batches
 from vaelab.metrics.latent.dimensions import rate_per_dimension
@@ -40,13 +40,11 @@ def encoded(model: Model, batches: Batches) -> Encodings:
     posteriors, priors, parts = [], [], []
     for x, y in batches:
         q, p = posterior(model, x, y), model.p_z(y)
-        z, log_q = rsample_and_log_prob(q, 1)
-        one = Latent(z=z, q=q, p=p, log_q=log_q)
+        one = Latent.sample(q, p, 1)
         posteriors.append(q)
         priors.append(p)
-        parts.append(
-            (z[0], log_q[0], one.log_p[0], rate_per_dimension(one), centre(q), two_samples(p, len(x)) if is_euclidean(q) else None, y)
-        )
+        from_prior = two_samples(p, len(x)) if is_euclidean(q) else None
+        parts.append((one.z[0], one.log_q[0], one.log_p[0], rate_per_dimension(one), centre(q), from_prior, y))
     if sum(len(part[0]) for part in parts) < 2:
         raise ValueError("an aggregate posterior needs at least 2 examples: set num_examples to more, or take a larger split")
     joined: Iterator[Any] = (None if columns[0] is None else torch.cat(columns) for columns in zip(*parts, strict=True))
