@@ -22,3 +22,5 @@ MODULES = (
 for module in MODULES:
     import_module(module)
 Plugins.instance()  # which finds and imports the sweepers and launchers
+# jobs of launcher=local are forked as all scripts are (`forked_scripts.Popen`); tests/sweeps/test_warm.py has its own server
+import_module("vaelab.sweeps.local").can_be_warm = lambda words: False  # type: ignore[attr-defined]

@@ -2,12 +2,14 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
@@ -40,6 +42,7 @@ class GridSweeper(Sweeper):
 
     def __init__(self, params: dict[str, str], summarize: bool) -> None:
         self.params, self.summarize = dict(params), summarize
+        self._numbers: dict[str, Override | None] = {}  # by words
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.loader = config, hydra_context.config_loader
@@ -77,10 +80,9 @@ class GridSweeper(Sweeper):
             CompactHydraException: if a job has been started with another config, or its results cannot be read.
         """
         changed: dict[str, list[str]] = {}
+        composed: dict[tuple[str, ...], dict[str, Any]] = {}
         for job in jobs:
-            config = self.loader.load_sweep_config(self.config, list(job.overrides))  # now, so that a typo stops nothing half-way
-            values: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-            del values["hydra"]
+            values = self.config_of(job, composed)  # now, so that a typo stops nothing half-way
             job.results()
             for change in job.changes(values):
                 changed.setdefault(change, []).append(job.name)
@@ -89,6 +91,33 @@ class GridSweeper(Sweeper):
             raise CompactHydraException(
                 f"{jobs[0].run.path.parent} holds jobs of another config:\n{words}\ngive this sweep another name (sweep=...), or remove it"
             )
+
+    def config_of(self, job: Job, composed: dict[tuple[str, ...], dict[str, Any]]) -> dict[str, Any]:
+        """The config of a job, as plain types; what takes Hydra a third of a second is done once for jobs that differ in numbers alone.
+
+        Args:
+            job: any.
+            composed: configs by the words that decide what is in them, but for numbers; this one is added.
+        """
+        words = {word: override for word in job.overrides if (override := self.number(word)) is not None}
+        decisive = tuple(words[word].key_or_group if word in words else word for word in job.overrides)
+        if decisive not in composed:
+            values: Any = OmegaConf.to_container(self.loader.load_sweep_config(self.config, list(job.overrides)), resolve=False)
+            del values["hydra"]
+            composed[decisive] = values
+        config = composed[decisive]
+        for override in words.values():
+            config = with_value(config, override.key_or_group.split("."), override.value())
+        return config
+
+    def number(self, word: str) -> Override | None:
+        """A word that gives a number, true or false to a key, so that all else is composed as with another one; None for other words."""
+        if word not in self._numbers:
+            override = OverridesParser.create().parse_override(word)
+            key, change = override.key_or_group, override.type == OverrideType.CHANGE and override.package is None
+            plain = change and re.fullmatch(r"[a-zA-Z_]\w*(\.[a-zA-Z_]\w*)*", key) and not self.loader.get_group_options(key)
+            self._numbers[word] = override if plain and type(override.value()) in (bool, int, float) else None
+        return self._numbers[word]
 
     def report(self, jobs: Sequence[Job], missing: Sequence[Job], returns: Sequence[JobReturn]) -> list[Job]:
         """Says which jobs failed, and how; warns if the others are of different versions of the code."""
@@ -100,6 +129,12 @@ class GridSweeper(Sweeper):
         if len(versions) > 1:
             log.warning(f"jobs of this sweep were run with different versions of the code: {', '.join(sorted(versions))}")
         return failed
+
+
+def with_value(config: dict[str, Any], key: Sequence[str], value: Any) -> dict[str, Any]:
+    """The config with a value in place of another; what is not on the way to it is shared."""
+    first, *rest = key
+    return {**config, first: with_value(config[first], rest, value) if rest else value}
 
 
 def failure(job: Job, ret: JobReturn | None) -> str | None:

@@ -1,6 +1,5 @@
 """A process for each job, some of them at a time, on this machine."""
 
-import ctypes
 import logging
 import os
 import queue
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
@@ -21,6 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vaelab.runs.configs import quoted
+from vaelab.sweeps.warm import WarmProcess, WarmServer, can_be_warm, end_with_parent
 
 log = logging.getLogger(__name__)
 # of the ranks that a trainer or a scheduler started: a job starts its own
@@ -28,7 +29,6 @@ RANKS = ("LOCAL_RANK", "NODE_RANK", "GLOBAL_RANK", "RANK", "WORLD_SIZE", "MASTER
 OF_THE_SWEEP = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.mode", "hydra.run.dir")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 STOPPED = "stopped: what runs writes a checkpoint and ends; the same line goes on"
-PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 @dataclass
@@ -38,9 +38,10 @@ class LocalConf:
 
 
 class LocalLauncher(Launcher):
-    """Runs the script itself for each job, as if its command line had been typed.
+    """Runs the script itself for each job, as if its command line had been typed, in a process that has imported what it needs.
 
-    So a job that dies takes no other with it, and its trainer may start further processes, which repeat that command line.
+    So a job that dies takes no other with it, and its trainer may start further processes, which repeat that command line. On Linux these
+    processes are forks of one; elsewhere each imports for itself.
 
     Raises:
         CompactHydraException: if n_jobs is below 1.
@@ -50,6 +51,7 @@ class LocalLauncher(Launcher):
         if n_jobs < 1:
             raise CompactHydraException(f"hydra.launcher.n_jobs={n_jobs} must be at least 1")
         self.n_jobs = n_jobs
+        self.server: WarmServer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.loader = config, hydra_context.config_loader
@@ -59,11 +61,12 @@ class LocalLauncher(Launcher):
         places: queue.Queue[dict[str, str]] = queue.Queue()
         for place in range(at_once):
             places.put(cores_and_gpu(place, at_once))
-        running: list[subprocess.Popen] = []
+        running: list[subprocess.Popen | WarmProcess] = []
+        server = self.warm_server(at_once)
         previous = signal.signal(signal.SIGTERM, interrupt)
         try:
             with ThreadPoolExecutor(at_once) as pool:
-                jobs = [pool.submit(self.run, list(overrides), places, running) for overrides in job_overrides]
+                jobs = [pool.submit(self.run, list(overrides), places, running, server) for overrides in job_overrides]
                 try:
                     return [job.result() for job in jobs]
                 except KeyboardInterrupt:
@@ -75,27 +78,49 @@ class LocalLauncher(Launcher):
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def run(self, overrides: list[str], places: "queue.Queue[dict[str, str]]", running: list[subprocess.Popen]) -> JobReturn:
+    def warm_server(self, at_once: int) -> WarmServer | None:
+        """The process that jobs are forked from, where they can be; the same for all that this launcher starts."""
+        if self.server is None and can_be_warm(program()):
+            threads = {name: value for name, value in cores_and_gpu(0, at_once).items() if name in THREADS}
+            self.server = WarmServer(of_a_job(threads))
+        return self.server
+
+    def run(
+        self,
+        overrides: list[str],
+        places: "queue.Queue[dict[str, str]]",
+        running: list[subprocess.Popen | WarmProcess],
+        server: WarmServer | None,
+    ) -> JobReturn:
         """One job, in the next place that is free."""
         job = self.prepared(overrides)
         place = places.get()
         started = time.monotonic()
         log.info(f"{'starts':22}  {job.folder.name}")
         try:
-            with job.console.open("a") as console:
-                process = start(job.command, console, place)
-                running.append(process)
-                status = process.wait()
+            if server is not None:
+                process: subprocess.Popen | WarmProcess = server.start(job.command[1:], job.console, of_a_job(place))
+            else:
+                with job.console.open("a") as console:
+                    process = start(job.command, console, place)
+            running.append(process)
+            status = process.wait()
         finally:
             places.put(place)
         return job.returned(status, f" after {time.monotonic() - started:.0f} s")
 
     def prepared(self, overrides: list[str]) -> "Process":
         """A job, whose folder is there."""
-        config = self.loader.load_sweep_config(self.config, overrides)
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        sweep = self.config.hydra.sweep
+        named = [word for word in overrides if word.startswith("hydra.sweep.subdir=")]
+        if named:  # by a sweeper of vaelab: to compose the whole config for it would take a third of a second
+            subdir = OverridesParser.create().parse_override(named[-1]).value()
+        else:
+            sweep = self.loader.load_sweep_config(self.config, overrides).hydra.sweep
+            subdir = sweep.subdir
+        folder = Path(sweep.dir, str(subdir)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        return Process(overrides, config, folder, self.command(overrides, folder))
+        return Process(overrides, folder, self.command(overrides, folder))
 
     def command(self, overrides: list[str], folder: Path) -> list[str]:
         """The words that a person would type for this job alone."""
@@ -120,7 +145,6 @@ class Process:
     """The process of a job."""
 
     overrides: list[str]
-    config: DictConfig
     folder: Path
     command: list[str]
 
@@ -131,7 +155,7 @@ class Process:
 
     def returned(self, status: int, when: str = "") -> JobReturn:
         """The end of the job, for Hydra and in the log."""
-        ret = JobReturn(overrides=filter_overrides(self.overrides), cfg=self.config, working_dir=os.getcwd())
+        ret = JobReturn(overrides=filter_overrides(self.overrides), working_dir=os.getcwd())
         ret.status = JobStatus.COMPLETED if status == 0 else JobStatus.FAILED
         if status:
             ret.return_value = CompactHydraException(f"{ended(status)}: {last_line(self.console)}")
@@ -152,11 +176,16 @@ def start(command: list[str], console: IO[str], environment: dict[str, str]) -> 
     """A process that is a job, and that is told to end when the one that starts it is killed."""
     return subprocess.Popen(
         command,
-        env={key: value for key, value in os.environ.items() if key not in RANKS} | environment,
+        env=of_a_job(environment),
         stdout=console,
         stderr=subprocess.STDOUT,
         preexec_fn=end_with_parent,
     )
+
+
+def of_a_job(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a job: this one, but for the rank of this process, and what is set for the job."""
+    return {key: value for key, value in os.environ.items() if key not in RANKS} | environment
 
 
 def cores_and_gpu(place: int, at_once: int) -> dict[str, str]:
@@ -171,12 +200,6 @@ def cores_and_gpu(place: int, at_once: int) -> dict[str, str]:
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[place % len(gpus.split(","))]
     return environment
-
-
-def end_with_parent() -> None:
-    """A job whose sweep is killed is told to end, too: the sweep that is started again will go on with it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def interrupt(*_: object) -> None:
