@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.checks import check_flag
 from vaelab.data import DataModule
 from vaelab.models import Model
-from vaelab.runs.configs import flatten, value_at, without_download
+from vaelab.runs.configs import flatten, that_only_reads, value_at
 from vaelab.runs.files import read_checkpoint
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
@@ -281,14 +281,15 @@ def check_inside(key: str, value: Any, folder: Path) -> None:
 
 
 def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
-    """Give a stored config the places where its data are now: paths.data_dir, data.root or data.file, and download.
+    """Give a stored config the places where its data are now: paths.data_dir, data.root or data.file, data.cache, and download.
 
     Raises:
         ValueError: if its data have no such place.
     """
     plain = OmegaConf.to_container(config, resolve=False)
     for key, value in places.items():
-        if key.startswith("data.") and value_at(plain, key) is None:
+        known = "cache" in plain["data"] if key == "data.cache" else value_at(plain, key) is not None
+        if key.startswith("data.") and not known:
             raise ValueError(f"{key}={value}: the data of this run, {config.data.get('name')}, have no {key}; set data_dir=<folder>")
         OmegaConf.update(config, key, value)
 
@@ -308,7 +309,7 @@ def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str
     check_flag(trust=trust)
     path = find_checkpoint(run, checkpoint)
     stored = read_checkpoint(path)
-    config = OmegaConf.create(without_download(stored["config"]))
+    config = OmegaConf.create(that_only_reads(stored["config"]))
     move_data(config, places or {})
     config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
     if not trust:

@@ -35,7 +35,7 @@ from vaelab.figures.scenes import draw_figures
 from vaelab.metrics.progress import duration
 from vaelab.objectives import Objective, PriorFit
 from vaelab.runs.claims import check_links
-from vaelab.runs.configs import Use, flatten, material, without_download
+from vaelab.runs.configs import Use, flatten, material, that_only_reads
 from vaelab.runs.files import read_checkpoint, split_by_data, write_json
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
@@ -80,7 +80,7 @@ def train(config: DictConfig) -> float | None:
     if config.resume:
         checkpoint, stored = resumed_from(config.resume)
         changes = changes_of([] if hydra is None else typed_words(hydra))
-        config = changed(OmegaConf.create(without_download(stored["config"])), changes)
+        config = changed(OmegaConf.create(that_only_reads(stored["config"])), changes)
         config.paths.run_dir = str(RunFolder.of_checkpoint(checkpoint).path.absolute())
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))

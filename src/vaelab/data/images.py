@@ -1,5 +1,6 @@
 """Images from files: a folder of pictures, and the Frey faces."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vaelab.checks import check_choice
+from vaelab.data.cache import cached
 from vaelab.data.listing import Contents, Files, find_pictures, list_folder
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.pictures import Reader, shown_endings
@@ -81,6 +84,20 @@ class ImageFiles(Dataset):
         x = torch.zeros(len(self), *self.reader.shape, dtype=torch.uint8)
         return x, self._read_all(x)
 
+    def in_file(self, folder: Path) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str]]:
+        """As `in_memory`, but in a file of a folder that is made once: see `vaelab.data.cache`.
+
+        Its name tells the files, their sizes and times, and how they are read.
+
+        Raises:
+            OSError: if the file cannot be written or read.
+        """
+        found = hashlib.blake2b(repr(self.reader).encode(), digest_size=16)
+        for i, name in enumerate(self.names):
+            state = None if i in self.absent else self.path(i).stat()
+            found.update(f"\n{name} {state and (state.st_size, state.st_mtime_ns)}".encode())
+        return cached(folder / f"{found.hexdigest()}.pictures", (len(self), *self.reader.shape), self._read_all)
+
     def leave_out(self, broken: Mapping[int, str], split: str) -> None:
         """Leave out files that cannot be read, and note how many."""
         if broken and self.contents is not None:
@@ -142,10 +159,12 @@ def folder(
     white: float | None = None,
     on_error: str = "stop",
     recorded: Mapping[str, Files] | None = None,
+    cache: str | None = None,
 ) -> Examples:
     """The pictures of a folder, in splits as `list_folder` finds them. The first folder below is the class, if there is one.
 
-    Pictures that fit in max_memory bytes when decoded are decoded once and held in memory.
+    Pictures that fit in max_memory bytes when decoded are decoded once and held in memory. More of them are decoded anew in every epoch, or
+    once into a file that is read as memory.
 
     Args:
         root: the folder.
@@ -154,6 +173,7 @@ def folder(
         test_share, split_seed, recorded: see `list_folder`.
         max_memory: in bytes.
         on_error: "stop" at pictures that cannot be read, with all their names; or "skip" them.
+        cache: folder for such a file; None: there is none.
 
     Raises:
         ValueError: if the folder is missing, empty, or holds a file that cannot be read; if another argument is impossible.
@@ -168,11 +188,19 @@ def folder(
     names = list(contents.files[split])
     labels, absent = [contents.label(split, name) for name in names], [i for i, name in enumerate(names) if name in contents.absent]
     files = ImageFiles(names, labels, reader, contents.classes, contents, absent)
-    if prod(shape) * len(files) > max_memory:
+    values = None
+    if prod(shape) * len(files) <= max_memory:
+        values = files.in_memory()
+    elif cache is not None:
+        try:
+            values = files.in_file(Path(cache))
+        except OSError as error:
+            rank_zero_only(print)(f"note: data.cache={cache} cannot be used ({error.strerror}): pictures are decoded anew in every epoch")
+    if values is None:
         if on_error == "skip":
             files.leave_out(files.broken(), split)
         return files
-    x, broken = files.in_memory()
+    x, broken = values
     if broken and on_error == "stop":
         check_readable(files.whole_folder().broken())
     files.leave_out(broken, split)

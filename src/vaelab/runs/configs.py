@@ -61,7 +61,7 @@ IMMATERIAL = (
     Immaterial("trainer", "makes a run longer, or moves it to other devices", frozenset({Use.RESUME, Use.TEST_DATA})),
     *(
         Immaterial(f"data.{name}", "loads the same examples in another way", ALL)
-        for name in ("num_workers", "device_resident", "eval_batch_size")
+        for name in ("num_workers", "device_resident", "eval_batch_size", "cache", "dataset.cache", "dataset.max_memory")
     ),
     *(
         Immaterial(f"data.{name}", "concerns training data", frozenset({Use.TEST_DATA}))
@@ -163,11 +163,15 @@ def with_moved_targets(node: Any) -> Any:
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
 
 
-def without_download(node: Any) -> Any:
-    """A node of a stored config that fetches nothing: only the command line that is typed now may ask for a download."""
+UNASKED = {"download": False, "cache": None}  # what only the command line that is typed now may ask for, and its value otherwise
+
+
+def that_only_reads(node: Any) -> Any:
+    """A node of a stored config that fetches and keeps nothing."""
     if isinstance(node, Mapping):
-        return {key: False if key == "download" and value != "${download}" else without_download(value) for key, value in node.items()}
-    return [without_download(value) for value in node] if isinstance(node, list) else node
+        refers = {key: isinstance(value, str) and value.startswith("${") for key, value in node.items()}
+        return {key: UNASKED[key] if key in UNASKED and not refers[key] else that_only_reads(value) for key, value in node.items()}
+    return [that_only_reads(value) for value in node] if isinstance(node, list) else node
 
 
 def quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vaelab.runs.configs import Use, flatten, material, quoted, without_download
+from vaelab.runs.configs import Use, flatten, material, quoted, that_only_reads
 from vaelab.runs.find import every_run, find_runs
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git
@@ -102,7 +102,7 @@ def rerun(folder: str, into: str | None = None) -> int:
     target = Path(into) if into else run.path.with_name(f"{run.path.name}_again_{datetime.now():%Y-%m-%d_%H-%M-%S}")
     paths = run.config.get("paths", {}) | {"run_dir": "${hydra:runtime.output_dir}"}  # a run that was resumed has stored where it is
     with TemporaryDirectory() as stored:
-        OmegaConf.save(OmegaConf.create(without_download(run.config) | {"paths": paths}), Path(stored, "config.yaml"))
+        OmegaConf.save(OmegaConf.create(that_only_reads(run.config) | {"paths": paths}), Path(stored, "config.yaml"))
         line = [
             sys.executable,
             "-m",
