@@ -1,6 +1,7 @@
 """The origin of numbers: time, code, versions, device."""
 
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -28,13 +29,22 @@ def provenance(device: "torch.device") -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: installed(name) for name in ("vaelab", "torch", "lightning", "hydra-core")},
         },
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({processor()})",
         "threads": torch.get_num_threads(),
         "peak_memory_mib": round(peak, 1),
     }
     if device.type == "cuda":
         record["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return record
+
+
+def processor() -> str:
+    """The name of the processor, such as "AMD EPYC 7763 64-Core Processor"; its kind where the system does not tell."""
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def installed(package: str) -> str | None:
