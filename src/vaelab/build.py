@@ -288,7 +288,7 @@ def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
     """
     plain = OmegaConf.to_container(config, resolve=False)
     for key, value in places.items():
-        known = "cache" in plain["data"] if key == "data.cache" else value_at(plain, key) is not None
+        known = "cache" in config.data if key == "data.cache" else value_at(plain, key) is not None  # it is null unless it is typed
         if key.startswith("data.") and not known:
             raise ValueError(f"{key}={value}: the data of this run, {config.data.get('name')}, have no {key}; set data_dir=<folder>")
         OmegaConf.update(config, key, value)

@@ -17,6 +17,7 @@ from torch.distributions import (
 )
 
 from vaelab import Draw, Latent
+from vaelab.distributions import StandardNormal
 from vaelab.divergences import factorised, kl, kl_per_dimension
 from vaelab.metrics.bound import rate
 from vaelab.objectives import ELBO
@@ -231,3 +232,15 @@ def test_dimensions_of_what_does_not_factorise():
                 kl_per_dimension(latent, estimator)
         with pytest.raises(ValueError, match="does not factorise over z"):
             ELBO(kl="k1", free_bits=0.1)(draw, step=0)
+
+
+def test_a_standard_normal_is_a_normal_bit_for_bit() -> None:
+    """Its density, its KL and their gradients, though it leaves out arithmetic with 0 and 1."""
+    found = []
+    for kind in (Normal, StandardNormal):
+        loc, log_scale, z = torch.randn(3, 100, generator=torch.Generator().manual_seed(0)).requires_grad_().unbind()
+        q, p = Normal(loc, log_scale.exp()), kind(torch.zeros(100), torch.ones(100))
+        log_p, rate = p.log_prob(z), kl_divergence(q, p)
+        found.append([log_p, rate, *torch.autograd.grad(log_p.sum() + rate.square().sum(), (loc, log_scale, z))])
+    for usual, standard in zip(*found, strict=True):
+        assert torch.equal(usual, standard)

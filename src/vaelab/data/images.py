@@ -85,7 +85,7 @@ class ImageFiles(Dataset):
         return x, self._read_all(x)
 
     def in_file(self, folder: Path) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str]]:
-        """As `in_memory`, but in a file of a folder that is made once: see `vaelab.data.cache`.
+        """The same as `in_memory`, but in a file of a folder that is made once: see `vaelab.data.cache`.
 
         Its name tells the files, their sizes and times, and how they are read.
 

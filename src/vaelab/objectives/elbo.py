@@ -73,8 +73,7 @@ class ELBO(Objective):
         distortion = -draw.log_px.mean()
         rate = mean_rate(draw, self.kl)
         beta = at(self.beta, step)
-        seen = distortion.detach(), rate.detach()
-        terms = {"elbo": -(seen[0] + seen[1]), "distortion": seen[0], "rate": seen[1]}
+        terms = {"elbo": -(distortion + rate).detach(), "distortion": distortion.detach(), "rate": rate.detach()}
         penalty = rate
         if self.capacity is not None:
             capacity = at(self.capacity, step)

@@ -105,7 +105,7 @@ def can_be_warm(words: Sequence[str]) -> bool:
 
 
 def serve(connection: Connection, modules: Sequence[str]) -> None:
-    """What the server does until the other end of its connection is closed."""
+    """Imports modules and forks for each command that comes, until the other end of the connection is closed."""
     for module in modules:
         import_module(module)
     ended, wake = os.pipe()
@@ -137,7 +137,7 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
 
 
 def run(words: list[str], console: str, folder: str, environment: Mapping[str, str]) -> NoReturn:
-    """What a fork does: it becomes the process of a command."""
+    """Makes this process, a fork, that of a command; ends it with the exit code."""
     end_with_parent()
     for signum in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
