@@ -39,7 +39,20 @@ MAY_IMPORT = {
     # Hydra
     "sweeps": {"figures", "runs"},
     "commands": {"applications", "build", "data", "evidence", "figures", "metrics", "models", "objectives", "rng", "runs", "training"},
-    "benchmark": {"build", "commands", "data", "evidence", "likelihoods", "metrics", "models", "networks", "posteriors", "priors"},
+    "benchmark": {
+        "build",
+        "commands",
+        "data",
+        "evidence",
+        "likelihoods",
+        "metrics",
+        "models",
+        "networks",
+        "posteriors",
+        "priors",
+        "runs",
+        "training",
+    },
     "hydra_plugins": {"sweeps"},
     "__init__": {"build", "commands", "data", "draw", "metrics", "models", "objectives", "runs"},  # the public names
 }
