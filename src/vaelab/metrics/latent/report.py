@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,7 +25,7 @@ def latent(
     model: Model,
     data: Data,
     num_examples: int = 10_000,
-    split: str = "test",
+    split: Literal["test", "val"] = "test",
     chunk_size: int = 100,
     kernel: str = "imq",
     scales: Sequence[float] = SCALES,
