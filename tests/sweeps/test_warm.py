@@ -144,6 +144,7 @@ def test_jobs_are_told_to_end_when_their_server_is_killed(tmp_path: Path) -> Non
     process = started(Scripts(server, tmp_path)(TOLD, str(tmp_path / "runs"), str(tmp_path / "told")), tmp_path / "runs")
     server.process.kill()
     assert process.wait() == -signal.SIGKILL  # which is all that one can know
+    assert not Scripts(server, tmp_path)("").has_begun()  # for the launcher to start it otherwise
     wait_for(tmp_path / "told")
 
 

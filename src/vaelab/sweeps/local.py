@@ -98,13 +98,16 @@ class LocalLauncher(Launcher):
         started = time.monotonic()
         log.info(f"{'starts':22}  {job.folder.name}")
         try:
-            if server is not None:
-                process: subprocess.Popen | WarmProcess = server.start(job.command[1:], job.console, of_a_job(place))
+            warm = None if server is None else server.start(job.command[1:], job.console, of_a_job(place))
+            if warm is not None:
+                running.append(warm)
+            if warm is not None and warm.has_begun():
+                status = warm.wait()
             else:
                 with job.console.open("a") as console:
                     process = start(job.command, console, place)
-            running.append(process)
-            status = process.wait()
+                running.append(process)
+                status = process.wait()
         finally:
             places.put(place)
         return job.returned(status, f" after {time.monotonic() - started:.0f} s")

@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import gc
 import os
 import runpy
 import select
@@ -37,9 +38,19 @@ class WarmProcess:
         self.pid: Future[int] = Future()
         self.status: Future[int] = Future()
 
+    def has_begun(self) -> bool:
+        """True as soon as it runs; False if there is no server that could start it."""
+        return self.pid.result() > 0
+
     def wait(self) -> int:
         """The exit code; -9 if it was killed by SIGKILL."""
         return self.status.result()
+
+    def lose(self) -> None:
+        """Ends the waiting for a process whose server has gone, and which was told to end."""
+        for future in (self.pid, self.status):
+            if not future.done():
+                future.set_result(-signal.SIGKILL)
 
     def send_signal(self, signum: int) -> None:
         """Sends it a signal, if it has not ended."""
@@ -81,10 +92,13 @@ class WarmServer:
             environment: all of it.
         """
         with self.lock:
-            self.jobs.append(WarmProcess())
-            with suppress(OSError):  # of a server that was killed: `_listen` says so
+            job = WarmProcess()
+            self.jobs.append(job)
+            try:
                 self.connection.send((list(words), str(console), os.getcwd(), dict(environment)))
-            return self.jobs[-1]
+            except OSError:  # of a server that has gone
+                job.lose()
+            return job
 
     def _listen(self) -> None:
         try:
@@ -93,10 +107,9 @@ class WarmServer:
                 (self.jobs[number].status if is_end else self.jobs[number].pid).set_result(value)
         except (EOFError, OSError):
             with self.lock:
+                self.connection.close()
                 for job in self.jobs:
-                    for future in (job.pid, job.status):
-                        if not future.done():
-                            future.set_result(-signal.SIGKILL)
+                    job.lose()
 
 
 def can_be_warm(words: Sequence[str]) -> bool:
@@ -108,6 +121,7 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
     """Imports modules and forks for each command that comes, until the other end of the connection is closed."""
     for module in modules:
         import_module(module)
+    gc.freeze()  # or the first collection of each fork would copy all that it shares
     ended, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
