@@ -17,8 +17,8 @@ from vaelab.sweeps.warm import WarmProcess, WarmServer, can_be_warm
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[WarmServer]:
-    """One that has imported what jobs need, with two threads allowed."""
-    warm = WarmServer({**os.environ, "OMP_NUM_THREADS": "2"})
+    """One that has imported what jobs need."""
+    warm = WarmServer(os.environ)
     yield warm
     warm.process.kill()
     warm.process.wait()
@@ -80,6 +80,20 @@ def test_it_is_the_process_of_its_command_line(script: Scripts, tmp_path: Path, 
         "interrupt": True,
     }
     assert end == "the end"
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_libraries_have_the_threads_of_the_job(number: str, script: Scripts) -> None:
+    process = script(
+        """
+        import threadpoolctl, torch
+        print(torch.get_num_threads(), *sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}))
+        """,
+        OMP_NUM_THREADS=number,
+        MKL_NUM_THREADS=number,
+    )
+    assert process.wait() == 0
+    assert script.console.read_text().split() == [number, number]
 
 
 def test_a_module_runs_too(server: WarmServer, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class LocalLauncher(Launcher):
         for place in range(at_once):
             places.put(cores_and_gpu(place, at_once))
         running: list[subprocess.Popen | WarmProcess] = []
-        server = self.warm_server(at_once)
+        server = self.warm_server()
         previous = signal.signal(signal.SIGTERM, interrupt)
         try:
             with ThreadPoolExecutor(at_once) as pool:
@@ -78,11 +78,10 @@ class LocalLauncher(Launcher):
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def warm_server(self, at_once: int) -> WarmServer | None:
+    def warm_server(self) -> WarmServer | None:
         """The process that jobs are forked from, where they can be; the same for all that this launcher starts."""
         if self.server is None and can_be_warm(program()):
-            threads = {name: value for name, value in cores_and_gpu(0, at_once).items() if name in THREADS}
-            self.server = WarmServer(of_a_job(threads))
+            self.server = WarmServer(of_a_job({}))
         return self.server
 
     def run(

@@ -163,6 +163,7 @@ def run(words: list[str], console: str, folder: str, environment: Mapping[str, s
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    set_threads()
     sys.orig_argv[:] = [sys.executable, *words]
     try:
         if words[0] == "-m":
@@ -185,6 +186,19 @@ def run(words: list[str], console: str, folder: str, environment: Mapping[str, s
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code & 0xFF)
+
+
+def set_threads() -> None:
+    """Gives the libraries that are loaded as many threads as they would have if they were loaded now."""
+    if "threadpoolctl" in sys.modules and "torch" in sys.modules:
+        import threadpoolctl
+        import torch
+
+        cores = len(os.sched_getaffinity(0))
+        number = int(os.environ.get("OMP_NUM_THREADS", cores))
+        threadpoolctl.threadpool_limits(int(os.environ.get("OPENBLAS_NUM_THREADS", number)), user_api="blas")
+        threadpoolctl.threadpool_limits(number, user_api="openmp")
+        torch.set_num_threads(number)
 
 
 if __name__ == "__main__":
