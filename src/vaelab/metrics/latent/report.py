@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -25,7 +25,7 @@ def latent(
     model: Model,
     data: Data,
     num_examples: int = 10_000,
-    split: Literal["test", "val"] = "test",
+    split: str = "test",
     chunk_size: int = 100,
     kernel: str = "imq",
     scales: Sequence[float] = SCALES,

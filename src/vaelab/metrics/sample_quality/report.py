@@ -2,7 +2,7 @@
 
 import warnings
 from math import sqrt
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -21,7 +21,7 @@ def sample_quality(
     model: Model,
     data: Data,
     features: str = "auto",
-    split: Literal["test", "val"] = "test",
+    split: str = "test",
     num_samples: int = 10_000,
     mean: bool = True,
     num_train: int = 50_000,
