@@ -286,10 +286,9 @@ def move_data(config: DictConfig, places: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if its data have no such place.
     """
-    plain = OmegaConf.to_container(config, resolve=False)
+    plain, nothing = OmegaConf.to_container(config, resolve=False), object()
     for key, value in places.items():
-        known = "cache" in config.data if key == "data.cache" else value_at(plain, key) is not None  # it is null unless it is typed
-        if key.startswith("data.") and not known:
+        if key.startswith("data.") and value_at(plain, key, nothing) is nothing:
             raise ValueError(f"{key}={value}: the data of this run, {config.data.get('name')}, have no {key}; set data_dir=<folder>")
         OmegaConf.update(config, key, value)
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from vaelab.distributions import rsample_and_log_prob, space_of
+from vaelab.distributions import rsample, rsample_and_log_prob, space_of
 
 
 class Latent:
@@ -33,15 +33,15 @@ class Latent:
 
     @classmethod
     def sample(cls, q: Distribution, p: Distribution, num_samples: int) -> "Latent":
-        """K samples of q, reparameterised where q is (Kingma & Welling, 2014; Rezende et al., 2014)."""
+        """The latent variable of K samples of q, reparameterised where q is; scored at once if q can be asked only where it samples."""
         if hasattr(q, "rsample_and_log_prob"):
             z, log_q = rsample_and_log_prob(q, num_samples)
             return cls(z=z, q=q, p=p, log_q=log_q)
-        return cls(z=q.rsample((num_samples,)) if q.has_rsample else q.sample((num_samples,)), q=q, p=p)
+        return cls(z=rsample(q, num_samples), q=q, p=p)
 
     @property
     def shape(self) -> torch.Size:
-        """(K, B)."""
+        """The shape (K, B): K samples for each of B examples."""
         return self.z.shape[: self.z.ndim - len(self.q.event_shape)]
 
     @cached_property

@@ -97,6 +97,15 @@ def test_pictures_that_cannot_be_read(pictures: Path, tmp_path: Path) -> None:
         assert sum("skipped: 1" in each.contents.note for each in found) == 1
 
 
+@pytest.mark.parametrize("ending", [".pictures", ".json"])
+def test_what_is_damaged_is_decoded_anew(ending: str, pictures: Path, tmp_path: Path) -> None:
+    before = read(pictures, tmp_path / "cache").x.clone()
+    (path,) = (tmp_path / "cache").glob(f"*{ending}")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert torch.equal(read(pictures, tmp_path / "cache").x, before)
+    assert names(tmp_path / "cache") == [".json", ".pictures"]
+
+
 @pytest.mark.parametrize("reason", ["a file is there", "no room"])
 def test_without_a_place_they_are_decoded_in_every_epoch(
     reason: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -138,5 +147,8 @@ def test_it_is_no_memory_of_the_process(tmp_path: Path) -> None:
 
 def test_a_stored_config_does_not_ask_for_it() -> None:
     """It may come from a stranger, and would write into a folder of its choice."""
-    stored = {"data": {"cache": "/elsewhere", "dataset": {"cache": "${data.cache}"}}}
-    assert that_only_reads(stored) == {"data": {"cache": None, "dataset": {"cache": "${data.cache}"}}}
+    stored = {"data": {"cache": "/elsewhere", "dataset": {"cache": "${data.cache}", "download": True}}, "model": {"cache": "all"}}
+    read = {"data": {"cache": None, "dataset": {"cache": "${data.cache}", "download": False}}, "model": {"cache": "all"}}
+    assert that_only_reads(stored) == read
+    stored["data"]["dataset"]["cache"] = "/elsewhere"
+    assert that_only_reads(stored)["data"]["dataset"]["cache"] is None

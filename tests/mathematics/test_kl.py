@@ -234,12 +234,13 @@ def test_dimensions_of_what_does_not_factorise():
             ELBO(kl="k1", free_bits=0.1)(draw, step=0)
 
 
-def test_a_standard_normal_is_a_normal_bit_for_bit() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_standard_normal_is_a_normal_bit_for_bit(dtype: torch.dtype) -> None:
     """Its density, its KL and their gradients, though it leaves out arithmetic with 0 and 1."""
     found = []
     for kind in (Normal, StandardNormal):
-        loc, log_scale, z = torch.randn(3, 100, generator=torch.Generator().manual_seed(0)).requires_grad_().unbind()
-        q, p = Normal(loc, log_scale.exp()), kind(torch.zeros(100), torch.ones(100))
+        loc, log_scale, z = torch.randn(3, 100, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_().unbind()
+        q, p = Normal(loc, log_scale.exp()), kind(torch.zeros(100, dtype=dtype), torch.ones(100, dtype=dtype))
         log_p, rate = p.log_prob(z), kl_divergence(q, p)
         found.append([log_p, rate, *torch.autograd.grad(log_p.sum() + rate.square().sum(), (loc, log_scale, z))])
     for usual, standard in zip(*found, strict=True):

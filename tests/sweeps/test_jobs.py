@@ -5,15 +5,19 @@ from typing import Any
 
 import optuna
 import pytest
+from forked_scripts import ROOT
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from vaelab.runs.configs import Use, differences
 from vaelab.runs.folder import RunFolder
-from vaelab.sweeps.grid import failure
+from vaelab.sweeps.grid import GridSweeper, failure
 from vaelab.sweeps.jobs import LONGEST, Job, folder_of, jobs_of, name_of
 from vaelab.sweeps.search import OptunaSweeper, SearchConf, distribution, values_of
 
@@ -32,6 +36,21 @@ def test_every_combination_is_a_job_named_by_what_is_swept_alone() -> None:
 def test_the_name_does_not_depend_on_the_order_of_the_command_line() -> None:
     one, other = (jobs_of(parsed(*line), Path()) for line in (("a=1,2", "b=3,4"), ("b=3,4", "a=1,2")))
     assert {job.name for job in one} == {job.name for job in other}
+
+
+def test_jobs_that_differ_in_numbers_alone_are_composed_once(tmp_path: Path) -> None:
+    """And each has the config that Hydra composes of its words."""
+    words = ("objective=elbo,iwae", "seed=range(2)", "optimizer.lr=1e-3,0.5", "data.augment=flip", "encoder.hidden=[8]", "speed.bf16=true")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        sweeper = GridSweeper({}, summarize=False)
+        sweeper.loader = loader
+        sweeper.config = loader.load_configuration("config", ["data=circles", "encoder=mlp", "decoder=mlp"], RunMode.MULTIRUN)
+        composed: dict[tuple[str, ...], dict[str, Any]] = {}
+        jobs = jobs_of(parsed(*words), tmp_path)
+        assert len(jobs) == 8
+        assert all(sweeper.config_of(job, composed) == sweeper.compose(job) for job in jobs)
+    assert len(composed) == 2
 
 
 def test_a_single_job_has_a_name() -> None:

@@ -102,7 +102,9 @@ def by_loop(model: VAE, x: Float[Tensor, "b c h w"], num_samples: int) -> Float[
 @torch.no_grad()
 def by_products(model: VAE, num: int) -> None:
     """Multiplies so many codes by the weights of the decoder, 1,000 at a time, and nothing else: no decoder can be faster."""
-    weights = [layer.weight.T for layer in model.likelihood.network.modules() if isinstance(layer, nn.Linear)]  # type: ignore[union-attr]
+    decoder = model.likelihood.network
+    assert isinstance(decoder, nn.Module)
+    weights = [layer.weight.T for layer in decoder.modules() if isinstance(layer, nn.Linear)]
     for _ in range(0, num, 1000):
         h = torch.ones(1000, weights[0].shape[0], device=weights[0].device)
         for weight in weights:

@@ -101,7 +101,7 @@ def with_places(words: list[str]) -> list[str]:
     """The words of `train`, which is told where data are as all commands are; of a run that is resumed, whatever its data."""
     words = [re.sub("^data_dir=", "paths.data_dir=", word) for word in words]
     is_resumed = any(word.startswith("resume=") for word in words)
-    return [re.sub(r"^(?=data\.(root|file)=)", "++", word) if is_resumed else word for word in words]
+    return [re.sub(r"^(?=data\.(root|file|cache)=)", "++", word) if is_resumed else word for word in words]
 
 
 def prepared(words: list[str]) -> list[str]:

@@ -113,7 +113,7 @@ def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
 
 def print_numbers(title: str, found: Mapping[str, Any]) -> None:
     """Print numbers with their standard errors or intervals, a line each."""
-    table = Table(box=None, show_header=False, padding=(0, 2), title=title, title_justify="left", title_style="bold")
+    table = Table(box=None, show_header=False, padding=(0, 2))
     for key, value in found.items():
         if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
             continue
@@ -126,7 +126,7 @@ def print_numbers(title: str, found: Mapping[str, Any]) -> None:
         table.add_row(key, text, spread)
     page = Console(width=WIDTH, file=io.StringIO())
     page.print(table)
-    tell("\n".join(line.rstrip() for line in page.file.getvalue().splitlines()))  # type: ignore[attr-defined]
+    tell("\n".join([title, *(line.rstrip() for line in page.file.getvalue().splitlines())]))  # type: ignore[attr-defined]
 
 
 def report(run: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:

@@ -25,26 +25,35 @@ def cached(path: Path, shape: Sequence[int], fill: Fill) -> tuple[UInt8[Tensor, 
     Raises:
         OSError: if the file cannot be written or read.
     """
-    notes = path.with_suffix(".json")
-    if not (path.is_file() and notes.is_file()):
+    notes, size = path.with_suffix(".json"), torch.Size(shape).numel()
+    broken = read_notes(notes)
+    if broken is None or not path.is_file() or path.stat().st_size != size:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{os.getpid()}.part")  # of this process: others may write theirs
         try:
-            with part.open("xb") as file:
-                allocate(file.fileno(), torch.Size(shape).numel())
-            part_of_notes = part.with_suffix(".json")
-            part_of_notes.write_text(json.dumps(fill(mapped(part, shape, shared=True))))
-            part_of_notes.replace(notes)
+            with part.open("wb") as file:
+                allocate(file.fileno(), size)
+            broken = fill(mapped(part, shape, shared=True))
             part.replace(path)
+            part.write_text(json.dumps(broken))
+            part.replace(notes)
         finally:
             part.unlink(missing_ok=True)
-    return mapped(path, shape), {int(place): message for place, message in json.loads(notes.read_text()).items()}
+    return mapped(path, shape), broken
+
+
+def read_notes(path: Path) -> dict[int, str] | None:
+    """The messages beside a file of values; None if they are not there, or damaged."""
+    try:
+        return {int(place): str(message) for place, message in json.loads(path.read_text()).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
 
 
 def allocate(file: int, size: int) -> None:
     """Makes a file as long as it will be: on a full disk that is an error now, and later the end of the process."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, max(size, 1))
+        os.posix_fallocate(file, 0, size)
     else:
         os.truncate(file, size)
 

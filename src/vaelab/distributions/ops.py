@@ -23,16 +23,21 @@ def soft_limit(x: Float[Tensor, "..."], low: float = -15.0, high: float = 15.0) 
     return inside + (x - inside).asinh()
 
 
-def rsample_and_log_prob(q: Distribution, num_samples: int) -> tuple[Float[Tensor, "k ..."], Float[Tensor, "k ..."]]:
-    """K samples of q and their log-density: z (K, *batch, *event), log q(z) (K, *batch).
+def rsample(q: Distribution, num_samples: int) -> Float[Tensor, "k ..."]:
+    """K samples of q, (K, *batch, *event): reparameterised where q is (Kingma & Welling, 2014; Rezende et al., 2014), else plain ones."""
+    return q.rsample((num_samples,)) if q.has_rsample else q.sample((num_samples,))
 
-    Reparameterised where q is (Kingma & Welling, 2014; Rezende et al., 2014), else plain samples. A distribution that knows its
-    density only along its own samples, as a flow without an inverse does, brings a method `rsample_and_log_prob(shape)`.
+
+def rsample_and_log_prob(q: Distribution, num_samples: int) -> tuple[Float[Tensor, "k ..."], Float[Tensor, "k ..."]]:
+    """K samples of q, as `rsample` gives them, and their log-density: z (K, *batch, *event), log q(z) (K, *batch).
+
+    A distribution that knows its density only along its own samples, as a flow without an inverse does, brings a method
+    `rsample_and_log_prob(shape)`.
     """
     along_the_sample = getattr(q, "rsample_and_log_prob", None)
     if along_the_sample is not None:
         return along_the_sample((num_samples,))
-    z = q.rsample((num_samples,)) if q.has_rsample else q.sample((num_samples,))
+    z = rsample(q, num_samples)
     return z, q.log_prob(z)
 
 

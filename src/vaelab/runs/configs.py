@@ -163,15 +163,20 @@ def with_moved_targets(node: Any) -> Any:
     return [with_moved_targets(value) for value in node] if isinstance(node, list) else node
 
 
-UNASKED = {"download": False, "cache": None}  # what only the command line that is typed now may ask for, and its value otherwise
+def that_only_reads(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config that neither fetches data nor writes them elsewhere: only the command line that is typed now may ask for that."""
+    found = without_download(config)
+    for node in (found.get("data"), value_at(found, "data.dataset")):
+        if isinstance(node, dict) and "cache" in node and node["cache"] != "${data.cache}":
+            node["cache"] = None
+    return found
 
 
-def that_only_reads(node: Any) -> Any:
-    """A node of a stored config that fetches and keeps nothing."""
+def without_download(node: Any) -> Any:
+    """A node of a stored config that fetches nothing."""
     if isinstance(node, Mapping):
-        refers = {key: isinstance(value, str) and value.startswith("${") for key, value in node.items()}
-        return {key: UNASKED[key] if key in UNASKED and not refers[key] else that_only_reads(value) for key, value in node.items()}
-    return [that_only_reads(value) for value in node] if isinstance(node, list) else node
+        return {key: False if key == "download" and value != "${download}" else without_download(value) for key, value in node.items()}
+    return [without_download(value) for value in node] if isinstance(node, list) else node
 
 
 def quoted(text: str) -> str:

@@ -18,9 +18,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from vaelab.runs.configs import value_at
 from vaelab.sweeps.jobs import Job, check_devices, folder_of, jobs_of, with_preset
 
 log = logging.getLogger(__name__)
+NOTHING = object()
 
 
 @dataclass
@@ -93,22 +95,30 @@ class GridSweeper(Sweeper):
             )
 
     def config_of(self, job: Job, composed: dict[tuple[str, ...], dict[str, Any]]) -> dict[str, Any]:
-        """The config of a job, as plain types; what takes Hydra a third of a second is done once for jobs that differ in numbers alone.
+        """The config of a job, as plain types.
+
+        Hydra takes a third of a second to compose one. Jobs that differ in numbers alone share it, and their numbers are put in its place.
 
         Args:
             job: any.
-            composed: configs by the words that decide what is in them, but for numbers; this one is added.
+            composed: the configs that have been composed, by the words of their jobs, without the numbers in them; a new one is added.
         """
-        words = {word: override for word in job.overrides if (override := self.number(word)) is not None}
-        decisive = tuple(words[word].key_or_group if word in words else word for word in job.overrides)
-        if decisive not in composed:
-            values: Any = OmegaConf.to_container(self.loader.load_sweep_config(self.config, list(job.overrides)), resolve=False)
-            del values["hydra"]
-            composed[decisive] = values
-        config = composed[decisive]
-        for override in words.values():
+        numbers = {word: override for word in job.overrides if (override := self.number(word)) is not None}
+        words = tuple(numbers[word].key_or_group if word in numbers else word for word in job.overrides)
+        if words not in composed:
+            composed[words] = self.compose(job)
+        config = composed[words]
+        for override in numbers.values():
+            if value_at(config, override.key_or_group, NOTHING) is NOTHING:  # it is behind an interpolation
+                return self.compose(job)
             config = with_value(config, override.key_or_group.split("."), override.value())
         return config
+
+    def compose(self, job: Job) -> dict[str, Any]:
+        """The config of a job, as plain types, composed by Hydra."""
+        values: Any = OmegaConf.to_container(self.loader.load_sweep_config(self.config, list(job.overrides)), resolve=False)
+        del values["hydra"]
+        return values
 
     def number(self, word: str) -> Override | None:
         """A word that gives a number, true or false to a key, so that all else is composed as with another one; None for other words."""

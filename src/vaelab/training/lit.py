@@ -104,6 +104,11 @@ class LitVAE(LightningModule):
                 with whole(self.trainer):
                     part.initialise(x)
 
+    def logs_next_step(self) -> bool:
+        """True if the step that comes is one of every trainer.log_every_n_steps; of 0, none is."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and (self.global_step + 1) % every == 0
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective of one batch, logged every trainer.log_every_n_steps steps.
 
@@ -112,8 +117,7 @@ class LitVAE(LightningModule):
         """
         x, y = batch
         terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
-        logging = every > 0 and (self.global_step + 1) % every == 0
+        logging = self.logs_next_step()
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
             raise ValueError(self._not_finite(terms))

@@ -72,9 +72,7 @@ class ShortSteps:
         self.starts, self.ends = found
 
     def __call__(self, fetcher: Any) -> None:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
-        logging = self.connector.should_update_logs or (every > 0 and (self.loop.global_step + 1) % every == 0)
-        if logging or self.loop.restarting:
+        if self.module.logs_next_step() or self.connector.should_update_logs or self.loop.restarting:
             self.own(fetcher)
         else:
             self.advance(fetcher)
