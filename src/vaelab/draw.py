@@ -33,7 +33,7 @@ class Latent:
 
     @classmethod
     def sample(cls, q: Distribution, p: Distribution, num_samples: int) -> "Latent":
-        """The latent variable of K samples of q, reparameterised where q is; scored at once if q can be asked only where it samples."""
+        """Draws K samples of q, reparameterised where q is. log q is computed with them if q knows it for its own samples alone."""
         if hasattr(q, "rsample_and_log_prob"):
             z, log_q = rsample_and_log_prob(q, num_samples)
             return cls(z=z, q=q, p=p, log_q=log_q)

@@ -30,7 +30,7 @@ def shorten_steps(trainer: Trainer, module: LightningModule) -> None:
         return
     watching = [type(callback).__name__ for callback in trainer.callbacks if watches_steps(callback)]  # type: ignore[attr-defined]
     if watching:
-        tell(f"note: {' and '.join(watching)} may look into each step, so steps take the longer way through Lightning's loop")
+        tell(f"note: {' and '.join(watching)} may use each step, so each step runs through all of Lightning's loop, which takes longer")
         return
     trainer.fit_loop.epoch_loop.advance = ShortSteps(trainer, module)  # type: ignore[method-assign, assignment]
 
