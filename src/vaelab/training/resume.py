@@ -119,8 +119,8 @@ def check_resumable(stored: Mapping[str, Any], trainer: lightning.Trainer) -> No
     place = stored.get("place", {"epoch": stored["epoch"] + 1, "batch": 0})
     if 0 <= (trainer.max_epochs or 0) < place["epoch"]:
         raise ValueError(
-            f"this run has finished {place['epoch']} epochs, which is more than trainer.max_epochs={trainer.max_epochs}: to train on, set it to"
-            f" more than {place['epoch']}"
+            f"this run has finished {place['epoch']} epochs, which is more than trainer.max_epochs={trainer.max_epochs}: to train on,"
+            f" set it to more than {place['epoch']}"
         )
     if place["batch"] and place["num_processes"] != trainer.world_size:
         raise ValueError(
