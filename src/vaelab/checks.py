@@ -89,3 +89,34 @@ def listed(words: Iterable[Any]) -> str:
     """Words in a sentence: "a, b or c"."""
     *first, last = map(str, words)
     return " or ".join(filter(None, [", ".join(first), last]))
+
+
+KINDS = ("real", "positive", "nonnegative", "count", "ordinal", "categorical", "binary")
+WITH_CATEGORIES = ("ordinal", "categorical")
+
+
+def check_columns(num: int, columns: Sequence[str | Sequence[Any]]) -> list[tuple[str, int]]:
+    """The kind of each column of a table, and its number of categories: 0 where it has none, 2 of "binary".
+
+    Args:
+        num: of the columns that there are.
+        columns: the kind of each, such as "real"; with its number of categories where it has some: ["categorical", 7].
+
+    Raises:
+        ValueError: if there are not as many, a kind is unknown, or categories are not counted.
+    """
+    if isinstance(columns, str) or not isinstance(columns, Sequence) or len(columns) != num:
+        count = 0 if isinstance(columns, str) or not isinstance(columns, Sequence) else len(columns)
+        raise ValueError(f"columns={columns} must be a list of {num} kinds, one for each value of x, but there are {count}")
+    found: list[tuple[str, int]] = []
+    for place, column in enumerate(columns):
+        kind, *sizes = [column] if isinstance(column, str) else list(column)
+        check_choice(KINDS, **{f"columns[{place}]": kind})
+        size = sizes[0] if len(sizes) == 1 else 0
+        if (kind in WITH_CATEGORIES) != (len(sizes) == 1) or (kind in WITH_CATEGORIES and not (isinstance(size, int) and size >= 2)):
+            raise ValueError(
+                f"columns[{place}]={column} must be one of real, positive, nonnegative, count and binary, or a list of ordinal or"
+                " categorical and of its number of categories, at least 2: ['categorical', 7]"
+            )
+        found.append((str(kind), 2 if kind == "binary" else int(size)))
+    return found

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from vaelab.distributions import rsample, rsample_and_log_prob, space_of
@@ -140,3 +140,8 @@ def split_missing(x: Float[Tensor, "b ..."]) -> tuple[Float[Tensor, "b ..."], Bo
     """
     observed = ~x.isnan()
     return x.where(observed, 0.0), observed
+
+
+def shown(encoder: nn.Module, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+    """x as an encoder is shown it: with zeros for missing values, unless a part of it, `takes_missing`, tells NaN from a value."""
+    return x if any(getattr(part, "takes_missing", False) for part in encoder.modules()) else split_missing(x)[0]

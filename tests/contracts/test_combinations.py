@@ -41,6 +41,10 @@ SHRUNK = {
     "posterior=vector_quantized": ["posterior.num_codes=5"],
     "likelihood=categorical": ["likelihood.num_bins=4"],
     "likelihood=discretized_logistic": ["likelihood.num_bins=4"],
+    "likelihood=mixed": [
+        "likelihood.columns=[real,real,real,real,count,count,count,nonnegative,nonnegative,[ordinal,3],[ordinal,2],[categorical,4],"
+        "[categorical,2],binary,binary,binary]"
+    ],
     "likelihood=mixture_of_logistics": ["likelihood.num_bins=4", "likelihood.num_mixtures=2"],
     "objective=factor_tc": ["objective.tc.discriminator.hidden=[8]"],
     "objective=renyi": ["objective.num_samples=3"],

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +13,14 @@ from vaelab import likelihoods, posteriors
 from vaelab.conditional import NetworkFactory
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder
 from vaelab.training.speed import accelerate
+
+KINDS = ["real", "count", ["categorical", 3], "positive", "nonnegative", ["ordinal", 4], "binary"]
+
+
+def mixed(event_shape, kinds=KINDS, **options):
+    """A likelihood of columns of these kinds in turn."""
+    return likelihoods.Mixed(event_shape=event_shape, columns=(kinds * prod(event_shape))[: prod(event_shape)], **options)
+
 
 FAMILIES = {
     "posterior_gaussian": posteriors.Gaussian,
@@ -32,6 +41,8 @@ FAMILIES = {
     "discretized_logistic": likelihoods.DiscretizedLogistic,
     "laplace": partial(likelihoods.Laplace, scale=0.5),
     "laplace_learned": partial(likelihoods.Laplace, scale="learned"),
+    "mixed": partial(mixed),
+    "mixed_per_value": partial(mixed, kinds=["real", "count"], scale="per_value", counts="poisson"),
     "mixture_of_logistics": partial(likelihoods.MixtureOfLogistics, num_mixtures=3),
     "negative_binomial": likelihoods.NegativeBinomial,
     "poisson": likelihoods.Poisson,
@@ -44,6 +55,7 @@ FAMILIES = {
 EXAMPLES = {
     likelihoods.Beta: lambda shape: 0.1 + 0.8 * torch.rand(shape),
     **dict.fromkeys((posteriors.Categorical, posteriors.GumbelSoftmax, posteriors.StraightThrough), lambda shape: one_hot(shape)),
+    likelihoods.Mixed: torch.ones,  # which is a value of every kind
     posteriors.VonMisesFisher: lambda shape: normalize(torch.randn(shape), dim=-1),
 }
 ALONG_ITS_SAMPLES = {posteriors.Flow}  # which have no density at any other z: see test_flow_posteriors.py
@@ -75,7 +87,8 @@ training = pytest.mark.parametrize("training", [True, False], ids=["training", "
 
 
 def class_of(family):
-    return getattr(family, "func", family)
+    made_by = getattr(family, "func", family)
+    return likelihoods.Mixed if made_by is mixed else made_by
 
 
 def givens_of(family):

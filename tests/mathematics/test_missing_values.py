@@ -29,6 +29,9 @@ EACH_BY_ITSELF = {
     "gaussian_learned": partial(likelihoods.Gaussian, sigma="learned"),
     "gaussian_per_pixel": partial(likelihoods.Gaussian, sigma="per_pixel"),
     "laplace": likelihoods.Laplace,
+    "mixed": partial(
+        likelihoods.Mixed, columns=["real", "positive", "nonnegative", "count", ["ordinal", 3], ["categorical", 4], "binary", "real"]
+    ),
     "negative_binomial": likelihoods.NegativeBinomial,
     "poisson": likelihoods.Poisson,
     "student_t": likelihoods.StudentT,

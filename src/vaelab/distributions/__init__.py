@@ -5,12 +5,14 @@ from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
 from vaelab.distributions.code import Embedded, NearestCode, nearest_codes
+from vaelab.distributions.columns import Codes, PositiveLogNormal, ZeroOrLogNormal, ordinal_logits
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
 from vaelab.distributions.flow import FlowDistribution
 from vaelab.distributions.gaussian_mixture import GaussianMixture
 from vaelab.distributions.grid_categorical import GridCategorical
 from vaelab.distributions.logistic import DiscretizedLogistic, MixtureOfLogistics
+from vaelab.distributions.mixed import Mixed, MixedSupport
 from vaelab.distributions.ops import (
     centre,
     code_of,
@@ -32,6 +34,7 @@ __all__ = [
     "Autoregressive",
     "Bernoulli",
     "Beta",
+    "Codes",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Embedded",
@@ -41,15 +44,19 @@ __all__ = [
     "Grid",
     "GridCategorical",
     "HypersphericalUniform",
+    "Mixed",
+    "MixedSupport",
     "MixtureOfLogistics",
     "NearestCode",
     "NegativeBinomial",
     "OneHot",
     "OptimalSigmaNormal",
     "Poisson",
+    "PositiveLogNormal",
     "StandardNormal",
     "StraightThrough",
     "VonMisesFisher",
+    "ZeroOrLogNormal",
     "centre",
     "code_of",
     "detach",
@@ -58,6 +65,7 @@ __all__ = [
     "log_mean_exp",
     "nearest_codes",
     "open_unit_interval",
+    "ordinal_logits",
     "rsample",
     "rsample_and_log_prob",
     "running_sigma",

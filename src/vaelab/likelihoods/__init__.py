@@ -7,6 +7,7 @@ from vaelab.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from vaelab.likelihoods.gaussian import Gaussian
 from vaelab.likelihoods.laplace import Laplace
 from vaelab.likelihoods.logistic import DiscretizedLogistic, MixtureOfLogistics
+from vaelab.likelihoods.mixed import Mixed
 from vaelab.likelihoods.negative_binomial import NegativeBinomial
 from vaelab.likelihoods.poisson import Poisson
 from vaelab.likelihoods.student_t import StudentT
@@ -19,6 +20,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Laplace",
+    "Mixed",
     "MixtureOfLogistics",
     "NegativeBinomial",
     "Poisson",

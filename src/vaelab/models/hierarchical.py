@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from vaelab.distributions import centre, soft_limit
-from vaelab.draw import Draw, Latent, split_missing
+from vaelab.draw import Draw, Latent, shown, split_missing
 from vaelab.models.base import Labels, Model
 from vaelab.networks.ladder import Ladder
 
@@ -45,8 +45,8 @@ class HierarchicalVAE(Model):
         Raises:
             ValueError: if x has another shape than the ladder was built for, or z_L another than the prior.
         """
-        x, observed = split_missing(x) if self.missing else (x, None)
         features = self._bottom_up(x)
+        x, observed = split_missing(x) if self.missing else (x, None)
         q, p = top_posterior(self.ladder, features), self.prior(None)
         if p.event_shape != q.event_shape:
             raise ValueError(
@@ -66,7 +66,7 @@ class HierarchicalVAE(Model):
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z_L | x), batch shape (B,)."""
-        return top_posterior(self.ladder, self._bottom_up(split_missing(x)[0] if self.missing else x))
+        return top_posterior(self.ladder, self._bottom_up(x))
 
     def decode(self, z: Float[Tensor, "..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """p(x | z_L, ...), each lower z_i at the centre of p(z_i | z_>i); batch shape the leading dimensions of z_L."""
@@ -81,7 +81,7 @@ class HierarchicalVAE(Model):
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
         """E[x | z] with each z_i at the centre of q(z_i | x, z_>i), (B, *x_shape)."""
-        features = self._bottom_up(split_missing(x)[0] if self.missing else x)
+        features = self._bottom_up(x)
         z = centre(top_posterior(self.ladder, features))
         return self.likelihood(self._descend(z, lambda rung, h, p: centre(self._posterior(rung, features, h, p)))).mean
 
@@ -90,7 +90,7 @@ class HierarchicalVAE(Model):
             raise ValueError(f"the model takes numbers of type float, but got {x.dtype}: pictures are divided by 255 before")
         if x.shape[1:] != self.ladder.in_shape:
             raise ValueError(f"{type(self.ladder).__name__} was built for inputs of shape {self.ladder.in_shape}, but got {tuple(x.shape)}")
-        return self.ladder.bottom_up(x)
+        return self.ladder.bottom_up(shown(self.ladder, x) if self.missing else x)
 
     def _descend(self, z: Float[Tensor, "..."], choose: Callable[[int, Tensor, Independent], Tensor]) -> Float[Tensor, "..."]:
         """The state that z_L (*batch, *z_shape) leads to, where choose(i, h, p(z_i | z_>i)) is the z_i of rung i, counted from the top."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaelab.distributions import centre, code_of
-from vaelab.draw import Draw, Latent, split_missing
+from vaelab.draw import Draw, Latent, shown, split_missing
 from vaelab.models.base import Labels, Model
 
 
@@ -38,8 +38,8 @@ class VAE(Model):
 
     def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:
         """K = num_samples samples of z for each of B examples, and everything they are scored with."""
-        given_y, (x, observed) = self._given(y), split_missing(x) if self.missing else (x, None)
-        q = self.posterior(x, given_y)
+        q, given_y = self.encode(x, y), self._given(y)
+        x, observed = split_missing(x) if self.missing else (x, None)
         p = self.prior(given_y)
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
@@ -48,8 +48,7 @@ class VAE(Model):
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
-        x = split_missing(x)[0] if self.missing else x
-        return self.posterior(x, self._given(y))
+        return self.posterior(shown(self.posterior, x) if self.missing else x, self._given(y))
 
     def decode(self, z: Float[Tensor, "..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """p(x | z), batch shape the leading dimensions of z."""

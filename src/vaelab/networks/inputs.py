@@ -1,12 +1,14 @@
 """Functions of an input that a network applies before its first layer. The values that a likelihood scores stay as they are."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.checks import check_choice
+from vaelab.networks.columns import Columns
 
 
 class Log1p(nn.Module):
@@ -49,11 +51,18 @@ INPUTS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
 }
 
 
-def input_layer(name: str, in_shape: Sequence[int]) -> nn.Module:
-    """The module of this name for inputs (B, *in_shape).
+def input_layer(name: str | Sequence, in_shape: Sequence[int]) -> nn.Module:
+    """The module of this name for inputs (B, *in_shape), or the one for columns of these kinds.
 
     Raises:
         ValueError: if there is none of this name.
     """
+    if not isinstance(name, str):
+        return Columns(in_shape, name)
     check_choice(INPUTS, input=name)
     return INPUTS[name](tuple(in_shape))
+
+
+def width_after(layer: nn.Module, in_shape: Sequence[int]) -> int:
+    """Number of values that a module of `input_layer` gives for each input."""
+    return layer.width if isinstance(layer, Columns) else prod(in_shape)

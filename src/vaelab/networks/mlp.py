@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.networks.initial import keep_signal
-from vaelab.networks.inputs import input_layer
+from vaelab.networks.inputs import input_layer, width_after
 
 
 class MLP(nn.Module):
@@ -16,7 +16,8 @@ class MLP(nn.Module):
     Works as an encoder and as a decoder. All layers but the last start with the weights of He et al. (2015), see `vaelab.networks.initial`.
 
     Args:
-        input: "log1p" or "standardize", which change what the first layer sees, or "none"; see `vaelab.networks.inputs`.
+        input: "log1p" or "standardize", which change what the first layer sees, or "none"; or the kinds of the columns of a table. See
+            `vaelab.networks.inputs`.
 
     Raises:
         ValueError: if the input is unknown.
@@ -30,11 +31,11 @@ class MLP(nn.Module):
         out_shape: Sequence[int],
         hidden: Sequence[int] = (512,),
         activation: Callable[[], nn.Module] = nn.ReLU,
-        input: str = "none",
+        input: str | Sequence = "none",
     ) -> None:
         super().__init__()
         self.input = input_layer(input, in_shape)
-        widths = [prod(in_shape), *hidden]
+        widths = [width_after(self.input, in_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
             layers += [nn.Linear(fan_in, fan_out), activation()]

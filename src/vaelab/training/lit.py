@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -29,9 +29,9 @@ Batch = Sequence[Tensor]  # x, y
 
 @runtime_checkable
 class StartsFromData(Protocol):
-    """A part that starts from `num_initial` training examples, such as the pseudo-inputs of a VampPrior."""
+    """A part that starts from `num_initial` training examples, such as the pseudo-inputs of a VampPrior; from all if that is infinite."""
 
-    num_initial: int
+    num_initial: float
 
     def initialise(self, x: Tensor) -> None: ...
 
@@ -100,7 +100,8 @@ class LitVAE(LightningModule):
                 tell(f"note: {note}, so {self.trainer.world_size} processes do not train to exactly what one would")
         for part in self.model.modules() if self._resumed is None else ():
             if isinstance(part, StartsFromData) and part.num_initial:
-                x, _ = train.scaled(torch.arange(part.num_initial) % len(train), self.device)
+                num = len(train) if part.num_initial == inf else int(part.num_initial)
+                x, _ = train.scaled(torch.arange(num) % len(train), self.device)
                 with whole(self.trainer):
                     part.initialise(x)
 

@@ -10,7 +10,7 @@ from torch.distributions.constraints import nonnegative_integer, unit_interval
 from vaelab import rng
 from vaelab.data import DataModule
 from vaelab.data.modality import NUM_LEVELS
-from vaelab.distributions import Grid, open_unit_interval
+from vaelab.distributions import Grid, MixedSupport, open_unit_interval
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
 
@@ -82,9 +82,16 @@ def check_support(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[T
     values = x.flatten() if observed is None else x[observed]
     if bool(values.isnan().any()):
         raise ValueError("the data have values that are NaN: if those are missing values, set missing=true")
-    inside = support.check(values)
-    if bool(inside.all()):
+    outside = ~support.check(x) if observed is None else ~support.check(x) & observed
+    if not bool(outside.any()):
         return
+    if isinstance(support, MixedSupport):
+        row, *place = outside.nonzero()[0].tolist()
+        value = float(x[(row, *place)])
+        raise ValueError(
+            f"the likelihood expects x{place} in {support.at(place)}, but example {row} of the first batch has {value:.6g}:"
+            " give another kind in likelihood.columns, or data.types"
+        )
     wanted, change = str(support), "look at the data"
     if isinstance(support, Grid):
         wanted = f"{support}, the values of {support.num_bins} grey levels"
@@ -92,7 +99,7 @@ def check_support(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[T
     wanted, change = WANTED.get(support, (wanted, change))
     raise ValueError(
         f"the likelihood {type(base).__name__} expects x in {wanted}, but the data have values in [{float(values.min()):.3g},"
-        f" {float(values.max()):.3g}] (e.g. {float(values[~inside][0]):.3g}): set likelihood={' or '.join(fitting(values))}; or {change}"
+        f" {float(values.max()):.3g}] (e.g. {float(x[outside][0]):.3g}): set likelihood={' or '.join(fitting(values))}; or {change}"
     )
 
 
