@@ -23,7 +23,7 @@ from vaelab.training.resume import recorded_split
 from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import accelerate
 
-DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
+DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior", "missingness")
 # what the stored config of a run may build unasked: parts of models and data, and for training what is below
 PARTS = (
     "vaelab.data",
@@ -42,6 +42,7 @@ OF_TRAINING = (
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
     "torch.optim",
+    "vaelab.applications",
     "vaelab.commands.seeds",
     "vaelab.metrics",
     "vaelab.objectives",
@@ -136,7 +137,9 @@ def check_used(config: DictConfig) -> None:
     if isinstance(size, list):
         sides = ",".join(map(str, size))
         raise ValueError(f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{sides}]")
-    unknown = raw["data"].keys() - known - referred - {"_target_", "name", "size", "channels"}  # these two may be replaced by data.shape
+    unknown = (
+        raw["data"].keys() - known - referred - {"_target_", "name", "kinds", "size", "channels"}
+    )  # data.shape may replace the last two
     if unknown:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:

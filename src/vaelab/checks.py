@@ -107,7 +107,9 @@ def check_columns(num: int, columns: Sequence[str | Sequence[Any]]) -> list[tupl
     """
     if isinstance(columns, str) or not isinstance(columns, Sequence) or len(columns) != num:
         count = 0 if isinstance(columns, str) or not isinstance(columns, Sequence) else len(columns)
-        raise ValueError(f"columns={columns} must be a list of {num} kinds, one for each value of x, but there are {count}")
+        raise ValueError(
+            f"columns={columns} must be a list of {num} kinds, one for each value of x, but there are {count}: data=table finds them"
+        )
     found: list[tuple[str, int]] = []
     for place, column in enumerate(columns):
         kind, *sizes = [column] if isinstance(column, str) else list(column)

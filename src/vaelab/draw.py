@@ -76,10 +76,11 @@ class Draw:
     p_x: Distribution  # p(x | z), batch shape (K, B)
     latents: tuple[Latent, ...]
     observed: Bool[Tensor, "b ..."] | None = None  # which values of x were; None: all
+    missingness: nn.Module | None = None  # p(s | x), of which values are observed; None: it does not depend on x
 
     @cached_property
     def log_px(self) -> Float[Tensor, "k b"]:
-        """log p(x | z), of the observed values of x: minus the distortion.
+        """log p(x | z), of the observed values of x: minus the distortion. With a missingness, + log p(s | x) of the completed x.
 
         Raises:
             ValueError: if x has not the shape of the likelihood's event, which broadcasting would hide; or if values are missing and
@@ -95,7 +96,24 @@ class Draw:
                 " likelihood.sigma=learned"
             )
         log_px = self.p_x.base_dist.log_prob(self.x).where(self.observed, 0.0)
-        return log_px.flatten(-len(self.p_x.event_shape)).sum(-1)
+        log_px = log_px.flatten(-len(self.p_x.event_shape)).sum(-1)
+        return log_px if self.missingness is None else log_px + self.missingness(self.completed, self.observed)
+
+    @cached_property
+    def completed(self) -> Float[Tensor, "k b ..."]:
+        """x with samples of p(x | z) where it was not observed, through which gradients pass (Ipsen et al., 2021).
+
+        Raises:
+            ValueError: if they cannot.
+        """
+        if not self.p_x.has_rsample:
+            base = self.p_x.base_dist if isinstance(self.p_x, Independent) else self.p_x
+            raise ValueError(
+                f"missingness needs samples of missing values that have gradients, but {type(base).__name__} is not a likelihood of"
+                " real values alone: set missingness=ignorable, or likelihood=gaussian"
+            )
+        x = self.p_x.rsample()
+        return x if self.observed is None else torch.where(self.observed, self.x, x)
 
     @cached_property
     def log_w(self) -> Float[Tensor, "k b"]:

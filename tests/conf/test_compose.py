@@ -26,6 +26,8 @@ DIALS = {group: choices for group, choices in GROUPS.items() if group not in ELS
 # what a choice needs beside it
 NEEDS = {
     "data=folder": ["data.root=somewhere"],
+    "data=table": ["data.file=somewhere", "data.shape=[3]"],
+    "likelihood=mixed": [f"data.kinds=[{','.join(256 * ['real'])}]"],
     "objective=geco": ["objective.target=10"],
     "prior=conditional_gaussian": ["num_classes=3"],
     "prior=uniform_codes": ["posterior=vector_quantized"],
@@ -220,7 +222,7 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     told = capsys.readouterr()
     assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
     assert "  clusters  " in told.out
-    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, own_parts\n"
+    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, own_parts, tables\n"
 
 
 def test_pictures_that_are_not_square_are_one_key() -> None:

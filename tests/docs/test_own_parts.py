@@ -42,4 +42,4 @@ def test_they_train_together_and_are_opened_with_trust(folder: Path) -> None:
 def test_every_part_of_conf_is_shown() -> None:
     shown = {Path(name).parts[1] for name, _ in FILES if name.startswith("my_conf/")}
     groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
-    assert groups - shown == {"experiment", "hparams_search", "launcher", "model", "paths", "schedule", "speed", "trainer"}
+    assert groups - shown == {"experiment", "hparams_search", "launcher", "missingness", "model", "paths", "schedule", "speed", "trainer"}

@@ -1,5 +1,6 @@
 """Missing values: what was observed is scored by its marginal, against slicing and a linear-Gaussian model (Mattei & Frellsen, 2019)."""
 
+import itertools
 import math
 from functools import partial
 
@@ -9,7 +10,8 @@ from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_aff
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from vaelab import VAE, likelihoods, posteriors, priors
+from vaelab import VAE, likelihoods, models, posteriors, priors
+from vaelab.applications import importance_resampling
 from vaelab.draw import split_missing
 from vaelab.evidence import importance_weighted
 from vaelab.metrics import bound, evaluate
@@ -169,3 +171,64 @@ def test_likelihoods_that_score_values_together_are_refused(likelihood):
     x[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"missing values need a likelihood that scores each value by itself: set likelihood=bernoulli"):
         ELBO()(model(x), 0)
+
+
+def masking(kind: str) -> torch.nn.Module:
+    """A mask that depends on x, with parameters that are not those it begins with."""
+    module = models.Agnostic((6,)) if kind == "agnostic" else models.SelfMasking((6,), known=kind == "known")
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["self_masking", "known", "agnostic"])
+def test_masks_sum_to_one(kind):
+    x, masks = torch.randn(3, 6), torch.tensor(list(itertools.product([False, True], repeat=6)))
+    module = masking(kind)
+    total = sum(module(x, mask.expand(3, 6)).exp() for mask in masks)
+    torch.testing.assert_close(total, torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", ["self_masking", "known", "agnostic"])
+def test_weights_are_unbiased_for_what_was_observed_and_which_values_were(kind):
+    """E[w] = p(x_o, s), against the mean of p(s | x_o, x_m) over x_m ~ p(x_m | x_o), which is Gaussian (Ipsen et al., 2021, eq. 8)."""
+    theory = orthogonal()
+    model, x = theory.vae((6,), widen=1.6), theory.sample(1)
+    model.missing, model.missingness = True, masking(kind)
+    x[0, [1, 4]] = torch.nan
+    seen = ~x[0].isnan()
+    covariance = theory.weight @ theory.weight.T + theory.sigma**2 * torch.eye(6)
+    gain = torch.linalg.solve(covariance[seen][:, seen], covariance[seen][:, ~seen]).T
+    given = MultivariateNormal(
+        theory.bias[~seen] + gain @ (x[0, seen] - theory.bias[seen]), covariance[~seen][:, ~seen] - gain @ covariance[seen][:, ~seen]
+    )
+    completed = x.expand(400_000, 6).clone()
+    completed[:, ~seen] = given.sample((400_000,))
+    of_mask = model.missingness(completed, seen.expand(400_000, 6)).exp()
+    expected = marginal(theory, x).exp()[0] * of_mask.mean()
+    with torch.no_grad():
+        weights = torch.cat([model(x, num_samples=100_000).log_w for _ in range(4)]).exp()
+    error = ((weights.std() / weights.mean()).square() + (of_mask.std() / of_mask.mean()).square()).sqrt() / math.sqrt(len(weights))
+    assert error < 0.02
+    assert abs(weights.mean() / expected - 1) < 5 * error
+    found = importance_resampling(model, x, ~x.isnan(), num_completions=2, num_samples=200_000, chunk_size=50_000)
+    mean = (of_mask.unsqueeze(-1) * completed).mean(0) / of_mask.mean()
+    torch.testing.assert_close(found.mean[0], mean, rtol=0, atol=0.05)
+
+
+def test_gradients_pass_through_missing_values():
+    theory = orthogonal()
+    model, x = theory.vae((6,), widen=1.6), theory.sample(4)
+    model.missing, model.missingness = True, models.SelfMasking((6,))
+    x[:, :2] = torch.nan
+    IWAE(3)(model(x, num_samples=3), 0)["loss"].backward()
+    assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_mask_of_discrete_values_is_refused_in_words():
+    model = vae(likelihoods.Bernoulli)
+    model.missingness = models.SelfMasking(X_SHAPE)
+    with pytest.raises(ValueError, match=r"Bernoulli is not a likelihood of real values alone: set missingness=ignorable"):
+        ELBO()(model(with_holes(6)), 0)
+    with pytest.raises(ValueError, match=r"set missing=true, or missingness=ignorable"):
+        VAE(model.posterior, model.likelihood, model.prior, missingness=model.missingness)

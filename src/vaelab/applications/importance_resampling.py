@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.distributions import Distribution
 
 from vaelab.applications.completion import POINT, Completion, check_shapes, mean_and_std, moments, no_density, repeat
 from vaelab.distributions import log_mean_exp
@@ -31,9 +30,9 @@ def importance_resampling(
 
     The proposal is r(z) = (1/M) sum_m q(z | x_o, guess m of x_m), with as many samples of each component, and the density of the whole
     mixture for all (the balance heuristic of Veach & Guibas, 1995, https://doi.org/10.1145/218380.218498). Guesses may be anything that was
-    found without these samples. Without any, M = 1, and zero stands for what is missing, as in the paper and as a model of missing values
-    (`missing=true`) was trained. Other models hardly recognise an x with holes, and completions by pseudo-Gibbs are better guesses. Where q
-    has no density at any z, M = 1, and the guess is the mean of the guesses.
+    found without these samples. Without any, M = 1, and zero stands for what is missing, as in the paper, or a model of missing values
+    (`missing=true`) is shown what is missing as it was in training. Other models hardly recognise an x with holes, and completions by
+    pseudo-Gibbs are better guesses. Where q has no density at any z, M = 1, and the guess is the mean of the guesses.
 
     Args:
         model, x, observed, y: as for `pseudo_gibbs`.
@@ -49,9 +48,9 @@ def importance_resampling(
     check_shapes(x, observed, num_completions=num_completions)
     samples, drawn = WeightedSamples(num_completions), 0
     with evaluating(model):
-        for log_w, p_x in proposals(model, x, observed, y, num_samples, chunk_size, guesses):
-            samples.add(log_w.double(), p_x)
-            drawn += len(log_w)
+        for draw in proposals(model, x, observed, y, num_samples, chunk_size, guesses):
+            samples.add(draw)
+            drawn += len(draw.log_w)
     draws, expected = (torch.where(observed, x, values) for values in samples.draws)
     evidence = Evidence(samples.log_sum - math.log(drawn), (2 * samples.log_sum - samples.log_sum_of_squares).exp())
     return Completion(draws, expected, *mean_and_std(x, observed, *samples.moments), evidence=evidence)
@@ -69,7 +68,7 @@ def evidence_of_observed(
 ) -> Evidence:
     """log p^(x_o) = log (1/S) sum_s w_s, which is too low in the mean and rises to log p(x_o) with S; see `importance_resampling`."""
     with evaluating(model):
-        log_w = torch.cat([log_w for log_w, _ in proposals(model, x, observed, y, num_samples, chunk_size, guesses)]).double()
+        log_w = torch.cat([draw.log_w for draw in proposals(model, x, observed, y, num_samples, chunk_size, guesses)]).double()
     return Evidence(log_mean_exp(log_w), (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
 
 
@@ -81,40 +80,39 @@ def proposals(
     num_samples: int,
     chunk_size: int | None,
     guesses: Float[Tensor, "m b ..."] | None,
-) -> Iterator[tuple[Float[Tensor, "s b"], Distribution]]:
-    """log w and p(x | z) of S samples in chunks."""
+) -> Iterator[Draw]:
+    """S samples in chunks."""
     at_once = max(1, decodings_at_once(x) // len(x)) if chunk_size is None else chunk_size
     check_shapes(x, observed, num_samples=num_samples, chunk_size=at_once)
-    filled = torch.where(observed, x, 0.0)[None] if guesses is None else torch.where(observed, x, guesses)
+    hidden = torch.nan if model.missing else 0.0
+    filled = torch.where(observed, x, hidden)[None] if guesses is None else torch.where(observed, x, guesses)
     obstacle = no_density(model, filled[0], y)
     if obstacle == POINT:
         raise ValueError(f"an importance weight is made of the density q(z | x), but {obstacle}: set method=pseudo_gibbs")
-    draw, drawn = from_mixture if len(filled) > 1 and not obstacle else from_mean, 0
+    sample, drawn = from_mixture if len(filled) > 1 and not obstacle else from_mean, 0
     while drawn < num_samples:
-        log_w, p_x = draw(model, filled, observed, y, min(at_once, num_samples - drawn))
-        drawn += len(log_w)
-        yield log_w, p_x
+        draw = sample(model, filled, observed, y, min(at_once, num_samples - drawn))
+        drawn += len(draw.log_w)
+        yield draw
 
 
 def from_mean(
     model: Model, filled: Float[Tensor, "m b ..."], observed: Bool[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int
-) -> tuple[Float[Tensor, "s b"], Distribution]:
-    """log w and p(x | z) of samples of all latent variables given the mean of the guesses."""
-    draw = replace(model(filled.mean(0), y, num_samples=num_samples), observed=observed)
-    return draw.log_w, draw.p_x
+) -> Draw:
+    """Samples of all latent variables given the mean of the guesses."""
+    return replace(model(filled.mean(0), y, num_samples=num_samples), observed=observed)
 
 
 def from_mixture(
     model: Model, filled: Float[Tensor, "m b ..."], observed: Bool[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None, num_samples: int
-) -> tuple[Float[Tensor, "s b"], Distribution]:
-    """log w and p(x | z) of samples of the mixture over the guesses."""
+) -> Draw:
+    """Samples of the mixture over the guesses."""
     m, b = filled.shape[:2]
     q = model.encode(filled.flatten(0, 1), None if y is None else repeat(y, m))
     z = q.sample(torch.Size([-(-num_samples // m)])).unflatten(1, (m, b)).flatten(0, 1)
     under_each = q.log_prob(z[:, None].expand(-1, m, *z.shape[1:]).flatten(1, 2)).unflatten(1, (m, b))
     latent = Latent(z=z, q=q, p=model.p_z(y), log_q=log_mean_exp(under_each, dim=1))
-    draw = Draw(x=filled[0], y=y, p_x=model.decode(z, y), latents=(latent,), observed=observed)
-    return draw.log_w, draw.p_x
+    return Draw(x=filled[0], y=y, p_x=model.decode(z, y), latents=(latent,), observed=observed)
 
 
 class WeightedSamples:
@@ -129,18 +127,26 @@ class WeightedSamples:
         self.draws: tuple[Tensor, ...] = (torch.tensor(0.0),) * 2  # x and E[x | z], each (K, B, ...)
         self.moments: tuple[Tensor, ...] = self.draws  # E[x] and E[x^2], each (B, ...)
 
-    def add(self, log_w: Float[Tensor, "s b"], p_x: Distribution) -> None:
-        """A chunk of samples; all of the first one is kept."""
+    def add(self, draw: Draw) -> None:
+        """A chunk of samples; all of the first one is kept.
+
+        With a missingness the missing values that were sampled have a part in the weights, and are what the draws and moments are of.
+        """
+        log_w = draw.log_w.double()
         weights, chunk = log_w.softmax(0), log_w.logsumexp(0)
         self.log_sum = torch.logaddexp(self.log_sum.to(chunk), chunk)
         self.log_sum_of_squares = torch.logaddexp(self.log_sum_of_squares.to(chunk), (2 * log_w).logsumexp(0))
         share = (chunk - self.log_sum).exp()
-        first, second = moments(p_x)
+        if draw.missingness is None:
+            (first, second), x = moments(draw.p_x), draw.p_x.sample()
+        else:
+            first = x = draw.completed
+            second = x.square()
         event = [1] * (first.ndim - 2)
         picks = torch.multinomial(weights.T, self.num_draws, replacement=True).T
         columns = torch.arange(log_w.shape[1], device=log_w.device)
         anew = (torch.rand_like(picks, dtype=share.dtype) < share).unflatten(1, (-1, *event))
-        draws = (values[picks, columns] for values in (p_x.sample(), first))
+        draws = (values[picks, columns] for values in (x, first))
         self.draws = tuple(torch.where(anew, new, old) for new, old in zip(draws, self.draws, strict=True))
         means = (torch.einsum("sb,sb...->b...", weights, values.double()) for values in (first, second))
         share = share.unflatten(0, (-1, *event))

@@ -27,6 +27,7 @@ from vaelab.build import OpenedRun, build, build_data, build_model, check_truste
 from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
+from vaelab.commands.completing import complete
 from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
@@ -85,6 +86,7 @@ def train(config: DictConfig) -> float | None:
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))
             check_links(RunFolder.of_checkpoint(checkpoint).path)
+    complete(config)
     run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:

@@ -1,12 +1,14 @@
 """Datasets of (x, y), and the one LightningDataModule that batches them."""
 
+from vaelab.data.breast_cancer import breast_cancer
 from vaelab.data.datamodule import DataModule
 from vaelab.data.dsprites import DSprites, dsprites
 from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
 from vaelab.data.synthetic import Rendered, circles, shapes
-from vaelab.data.transforms import Binarize, Chain, Dequantize, Missing
+from vaelab.data.table import Table
+from vaelab.data.transforms import Binarize, Chain, Dequantize, HideLarge, Missing
 from vaelab.data.views import hide_labels
 
 __all__ = [
@@ -15,9 +17,12 @@ __all__ = [
     "DSprites",
     "DataModule",
     "Dequantize",
+    "HideLarge",
     "InMemory",
     "Missing",
     "Rendered",
+    "Table",
+    "breast_cancer",
     "circles",
     "dsprites",
     "fashion_mnist",

@@ -19,6 +19,7 @@ from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, modality_of
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
 from vaelab.data.split import Split, Transformation, check_finite, name_of
+from vaelab.data.table import Table
 from vaelab.data.transforms import Transform
 from vaelab.data.views import Classes, hide_labels, only_classes
 
@@ -144,10 +145,10 @@ class DataModule(LightningDataModule):
         Raises:
             ValueError: as `setup`.
         """
-        files = self.recorded.get("files")
-        takes_files = files and "recorded" in inspect.signature(self.dataset).parameters
+        known = self.recorded.get("files") or self.recorded.get("columns")
+        takes_it = known and "recorded" in inspect.signature(self.dataset).parameters
         try:
-            dataset = self.dataset(split=split, **({"recorded": files} if takes_files else {}))
+            dataset = self.dataset(split=split, **({"recorded": known} if takes_it else {}))
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
@@ -185,8 +186,10 @@ class DataModule(LightningDataModule):
         Test data that have not been read are in it only if they are files.
         """
         contents = next((found for split in self.splits.values() if (found := getattr(split.dataset, "contents", None))), None)
-        files = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
+        files: dict[str, Any] = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
         known = {**self.recorded, **self._records}
+        if isinstance(self.dataset, Table):
+            files = {"columns": known.get("columns") or [column.as_dict() for column in self.dataset.columns]}
         return {"split_seed": self.split_seed, **files, **{name: known[name] for name in SPLITS if name in known}}
 
     def train_dataloader(self) -> DataLoader:

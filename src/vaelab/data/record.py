@@ -4,9 +4,11 @@ A record is of plain types, for a file:
 
     {"split_seed": 0,
      "files": {"train": {name: bytes, ...}, "test": {...}},
+     "columns": [{"name": "age", "kind": "count", "values": [], "comma": false}, ...],
      "train": {"num": 900, "digest": ...}, "val": {"num": 100, "digest": ..., "indices": [...]}, "test": {...}}
 
-`files` are those of a folder of pictures, and `indices` those of the training data that are validated on, where it has no files of its own.
+`files` are those of a folder of pictures, `columns` those of a table, and `indices` those of the training data that are validated on,
+where it has no files of its own.
 The digest of pictures is of the names and sizes of their files, so that 100,000 of them need not be read; that of data in memory is of all
 their values. Another dataset has a number of examples alone, unless it has names.
 """
@@ -23,6 +25,7 @@ from vaelab.data.memory import Examples, InMemory
 
 Record = Mapping[str, Any]
 SPLITS = ("train", "val", "test")
+COLUMN = {"name", "kind", "values", "comma"}  # keys of a column of a table
 MOST_NAMED = 3  # files in a message
 
 
@@ -73,6 +76,8 @@ def check_record(record: Any) -> Record:
     parts = [record.get(split) or {} for split in SPLITS] if isinstance(record, dict) else [None]
     right = all(isinstance(part, dict) and all(isinstance(i, int) for i in part.get("indices", [])) for part in parts)
     files = record.get("files") or {} if isinstance(record, dict) else None
+    columns = record.get("columns", []) if isinstance(record, dict) else None
+    right = right and isinstance(columns, list) and all(isinstance(each, dict) and each.keys() == COLUMN for each in columns)
     if not right or not isinstance(files, dict) or not all(map(is_files, files.values())) or not files.keys() <= set(SPLITS):
         raise ValueError("the record of the split, split.json, is of another shape than this version writes: remove it to split anew")
     return record

@@ -68,6 +68,26 @@ class Missing(Transform):
         return x.masked_fill(torch.rand(x.shape, generator=generator, device=x.device) < self.share, torch.nan)
 
 
+class HideLarge(Transform):
+    """Hides values above a limit in the first columns of x: those that are missing are missing because of what they are.
+
+    The mask of the experiments of not-MIWAE (Ipsen et al., 2021, https://arxiv.org/abs/2006.12871): the limit is the mean, 0 of
+    standardised data, in the first half of the columns.
+
+    Args:
+        limit: in the units of x.
+        num: how many columns, the last dimension of x, large values are hidden in.
+    """
+
+    once = True
+
+    def __init__(self, num: int, limit: float = 0.0) -> None:
+        self.num, self.limit = num, limit
+
+    def __call__(self, x: Float[Tensor, "b ..."], generator: torch.Generator | None = None) -> Float[Tensor, "b ..."]:
+        return x.masked_fill((torch.arange(x.shape[-1], device=x.device) < self.num) & (x > self.limit), torch.nan)
+
+
 class Chain(Transform):
     """One transform after another."""
 

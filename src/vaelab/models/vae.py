@@ -1,5 +1,6 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114)."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -27,12 +28,23 @@ class VAE(Model):
         num_classes: 0, or the number of classes of a conditional VAE (Sohn et al., 2015); y reaches the parts only then.
         missing: whether NaN in x is a missing value: the posterior sees zero in its place, and the likelihood does not score it
             (Mattei & Frellsen, 2019, https://arxiv.org/abs/1812.02633).
+        missingness: module of p(s | x), where which values are missing depends on them; None or {}: they do not. See
+            `vaelab.models.missingness`.
     """
 
     def __init__(
-        self, posterior: nn.Module, likelihood: nn.Module, prior: nn.Module | partial, num_classes: int = 0, missing: bool = False
+        self,
+        posterior: nn.Module,
+        likelihood: nn.Module,
+        prior: nn.Module | partial,
+        num_classes: int = 0,
+        missing: bool = False,
+        missingness: nn.Module | Mapping | None = None,
     ) -> None:
         super().__init__()
+        if missingness and not missing:
+            raise ValueError("missingness is a model of which values are missing: set missing=true, or missingness=ignorable")
+        self.missingness = missingness if isinstance(missingness, nn.Module) else None
         self.posterior, self.likelihood, self.num_classes, self.missing = posterior, likelihood, num_classes, missing
         self.prior = prior(posterior=posterior) if isinstance(prior, partial) else prior
 
@@ -44,7 +56,8 @@ class VAE(Model):
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
         latent = Latent.sample(q, p, num_samples)
-        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q, latent.z), given_y), latents=(latent,), observed=observed)
+        p_x = self.likelihood(code_of(q, latent.z), given_y)
+        return Draw(x=x, y=y, p_x=p_x, latents=(latent,), observed=observed, missingness=self.missingness)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
