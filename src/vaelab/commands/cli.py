@@ -164,8 +164,8 @@ def compose_and_run(function: str, config_name: str, words: list[str]) -> None:
 
     sys.argv[1:] = end_in_words(lambda: in_order(words))  # which Hydra reads
     internal.run_and_report = end_in_words  # type: ignore[assignment]  # what Hydra does with errors of composing; it would print several lines
-    if not any("hydra." in word or word.startswith("-c") or "--config" in word for word in words):
-        # Hydra composes the config once more, to look whether a yaml sets hydra.mode; those of conf/ do not
+    if not any("hydra.mode" in word or word.startswith("-c") or "--config" in word for word in words):
+        # Hydra composes the config once more, to look whether anything sets hydra.mode; the yamls of conf/ do not
         Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]
     application()
 
