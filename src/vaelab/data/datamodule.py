@@ -16,7 +16,7 @@ from vaelab.checks import check_whole
 from vaelab.data.augment import augment_of
 from vaelab.data.batches import Batches, Loader, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
-from vaelab.data.modality import Images, modality_of
+from vaelab.data.modality import Images, Rows, modality_of
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
 from vaelab.data.split import Split, Transformation, check_finite, name_of
 from vaelab.data.table import Table
@@ -79,7 +79,7 @@ class DataModule(LightningDataModule):
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
         check_whole(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
-        self.modality = modality_of(self.shape)
+        self.modality = Rows(self.shape) if isinstance(dataset, Table) else modality_of(self.shape)
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
         self.num_labelled, self.classes, self.missing = num_labelled, classes, missing

@@ -84,6 +84,19 @@ class Vectors(Modality):
         return x[..., None, None, :].expand(*x.shape[:-1], 1, max(x.shape[-1] // 8, 1), -1)
 
 
+class Rows(Modality):
+    """x of shape (columns,), in units of their own, and codes: the figure of a table is of its columns, and not of x."""
+
+    noun, is_pictured = "row", False
+
+    def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
+        """
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("there are no pictures of the rows of a table")
+
+
 class Arrays(Modality):
     """x of any other shape, of which there are no pictures."""
 

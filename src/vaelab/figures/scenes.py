@@ -18,12 +18,14 @@ from torch import Tensor
 from vaelab import rng
 from vaelab.applications import Completion, by_rate, interpolate, manifold, nearest, slerp, traverse
 from vaelab.applications.exploration import Order
-from vaelab.data import DataModule, InMemory
+from vaelab.data import DataModule, InMemory, Table
+from vaelab.data.columns import Column
 from vaelab.data.modality import Images, Modality
 from vaelab.distributions import VonMisesFisher, centre, is_euclidean
 from vaelab.figures.charts.colours import SKY_BLUE
 from vaelab.figures.charts.latent import latent_scatter
 from vaelab.figures.files import rendered, save
+from vaelab.figures.marginals import marginals
 from vaelab.figures.tiles import GAP, captioned
 from vaelab.models import Model
 
@@ -212,6 +214,12 @@ def latent_space(scene: Scene) -> Picture:
     return rendered(latent_scatter(centres, scene.y, split.y_names, rates, title, split.y_values, split.y_cyclic))
 
 
+def columns_of_tables(scene: Scene) -> Picture:
+    """Each column of a table: data against samples."""
+    samples, columns = scene.model.sample(len(scene.x), scene.y), map(Column.of_dict, scene.datamodule.record()["columns"])
+    return rendered(marginals(list(columns), scene.x.cpu().numpy(), samples.cpu().numpy()))
+
+
 def nearest_training_images(scene: Scene) -> Picture:
     """Samples with the training images nearest to them: whether the model has memorised its training data.
 
@@ -253,6 +261,7 @@ FIGURES = WHILE_TRAINING | {
     "latent_space": latent_space,
     "nearest_training_images": nearest_training_images,
 }
+OF_TABLES: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables, "latent_space": latent_space}
 
 
 @torch.no_grad()
@@ -263,11 +272,12 @@ def draw_figures(
 
     There are none of data that have no pictures, and no walks through latent variables that are no vectors of real numbers, such as codes.
     """
-    if not datamodule.modality.is_pictured:
+    figures = FIGURES if datamodule.modality.is_pictured else OF_TABLES if isinstance(datamodule.dataset, Table) else {}
+    if not figures:
         return []
     model.eval()
     scene, paths = Scene(model, datamodule, *datamodule.examples(split, NUM_ENCODED, device), split, num_images), []
-    for name, draw in FIGURES.items():
+    for name, draw in figures.items():
         with rng.fork(seed):
             picture = draw(scene)
         if picture is not None:

@@ -30,9 +30,9 @@ class Missingness(nn.Module, ABC):
 
     def forward(self, x: Float[Tensor, "..."], observed: Bool[Tensor, "b ..."]) -> Float[Tensor, "..."]:
         """log p(s | x) in nats, (*batch), of complete x (*batch, *shape) and which of its values were observed."""
-        ndim = len(self.shape)
-        logits = self.logits(x.flatten(x.ndim - ndim))
-        return nn.functional.logsigmoid(torch.where(observed.flatten(observed.ndim - ndim), logits, -logits)).sum(-1)
+        first = -len(self.shape)
+        logits = self.logits(x.flatten(first))
+        return nn.functional.logsigmoid(torch.where(observed.flatten(first), logits, -logits)).sum(-1)
 
 
 class SelfMasking(Missingness):
