@@ -234,8 +234,8 @@ OTHERS = {
 CASES = ["-".join(parts) for parts in a_few()] + list(OTHERS)
 
 
-def case_of(name: str) -> Case:
-    """The case of a name in `CASES`, always with the same weights and data."""
+@cache
+def made(name: str) -> Case:
     torch.manual_seed(0)
     if name in OTHERS:
         given = {word.partition("=")[0] for word in OTHERS[name]}
@@ -249,3 +249,8 @@ def case_of(name: str) -> Case:
     for part in objective.modules():
         part.num_examples = 100
     return Case(model, objective, x, y)
+
+
+def case_of(name: str) -> Case:
+    """The case of a name in `CASES`, always with the same weights and data."""
+    return deepcopy(made(name))
