@@ -3,12 +3,13 @@
 from omegaconf import DictConfig
 
 from vaelab.benchmark.disentanglement import scoring
+from vaelab.benchmark.gpu import gpu
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
 from vaelab.benchmark.training import training
 from vaelab.commands.errors import report_errors
 
-PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling}
+PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling, "gpu": gpu}
 
 
 @report_errors
