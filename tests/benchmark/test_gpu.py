@@ -13,6 +13,7 @@ from small_runs import SMALL, composed
 from vaelab.benchmark.alone import alone
 from vaelab.benchmark.gpu import GRAPH, LOOP, OURS, RESIDENT, Page, run_tests
 from vaelab.benchmark.loops import by_graph
+from wheels import name_of, needed
 
 
 def test_the_whole_script(tmp_path: Path) -> None:
@@ -59,7 +60,14 @@ def test_failed_tests_are_named_and_slow_ones_are_stopped(tmp_path: Path) -> Non
     tests.write_text("def test_device(request):\n    assert request.config.getoption('--device') == 'cuda'\n")
     cpu, output = torch.device("cpu"), tmp_path / "printed.txt"
     assert re.fullmatch(r"1 failed in .*s; FAILED \S*test_it\.py::test_device", run_tests([str(tests)], cpu, 100, output))
-    assert run_tests([str(tests)], cpu, 0.01, output) == "stopped after 0 s"
+    tests.write_text("import time\ndef test_slow():\n    time.sleep(1000)\n")
+    assert run_tests([str(tests)], cpu, 0.01, output).startswith("stopped after 0 s; ")
+
+
+def test_what_is_needed_is_not_what_is_there() -> None:
+    names = {name_of(requirement) for requirement in needed()}
+    assert {"torch", "hydra-core", "zuko", "pytest", "beartype"} <= names
+    assert name_of("scikit_learn") == name_of("scikit-learn>=1.4") == "scikit-learn"
 
 
 def test_without_a_gpu_it_is_said(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from vaelab.evidence import importance_weighted
 
-# Both devices round to float32, by 6e-8, add up in orders of their own, and have an exp and a log of their own, right to two units in the
-# last place: some hundred such roundings in a row are 1e-5 of a number. A difference of large numbers loses digits with them, so the same
-# share of the largest is allowed to all. Gradients have passed through twice as many operations.
-SHARE_OF_TERMS, SHARE_OF_GRADIENTS = 1e-5, 1e-4
+# Against float64, float32 on a CPU is off by up to 1.3e-5 of the largest number of a case (the loss with a flow as the prior and the MMD;
+# the next is 1.5e-6) and of the largest gradient (1.1e-5, of sylvester; the next is 1.2e-6). Two devices, which add up in orders of their
+# own and have an exp and a log of their own, may differ by twice as much; the rest is for a GPU's functions, which are right to two units
+# in the last place, and not to one.
+SHARE = 1e-4
 
 
 def on(case: Case, device: torch.device) -> Case:
@@ -49,13 +50,13 @@ def gradients(case: Case) -> dict[str, Tensor]:
     return found
 
 
-def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], share: float) -> None:
+def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     """Assert that all numbers are equal but for a share of the largest of them."""
     assert found.keys() == wanted.keys()
     largest = max(float(value.abs().nan_to_num(0.0, 0.0, 0.0).max()) for value in wanted.values())
     for name, value in wanted.items():
         torch.testing.assert_close(
-            found[name].cpu(), value, rtol=share, atol=share * largest, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+            found[name].cpu(), value, rtol=SHARE, atol=SHARE * largest, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
@@ -69,8 +70,8 @@ def test_loss_and_gradients_are_those_of_the_cpu(name: str, device: torch.device
             results.append((step(case), gradients(case)))
     (terms, slopes), (found_terms, found_slopes) = results
     assert {value.device.type for value in found_terms.values()} == {device.type}
-    assert_close(found_terms, terms, SHARE_OF_TERMS)
-    assert_close(found_slopes, slopes, SHARE_OF_GRADIENTS)
+    assert_close(found_terms, terms)
+    assert_close(found_slopes, slopes)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -100,8 +101,8 @@ def test_log_likelihood_is_that_of_the_cpu(name: str, device: torch.device) -> N
         with SameNoise():
             evidence = importance_weighted(case.model, case.x, num_samples=1000, chunk_size=200)
         found.append({"log p(x)": evidence.log_likelihood.cpu(), "samples": evidence.effective_sample_size.cpu()})
-    assert_close({"log p(x)": found[1]["log p(x)"]}, {"log p(x)": found[0]["log p(x)"]}, SHARE_OF_TERMS)
-    assert_close({"samples": found[1]["samples"]}, {"samples": found[0]["samples"]}, SHARE_OF_GRADIENTS)
+    for name, value in found[0].items():
+        assert_close({name: found[1][name]}, {name: value})
 
 
 def test_memory_of_log_likelihood_does_not_grow_with_samples(device: torch.device) -> None:
