@@ -32,7 +32,7 @@ GRACE = 10.0  # seconds, in which tests that are stopped may end
 
 @dataclass
 class Page:
-    """What was found out so far, as Markdown.
+    """The results so far, as Markdown.
 
     Args:
         path: of the file.
@@ -126,7 +126,7 @@ def gpu(config: DictConfig) -> None:
 
 
 def pieces(page: Page, config: DictConfig, models: Mapping[str, DictConfig], folder: Path) -> Iterator[tuple[str, Callable[[float], None]]]:
-    """What is measured, in words, and a function that measures it within so many seconds; what is dearest comes last."""
+    """Each piece in words, with a function that measures it within so many seconds; what is dearest comes last."""
 
     speeds = config.benchmark.gpu.speeds
 
