@@ -17,11 +17,12 @@ from omegaconf import DictConfig
 
 from vaelab.benchmark.alone import alone, device_of
 from vaelab.benchmark.likelihood import seconds_and_growth
-from vaelab.benchmark.loops import STANDARD, by_graph, by_hand
+from vaelab.benchmark.loops import by_graph, by_hand
 from vaelab.benchmark.training import by_vaelab
 from vaelab.commands.composing import typed_words
 from vaelab.runs.folder import RunFolder
 from vaelab.runs.provenance import git, processor
+from vaelab.training.fastest import STANDARD
 
 LOOP, GRAPH, OURS = "hand-written loop", "its CUDA graph", "vaelab"
 RESIDENT = "data resident"
