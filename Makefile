@@ -1,12 +1,14 @@
 PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
+PYTHON_VERSION ?= 3.12
+HAVE ?= torch torchvision lightning tensorboard numpy pillow
 TIMED = .venv/bin/python tests/support/timed.py
 TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export PYTHONDONTWRITEBYTECODE =  # a test file is compiled once, and not in each process and each time
 
-.PHONY: install train test check quick lint house
+.PHONY: install train test check quick lint house wheels gpu
 
 install: .venv/installed
 
@@ -35,3 +37,18 @@ lint: install  ## what CI checks besides the tests
 
 house: install  ## how the package is built, in numbers
 	.venv/bin/python tests/support/house.py
+
+wheels:  ## what a machine lacks that has no network, but HAVE="torch lightning ..." and Python PYTHON_VERSION, in the folder wheels
+	$(PYTHON) tests/support/wheels.py wheels $(PYTHON_VERSION) $(HAVE)
+
+gpu: .gpu/installed  ## tests and benchmark on a GPU, in at most six minutes, and docs/gpu.md; PYTHON=<that has torch>
+	PYTHONPATH=$(CURDIR)/src .gpu/bin/python -m vaelab benchmark benchmark.parts=[gpu] benchmark.gpu.page=docs/gpu.md $(ARGS)
+
+# an environment that sees the packages of PYTHON, and has from wheels/ what is not among them
+.gpu/installed: pyproject.toml
+	$(PYTHON) -m venv --without-pip .gpu
+	$(PYTHON) -c 'import site; [print(f"import site; site.addsitedir({each!r})") for each in site.getsitepackages()]' \
+	  > "$$(.gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
+	$(PYTHON) -m pip --python .gpu/bin/python install --quiet --no-index --find-links wheels \
+	  $$($(PYTHON) tests/support/wheels.py)
+	touch $@

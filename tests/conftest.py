@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "support
 FIRST = ("test_sweeps", "test_ray", "test_train", "test_end_to_end", "test_combinations", "test_resume", "test_searches", "test_package")
 LAST = ("test_slurm",)
 SLURM_FOLDER = "VAELAB_TESTS_SLURM"  # of the environment: one for all processes that run tests
+collect_ignore = ["gpu"]  # unless it is asked for, as by `make gpu`
 CLUSTER = pytest.StashKey[subprocess.Popen[bytes]]()
 
 

@@ -5,10 +5,13 @@ from itertools import chain
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import Dataset, TensorDataset
+from waiting import Watch
 
 from vaelab.data import DataModule, InMemory
-from vaelab.data.batches import Batches
+from vaelab.data.batches import Batches, Loader
+from vaelab.data.modality import modality_of
 from vaelab.data.split import Split
 
 
@@ -270,6 +273,25 @@ def test_device_resident_data_are_the_same():
     plain, resident = module(), module(device_resident=True)
     for split in ("train", "val", "test"):
         assert numbers(resident, split) == numbers(plain, split)
+
+
+def test_a_batch_of_resident_data_is_copied_from_nowhere():
+    """On a GPU that is made believe: the order of an epoch is copied there once, and then no batch makes it wait."""
+    with FakeTensorMode():
+        x, y = torch.empty(20, 1, 4, 4, dtype=torch.uint8, device="cuda"), torch.empty(20, dtype=torch.long, device="cuda")
+        split = Split(InMemory(x, y), torch.arange(20), modality_of((1, 4, 4)))
+        loader = Loader(split, sampler=Batches(20, 4, training=True, device="cuda"), batch_size=None)
+        batches = iter(loader)
+        next(batches)
+        with Watch() as watch:
+            found = [(split.modality.scale(x), y) for x, y in batches]
+    assert [(x.device.type, y.device.type, len(x)) for x, y in found] == [("cuda", "cuda", 4)] * 4
+    assert not watch.found
+
+
+def test_processes_cannot_load_resident_data():
+    with pytest.raises(ValueError, match=r"data\.num_workers=2 processes cannot load data that data\.device_resident=true keeps"):
+        module(device_resident=True, num_workers=2)
 
 
 def test_files_cannot_be_device_resident():

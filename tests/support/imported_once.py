@@ -1,6 +1,7 @@
 """What the processes of `forked_scripts` and `forked_runs` have imported before they are forked."""
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from hydra.core.plugins import Plugins
 
@@ -20,7 +21,8 @@ MODULES = (
     "vaelab.training.callbacks",
 )
 for module in MODULES:
-    import_module(module)
+    if find_spec(module.partition(".")[0]):  # a machine with a GPU may lack the extras
+        import_module(module)
 Plugins.instance()  # which finds and imports the sweepers and launchers
 # jobs of launcher=local are forked as all scripts are (`forked_scripts.Popen`); tests/sweeps/test_warm.py has its own server
 import_module("vaelab.sweeps.local").can_be_warm = lambda words: False  # type: ignore[attr-defined]

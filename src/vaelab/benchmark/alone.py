@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
 import torch
@@ -11,11 +11,28 @@ from omegaconf import DictConfig, OmegaConf
 from vaelab.commands.errors import UserError, in_words
 
 
-def alone(measure: Callable[..., Any], config: DictConfig, *arguments: Any) -> Any:
-    """measure(config, *arguments), in a new process."""
+def alone(measure: Callable[..., Any], config: DictConfig, *arguments: Any, seconds: float | None = None) -> Any:
+    """measure(config, *arguments), in a new process, forked from one that has imported what it needs and computed nothing.
+
+    Args:
+        measure: a function of a module.
+        config: its first argument, as plain types.
+        arguments: its others.
+        seconds: after which the process is killed; None: it may take as long as it likes.
+
+    Raises:
+        TimeoutError: if it was killed.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(said, measure, plain, *arguments).result()
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["vaelab.benchmark"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(said, measure, plain, *arguments).result(seconds)
+        except TimeoutError:
+            for process in active_children():
+                process.kill()
+            raise
 
 
 def said(measure: Callable[..., Any], plain: dict[str, Any], *arguments: Any) -> Any:

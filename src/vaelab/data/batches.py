@@ -24,15 +24,26 @@ class Batches(Sampler[Tensor]):
     share and all of them have equally many examples; at most world_size - 1 examples appear twice, to make it so. A last batch of one
     example is joined to the one before it: what compares the examples of a batch would have nothing to compare.
     Evaluation: every example exactly once over all ranks, in as many batches on each, so that no rank waits for another.
+
+    The indices are on a device of choice: that of the data, where a batch is then taken out of them without a copy.
     """
 
     has_order_of_epoch = True  # or that of the first epoch in each
 
-    def __init__(self, num_examples: int, batch_size: int, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        training: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if num_examples < world_size:
             raise ValueError(f"{num_examples} examples cannot be shared by {world_size} processes: set trainer.devices=1")
         self.num_examples, self.batch_size, self.training = num_examples, batch_size, training
-        self.seed, self.rank, self.world_size, self.epoch = seed, rank, world_size, 0
+        self.seed, self.rank, self.world_size, self.device, self.epoch = seed, rank, world_size, device, 0
         self.done = (0, 0)
 
     def resume_at(self, epoch: int, batch: int) -> None:
@@ -52,10 +63,12 @@ class Batches(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.training:
-            yield from torch.arange(self.num_examples).tensor_split(len(self) * self.world_size)[self.rank :: self.world_size]
+            yield from torch.arange(self.num_examples, device=self.device).tensor_split(len(self) * self.world_size)[
+                self.rank :: self.world_size
+            ]
             return
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch * self.has_order_of_epoch)
-        order = torch.randperm(self.num_examples, generator=generator)
+        order = torch.randperm(self.num_examples, generator=generator).to(self.device)
         order = torch.cat([order, order[: -self.num_examples % self.world_size]])
         batches = list(order[self.rank :: self.world_size].split(self.batch_size))
         if len(batches) > len(self):

@@ -78,6 +78,11 @@ class DataModule(LightningDataModule):
         if isinstance(transform, Transform) and transform.once and static_seed is None:
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
         check_whole(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        if device_resident and num_workers:
+            raise ValueError(
+                f"data.num_workers={num_workers} processes cannot load data that data.device_resident=true keeps on the accelerator: set"
+                " data.num_workers=0"
+            )
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         self.modality = Rows(self.shape) if isinstance(dataset, Table) else modality_of(self.shape)
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
@@ -218,9 +223,10 @@ class DataModule(LightningDataModule):
                     if other.dataset is original:  # training and validation data are usually parts of one tensor
                         other.dataset = moved
         order = Batches if training and not getattr(self.trainer, "overfit_batches", 0) else SameBatches
+        size, where = self.batch_size if training else self.eval_batch_size, device if self.device_resident else "cpu"
         return Loader(
             split,
-            sampler=order(len(split), self.batch_size if training else self.eval_batch_size, training, self.seed, rank, world_size),
+            sampler=order(len(split), size, training, self.seed, rank, world_size, where),
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -34,8 +34,9 @@ class Split(Dataset):
     ) -> None:
         self.dataset, self.indices, self.modality, self.transform, self.seed = dataset, indices, modality, transform, seed
         self.missing = missing
+        self._placed = indices  # on the device where batches are asked for
         self._kept: Tensor | None = None  # what the transform made of the examples that are known
-        self._known = torch.zeros(len(indices), dtype=torch.bool)
+        self._known, self._all_known = torch.zeros(len(indices), dtype=torch.bool), False
 
     def name(self, place: int) -> str:
         """The name of an example, such as the file that it was read from, or "row 17" of the dataset.
@@ -69,7 +70,9 @@ class Split(Dataset):
         return len(self.indices)
 
     def __getitem__(self, batch: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
-        indices = self.indices[batch]
+        if self._placed.device != batch.device:
+            self._placed = self.indices.to(batch.device)
+        indices = self._placed[batch]
         if isinstance(self.dataset, InMemory):
             x, y = self.dataset[indices]
         else:
@@ -79,7 +82,7 @@ class Split(Dataset):
             check_finite(x, self.missing, lambda row: f"{name_of(self.dataset, chosen[row])} of the data")
         if self.transform is None:
             return x, y
-        if self._kept is not None and self._known[batch].all():
+        if self._kept is not None and (self._all_known or self._known[batch.cpu()].all()):
             return self._kept[batch.to(self._kept.device)].float(), y
         drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
         for row, i in enumerate(indices.tolist()):
@@ -101,7 +104,8 @@ class Split(Dataset):
             self._kept = torch.empty(len(self), *drawn.shape[1:], dtype=dtype, device=drawn.device)
             self._known.zero_()
         self._kept = self._kept.to(dtype)
-        self._kept[batch.to(drawn.device)], self._known[batch] = drawn.to(dtype), True
+        self._kept[batch.to(drawn.device)], self._known[batch.cpu()] = drawn.to(dtype), True
+        self._all_known = bool(self._known.all())
 
     def scaled(self, batch: Int[Tensor, "b"], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """A batch as models see it."""

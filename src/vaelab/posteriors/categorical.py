@@ -54,6 +54,8 @@ class Relaxed(Conditional):
         positive(getattr(temperature, "end", 1.0))  # said now, and not when the schedule comes to it
         if callable(temperature):
             self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
+            self.register_load_state_dict_post_hook(forget_count)
+        self._count: int | None = 0  # num_updates, for which a GPU need not be asked; None: it has to be
 
     @abstractmethod
     def relaxed(self, logits: Float[Tensor, "..."], temperature: float) -> Distribution:
@@ -66,10 +68,18 @@ class Relaxed(Conditional):
     def _temperature(self) -> float:
         if not callable(self.temperature):
             return self.temperature
-        temperature = at(self.temperature, int(self.num_updates))
+        if self._count is None:
+            self._count = int(self.num_updates)
+        temperature = at(self.temperature, self._count)
         if torch.is_grad_enabled():
             self.num_updates += 1
+            self._count += 1
         return positive(temperature)
+
+
+def forget_count(posterior: Relaxed, _: object) -> None:
+    """Let a posterior whose state was loaded look how many updates there were."""
+    posterior._count = None
 
 
 class GumbelSoftmax(Relaxed):
