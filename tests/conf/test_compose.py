@@ -221,7 +221,7 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     told = capsys.readouterr()
     assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
     assert "  clusters  " in told.out
-    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, own_parts\n"
+    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, gpu, own_parts\n"
 
 
 def test_pictures_that_are_not_square_are_one_key() -> None:
