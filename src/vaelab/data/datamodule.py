@@ -12,15 +12,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from vaelab.checks import check_whole
+from vaelab.checks import check_choice, check_whole
 from vaelab.data.augment import augment_of
 from vaelab.data.batches import Batches, Loader, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
-from vaelab.data.modality import Images, modality_of
+from vaelab.data.modality import Images, modality_of, to_float
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
+from vaelab.data.scaling import SCALES, Scaling, fit_scaling
 from vaelab.data.split import Split, Transformation, check_finite, name_of
 from vaelab.data.transforms import Transform
 from vaelab.data.views import Classes, hide_labels, only_classes
+
+AT_ONCE = 4096  # training examples that a scaling is fitted to at a time
 
 
 class DataModule(LightningDataModule):
@@ -53,6 +56,7 @@ class DataModule(LightningDataModule):
             data are those of the usual split that are of these classes. None: all. Classes may be given by name: ["cat"].
         augment: "flip", "crop" or both, ["flip", "crop"]: how pictures are changed anew whenever they are trained on; None: not at all.
         missing: whether NaN in x is a missing value; else it is refused, as infinite values are.
+        scale: "standardize", "minmax" or "log1p", fitted to the training data, or "none": what models see of x; see `fit_scaling`.
     """
 
     def __init__(
@@ -72,13 +76,15 @@ class DataModule(LightningDataModule):
         classes: Classes | None = None,
         augment: str | Sequence[str] | None = None,
         missing: bool = False,
+        scale: str = "none",
     ) -> None:
         super().__init__()
         if isinstance(transform, Transform) and transform.once and static_seed is None:
             raise ValueError("data.transform hides values, and which ones must not change between epochs: set data.static_seed=0")
         check_whole(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
-        self.modality = modality_of(self.shape)
+        check_choice(SCALES, **{"data.scale": scale})
+        self.modality, self.scale = modality_of(self.shape), scale
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
         self.num_labelled, self.classes, self.missing = num_labelled, classes, missing
@@ -126,8 +132,11 @@ class DataModule(LightningDataModule):
             if self.num_labelled is not None:
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
             self._keep("train", train, train_indices, self.transform if static else None, self.static_seed or 0)
+            self._fit_scaling(self.splits["train"])
             self._keep("val", val, val_indices, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:
+            if self.scale != "none" and self.modality.scaling is None:
+                self.setup("fit")
             test = self.read("test")
             # in random order: a folder is sorted by class, and the first examples of a split should stand for all
             order = present(test, torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed)))
@@ -137,6 +146,16 @@ class DataModule(LightningDataModule):
 
     def _keep(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], transform: Transformation | None, seed: int) -> None:
         self.splits[name] = Split(dataset, indices, self.modality, transform, seed, self.missing)
+
+    def _fit_scaling(self, train: Split) -> None:
+        """Fit data.scale to the training data, as they are after a transform that is drawn once, unless a checkpoint brought it."""
+        if self.scale == "none" or self.modality.scaling is not None:
+            return
+        batches = (train[batch][0] for batch in torch.arange(len(train)).split(AT_ONCE))
+        batches = (to_float(x) if x.dtype == torch.uint8 else x for x in batches)
+        self.modality.scaling, note = fit_scaling(self.scale, batches, self.shape, self.modality.pooled)
+        if note:
+            rank_zero_only(print)(f"note: {note}")
 
     def read(self, split: str) -> Examples:
         """The dataset of a split: all of its examples, before any is chosen.
@@ -162,7 +181,7 @@ class DataModule(LightningDataModule):
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
         if isinstance(dataset, InMemory):
-            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data")
+            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data", self.scale == "log1p")
         return dataset
 
     @rank_zero_only
@@ -232,10 +251,13 @@ class DataModule(LightningDataModule):
 
     def _shown(self, x: Tensor, training: bool) -> Tensor:
         """x of a batch as the model is shown them."""
-        x = self.modality.scale(x)
-        for change in self.augment if training else ():
-            x = change(x)
-        return self.transform(x) if training and self.transform is not None and self.static_seed is None else x
+        if training and self.augment:
+            x = to_float(x)
+            for change in self.augment:
+                x = change(x)
+        if training and self.transform is not None and self.static_seed is None:
+            x = self.transform(to_float(x))
+        return self.modality.scale(x)
 
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over "train", "val" or "test" by this process alone; training batches come shuffled and freshly transformed.
@@ -263,14 +285,17 @@ class DataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The validation split goes into the checkpoint, so that a resumed run cannot train on what it validated on."""
         digests = {name: self._records[name]["digest"] for name in ("train", "val")}
-        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"]), "digests": digests}
+        scaling = {} if self.modality.scaling is None else {"scaling": self.modality.scaling.state_dict()}
+        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"]), "digests": digests, **scaling}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compares the split of a checkpoint with the one of the data found now.
+        """Takes the scaling of a checkpoint, and compares its split with the one of the data found now.
 
         Raises:
             ValueError: if they differ.
         """
+        if "scaling" in state_dict:
+            self.modality.scaling = Scaling.of_state(state_dict["scaling"])
         if "train" not in self.splits:
             return  # the test data alone have been read
         now = self.state_dict()

@@ -66,7 +66,7 @@ class Scene:
     @cached_property
     def levels(self) -> tuple[float, float]:
         """Black and white."""
-        return self.modality.levels(self.x)
+        return self.modality.levels(self.modality.unscale(self.x))
 
     @cached_property
     def order(self) -> Order | None:
@@ -109,7 +109,7 @@ class Scene:
         gap: int = GAP,
     ) -> Image.Image:
         """Pictures of x with words around them: see `vaelab.figures.tiles.captioned`."""
-        return captioned(self.modality.pictures(x), self.levels, rows, cells, title, width, gap)
+        return captioned(self.modality.pictures(self.modality.unscale(x)), self.levels, rows, cells, title, width, gap)
 
 
 def reconstructions(scene: Scene) -> Picture:
@@ -279,9 +279,17 @@ def draw_figures(
 def completions(
     scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "", names: Sequence[str] = ()
 ) -> Image.Image:
-    """A row for each example: x, what was observed of it, completions without the noise of single values, their mean, and their spread."""
+    """A row for each example: x, what was observed of it, completions without the noise of single values, their mean, and their spread.
+
+    Args:
+        scene: of the examples.
+        observed: which of their values were.
+        completion: of them, in the units of the data.
+        title: above all of it.
+        names: of the examples.
+    """
     n, (low, high) = scene.num_images, scene.levels
-    x, known, shown, std = scene.x[:n], observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
+    x, known, shown, std = scene.modality.unscale(scene.x[:n]), observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
     most = max(float(std.max()), 1e-6)
     columns = [x, x.where(known, torch.nan), *shown, completion.mean[:n], low + std / most * (high - low)]
     columns = [scene.modality.pictures(column) for column in columns]
