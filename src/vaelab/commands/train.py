@@ -29,6 +29,7 @@ from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
 from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
+from vaelab.commands.from_data import with_shape
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
@@ -85,6 +86,7 @@ def train(config: DictConfig) -> float | None:
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))
             check_links(RunFolder.of_checkpoint(checkpoint).path)
+    config = with_shape(config)
     run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:

@@ -1,5 +1,6 @@
 """Datasets of (x, y), and the one LightningDataModule that batches them."""
 
+from vaelab.data.arrays import array
 from vaelab.data.datamodule import DataModule
 from vaelab.data.dsprites import DSprites, dsprites
 from vaelab.data.images import folder, freyfaces
@@ -18,6 +19,7 @@ __all__ = [
     "InMemory",
     "Missing",
     "Rendered",
+    "array",
     "circles",
     "dsprites",
     "fashion_mnist",

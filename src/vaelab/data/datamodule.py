@@ -44,7 +44,7 @@ class DataModule(LightningDataModule):
         batch_size: of training, on each device.
         eval_batch_size: of validation and test, on each device.
         val_size: how many training examples to validate on, or which share of them if below 1; None if the dataset has a split of its own.
-            It is not used for pictures that have a folder val.
+            It is not used for data that have validation data of their own, such as a folder val.
         split_seed: of the validation split, and of what a random transform does to evaluation data.
         seed: of the order of the training data.
         transform: (x, generator=None) -> x of a batch in [0, 1], or None: drawn anew for each training batch, once for evaluation.
@@ -106,7 +106,7 @@ class DataModule(LightningDataModule):
             train = self.read("train")
             contents = getattr(train, "contents", None)
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-            if self.val_size is None or (contents is not None and "val" in contents.files):
+            if self.val_size is None or getattr(train, "has_val", False) or (contents is not None and "val" in contents.files):
                 val, train_indices = self.read("val"), present(train, torch.arange(len(train)))
                 val_indices = present(val, torch.arange(len(val)))
             else:
@@ -186,11 +186,12 @@ class DataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell(self, dataset: Examples) -> None:
-        """Say once what was found in a folder of pictures."""
+        """Say once what was found in a folder of pictures, or in a file."""
         contents = getattr(dataset, "contents", None)
-        if contents is not None and self._told != contents.note:
-            print(f"pictures: {contents.note}")
-            self._told = contents.note
+        note = getattr(dataset, "note", "") if contents is None else f"pictures: {contents.note}"
+        if note and self._told != note:
+            print(note)
+            self._told = note
 
     def _check_recorded(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], of_values: bytes) -> None:
         self._records[name] = record_of(dataset, indices, of_values)
