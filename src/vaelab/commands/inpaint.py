@@ -24,8 +24,9 @@ from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
 from vaelab.commands.pictures import NEW, short_name, show_pictures
 from vaelab.data.modality import Modality
+from vaelab.figures.completions import completions
 from vaelab.figures.files import save, show_in_tensorboard
-from vaelab.figures.scenes import Scene, completions
+from vaelab.figures.scene import Scene
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp

@@ -35,6 +35,7 @@ class Modality(ABC):
 
     noun: str  # for one x, in captions
     is_pictured = True  # whether there are pictures of x
+    has_curves = False  # whether these are lines
     is_viewable = False  # whether x are grey or colour images, which 8 bits can hold if their values lie in [0, 1]
     scaling: Scaling | None = None
 
@@ -62,9 +63,22 @@ class Modality(ABC):
         low, high = float(seen.min()), float(seen.max())
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
+    @property
+    def plural(self) -> str:
+        """The noun for several x."""
+        return f"{self.noun}s"
+
     @abstractmethod
     def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
         """Images of x, after any number of batch dimensions."""
+
+    def curves(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c t"]:
+        """Lines of x, after any number of batch dimensions, one for each channel.
+
+        Raises:
+            ValueError: if x are not shown as lines.
+        """
+        raise ValueError(f"x of shape {self.shape} are not shown as lines")
 
     def are_viewable(self, x: Shaped[Tensor, "b ..."]) -> bool:
         """True if these x, which are stored or as models see them, are grey or colour images in [0, 1], and none is missing or scaled."""
@@ -90,14 +104,42 @@ class Images(Modality):
         return x
 
 
-class Vectors(Modality):
+class Curves(Modality):
+    """x that are shown as lines."""
+
+    has_curves = True
+
+    def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
+        """
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"x of shape {self.shape} are shown as lines, and are no images")
+
+
+class Vectors(Curves):
     """x of shape (length,)."""
 
     noun = "vector"
 
-    def pictures(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1 h n"]:
-        """Strips, an eighth as high as they are long."""
-        return x[..., None, None, :].expand(*x.shape[:-1], 1, max(x.shape[-1] // 8, 1), -1)
+    def curves(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1 n"]:
+        """One line for each x."""
+        return x[..., None, :]
+
+
+class Series(Curves):
+    """x of shape (channels, times)."""
+
+    noun = "series"
+
+    @property
+    def plural(self) -> str:
+        """As for one."""
+        return "series"
+
+    def curves(self, x: Float[Tensor, "*batch c t"]) -> Float[Tensor, "*batch c t"]:
+        """x itself: a line for each channel."""
+        return x
 
 
 class Arrays(Modality):
@@ -110,9 +152,9 @@ class Arrays(Modality):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"only images and vectors can be pictured, but x has shape {self.shape}")
+        raise ValueError(f"only images, series and vectors can be pictured, but x has shape {self.shape}")
 
 
 def modality_of(shape: Sequence[int]) -> Modality:
     """The modality of data of this shape."""
-    return {1: Vectors, 3: Images}.get(len(shape), Arrays)(shape)
+    return {1: Vectors, 2: Series, 3: Images}.get(len(shape), Arrays)(shape)
