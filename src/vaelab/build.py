@@ -21,7 +21,7 @@ from vaelab.training.checkpoints import model_weights
 from vaelab.training.lit import LitVAE, StartsFromData
 from vaelab.training.resume import recorded_split
 from vaelab.training.schedulers import Scheduling
-from vaelab.training.speed import accelerate
+from vaelab.training.speed import NETWORK_SETTINGS, accelerate
 
 DIALS = ("encoder", "decoder", "posterior", "likelihood", "prior")
 # what the stored config of a run may build unasked: parts of models and data, and for training what is below
@@ -67,7 +67,7 @@ def build_model(config: DictConfig) -> Model:
     model = instantiate(config.model)
     if not isinstance(model, Model):
         raise ValueError(f"model={config.model._target_} is no model: derive it from vaelab.models.Model")
-    accelerate(model, **config.speed)
+    accelerate(model, **{name: config.speed.get(name, False) for name in NETWORK_SETTINGS})
     return model
 
 
@@ -322,7 +322,7 @@ def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str
     stored = read_checkpoint(path)
     config = OmegaConf.create(that_only_reads(stored["config"]))
     move_data(config, places or {})
-    config.speed = {"channels_last": False, "bf16": False, "compile": False}  # numbers that are reported are float32
+    config.speed = dict.fromkeys(NETWORK_SETTINGS, False)  # numbers that are reported are float32
     if not trust:
         check_trusted(config)
     folder, data = RunFolder.of_checkpoint(path), build_data(config)

@@ -1,5 +1,6 @@
 """Every yaml composes and builds; the command line answers without importing anything heavy."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from small_runs import composed
 from torch.distributions import Distribution
 
 from vaelab.build import check_used
-from vaelab.commands.cli import COMMANDS, main, with_quotes
+from vaelab.commands.cli import COMMANDS, let_threads_wait_briefly, main, with_quotes
 from vaelab.commands.composing import compose
 from vaelab.commands.help import help_of_one
 
@@ -232,3 +233,10 @@ def test_pictures_that_are_not_square_are_one_key() -> None:
     check_used(composed([*folder, "data.shape=[3,20,28]"], Path()))
     with pytest.raises(ValueError, match=r"data\.size=\[20, 28\] must be a number; .* set data\.shape=\[3,20,28\]"):
         check_used(composed([*folder, "data.size=[20,28]"], Path()))
+
+
+@pytest.mark.parametrize(("given", "count"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)])
+def test_threads_wait_briefly_unless_the_environment_says_otherwise(monkeypatch, given, count):
+    monkeypatch.setattr(os, "environ", dict(given))
+    let_threads_wait_briefly()
+    assert os.environ.get("GOMP_SPINCOUNT") == count

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaelab.networks.pointwise import Pointwise
+from vaelab.networks import pointwise
+from vaelab.networks.pointwise import Pointwise, fastest_products, gains_from_convolutions
 
 SHAPES = [(1024, 64), (1003, 80), (64, 512), (3, 43, 300), (2, 5, 100, 64), (1, 64), (64,), (0, 64)]
 
@@ -101,3 +102,22 @@ def test_half_precision_is_left_to_autocast():
             found = linear(x)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("capability", "vendor", "gains"),
+    [("AVX512", "AuthenticAMD", True), ("AVX512", "GenuineIntel", False), ("AVX2", "AuthenticAMD", False), ("AVX512", None, False)],
+)
+def test_convolutions_are_taken_where_they_are_faster(tmp_path, monkeypatch, capability, vendor, gains):
+    """They are on AMD's processors with AVX-512; a system that does not tell the vendor keeps the linear layers."""
+    told = tmp_path / "cpuinfo"
+    if vendor is not None:
+        told.write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(pointwise, "Path", lambda _: told)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    gains_from_convolutions.cache_clear()
+    linear = layer(512)
+    with Seen() as seen, fastest_products():
+        linear(torch.randn(200, 512))
+    gains_from_convolutions.cache_clear()
+    assert ("convolution.default" in seen.names) == gains

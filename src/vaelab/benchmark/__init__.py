@@ -5,10 +5,11 @@ from omegaconf import DictConfig
 from vaelab.benchmark.disentanglement import scoring
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
+from vaelab.benchmark.start import start
 from vaelab.benchmark.training import training
 from vaelab.commands.errors import report_errors
 
-PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling}
+PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling, "start": start}
 
 
 @report_errors

@@ -18,10 +18,9 @@ from vaelab.build import build, build_data
 from vaelab.data import InMemory
 from vaelab.data.modality import Images, to_float
 from vaelab.models import VAE
+from vaelab.training.fastest import STANDARD
 from vaelab.training.lit import LitVAE
 from vaelab.training.speed import ask_cuda_cheaply, keep_freed_memory
-
-STANDARD = {"channels_last": False, "bf16": False, "compile": False}
 
 
 class Items(Dataset):

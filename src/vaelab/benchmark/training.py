@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vaelab.benchmark.alone import alone, device_of
-from vaelab.benchmark.loops import STANDARD, by_hand
+from vaelab.benchmark.loops import by_hand
 from vaelab.benchmark.pythae import by_pythae
 from vaelab.commands.train import train
 from vaelab.runs.provenance import processor
+from vaelab.training.fastest import STANDARD
 
 
 def training(config: DictConfig) -> None:

@@ -43,11 +43,13 @@ from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint
 from vaelab.training.checkpoints import AtomicCheckpointIO
+from vaelab.training.fastest import choose_speed
 from vaelab.training.fsdp import check_shardable
 from vaelab.training.loggers import close, log_config, show_files
 from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
+from vaelab.training.speed import with_threads
 from vaelab.training.validation import mean_bounds
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
@@ -96,6 +98,7 @@ def train(config: DictConfig) -> float | None:
             if stored is None and is_resumed(config):
                 if run.last_checkpoint is not None:
                     checkpoint, stored = run.sound_checkpoint()
+                    config.speed = stored["config"]["speed"] if config.speed.get("candidates") else config.speed  # which was chosen for it
                     check_same_run(run, stored["config"], plain(config))
                 bound = finished_bound(run, stored, config)
                 if bound is not None:
@@ -198,14 +201,17 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
         check_resumable(stored, trainer)
         rewind(loggers, stored["global_step"])
         datamodule.recorded = recorded_split(run)
-    log_config(loggers, hparams_of(plain(config)))
     datamodule.setup("fit")
+    if stored is None and config.speed.get("candidates"):
+        config.speed = choose_speed(lit, datamodule, trainer, config.speed)
+    log_config(loggers, hparams_of(plain(config)))
     if stored is None and trainer.is_global_zero:
         write_json(datamodule.record(), run.split)
     if trainer.is_global_zero:
         tell(f"run folder:   {shorter(run.path)}")
     try:
-        trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
+        with with_threads(config.speed.get("threads")):
+            trainer.fit(lit, datamodule, ckpt_path=checkpoint, weights_only=True)
     except Preempted as stop:
         if not stop.where and trainer.strategy.launcher is not None:  # not all processes know
             trainer.strategy.launcher.kill(stop.signum)

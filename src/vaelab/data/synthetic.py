@@ -11,6 +11,7 @@ from vaelab.data.memory import InMemory
 
 SHAPES = ("square", "ellipse", "heart")
 Render = Callable[[Tensor], Tensor]  # factor indices (N, F) -> images (N, 1, size, size), uint8 in {0, 255}
+CACHED = 2**18  # pixels
 
 
 class Rendered(InMemory):
@@ -50,8 +51,9 @@ class Rendered(InMemory):
         return torch.stack(torch.unravel_index(index, self.factor_sizes), dim=-1)
 
     def render(self, factors: Int[Tensor, "n f"]) -> UInt8[Tensor, "n 1 h w"]:
-        """Images of any points of the grid, a thousand at a time to bound the memory."""
-        return torch.cat([self._render(chunk) for chunk in factors.split(1024)])
+        """Images of any points of the grid: so many at a time that what is computed of them stays in the processor's cache."""
+        at_once = max(1, CACHED // max(self._render(factors[:1]).numel(), 1))
+        return torch.cat([self._render(chunk) for chunk in factors.split(at_once)])
 
 
 def _grid(size: int) -> Float[Tensor, "2 size size"]:

@@ -58,6 +58,10 @@ IMMATERIAL = (
         for name in ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "num_sanity_val_steps")
     ),
     Immaterial("trainer.accelerator", "computes the same up to rounding", ALL),
+    *(
+        Immaterial(f"speed.{name}", "computes the same up to rounding", ALL)
+        for name in ("channels_last", "threads", "candidates", "min_seconds")
+    ),
     Immaterial("trainer", "makes a run longer, or moves it to other devices", frozenset({Use.RESUME, Use.TEST_DATA})),
     *(
         Immaterial(f"data.{name}", "loads the same examples in another way", ALL)

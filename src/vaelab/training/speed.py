@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -10,6 +12,7 @@ from torch import nn
 
 from vaelab.conditional import Conditional
 
+NETWORK_SETTINGS = ("channels_last", "bf16", "compile")  # of a config's speed: the options of `accelerate`
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # of malloc.h
 
 
@@ -79,3 +82,14 @@ def accelerate(model: nn.Module, channels_last: bool = False, bf16: bool = False
                 part.autocast = torch.bfloat16
             if compile:
                 part.network.compile()
+
+
+@contextmanager
+def with_threads(num: int | None) -> Iterator[None]:
+    """Inside, torch computes with so many threads of the CPU; None: with those that it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if num is None else num)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

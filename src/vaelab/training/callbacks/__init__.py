@@ -7,6 +7,7 @@ from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
 from vaelab.training.callbacks.pictures import Pictures
+from vaelab.training.callbacks.progress import ProgressBar
 from vaelab.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -17,6 +18,6 @@ __all__ = [
     "LastCheckpoint",
     "Pictures",
     "PosteriorCollapse",
+    "ProgressBar",
     "Throughput",
-    "show_figures",
 ]
