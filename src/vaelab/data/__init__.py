@@ -7,6 +7,7 @@ from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
 from vaelab.data.synthetic import Rendered, circles, shapes
+from vaelab.data.trajectories import trajectories
 from vaelab.data.transforms import Binarize, Chain, Dequantize, Missing
 from vaelab.data.views import hide_labels
 
@@ -29,4 +30,5 @@ __all__ = [
     "kmnist",
     "mnist",
     "shapes",
+    "trajectories",
 ]
