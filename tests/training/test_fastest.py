@@ -64,7 +64,7 @@ def lit(tmp_path: Path) -> Any:
         ({"channels_last": 0.5, "threads=1": 0.8, "channels_last, threads=1": 0.6}, {}, {"channels_last": True}, 2),
         ({"threads=1": 0.9, "threads=2": 0.8}, {}, {"threads": 2}, 1.25),
         ({"channels_last": 0.99, "threads=1": 0.99}, {}, {}, 1),
-        ({"channels_last": 0.5, "threads=1": 0.8}, {"channels_last": 100.001}, {"threads": 1}, 1.25),
+        ({"channels_last": 0.5, "threads=1": 0.8}, {"channels_last": 100.002}, {"threads": 1}, 1.25),
         ({"bf16": 0.5}, {"bf16": 100.9}, {"bf16": True}, 2),
         ({"bf16": 0.5}, {"bf16": 101.1}, {}, 1),
         ({"compile": 0.1, "threads=1": 0.5}, {}, {"threads": 1}, 2),

@@ -100,3 +100,18 @@ def test_who_watches_steps(tmp_path: Path) -> None:
         assert not watches_steps(callback)
     for callback in (Watching(), Within(), LambdaCallback(on_train_batch_end=lambda *arguments: None)):
         assert watches_steps(callback)
+
+
+@pytest.mark.parametrize(
+    ("option", "part"),
+    [
+        ("trainer.log_every_n_steps=2", None),
+        ("+trainer.profiler=simple", "SimpleProfiler"),
+        ("trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed"),
+    ],
+)
+def test_what_keeps_the_longer_way_is_named(option: str, part: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_small(tmp_path / "run", *QUICK, "evaluation.enabled=false", "trainer.max_epochs=1", "trainer.limit_train_batches=1", option)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    said = f"note: {part} may use each step, so each step runs through all of Lightning's loop, which takes longer"
+    assert notes == ([said] if part else [])

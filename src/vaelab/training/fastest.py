@@ -29,7 +29,8 @@ from vaelab.training.speed import NETWORK_SETTINGS, accelerate, with_threads
 
 Setting = dict[str, Any]
 STANDARD: Setting = {"channels_last": False, "bf16": False, "compile": False, "threads": None}
-TOLERANCE = {"channels_last": 1e-6, "threads": 1e-6, "compile": 1e-6, "bf16": 1e-2}  # of the loss, as a share of that of standard
+# Of the loss, as a share of that of standard. In float32, another order of the sums of a convolutional net is 1.5e-6 away.
+TOLERANCE = {"channels_last": 1e-5, "threads": 1e-5, "compile": 1e-5, "bf16": 1e-2}
 MIN_GAIN = 1.02  # times the speed of standard: what is faster by less may be noise
 ROUNDS = 7  # each measures every setting once, so that what else the machine does falls on all of them
 BLOCK_SECONDS = 0.05  # of steps that are measured together

@@ -19,20 +19,28 @@ OF_THE_DATA = ("on_before_batch_transfer", "transfer_batch_to_device")
 
 
 def shorten_steps(trainer: Trainer, module: LightningModule) -> None:
-    """Makes the steps of a fit that has begun short, or says which callbacks prevent it.
+    """Makes the steps of a fit that has begun short, or says what prevents it."""
+    parts = parts_that_use_steps(trainer)
+    if not parts:
+        trainer.fit_loop.epoch_loop.advance = ShortSteps(trainer, module)  # type: ignore[method-assign, assignment]
+    elif trainer.is_global_zero:
+        tell(f"note: {parts} may use each step, so each step runs through all of Lightning's loop, which takes longer")
 
-    It changes nothing, and is not said, where several processes, another precision or a profiler have a part in each step.
-    """
-    single = type(trainer.strategy) is SingleDeviceStrategy and type(trainer.precision_plugin) is Precision
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    moves = datamodule is not None and any(is_overridden(datamodule, LightningDataModule, hook) for hook in OF_THE_DATA)
-    if not single or moves or type(trainer.profiler) is not PassThroughProfiler:  # type: ignore[attr-defined]
-        return
+
+def parts_that_use_steps(trainer: Trainer) -> str:
+    """The parts of a trainer that may need what Lightning does around a step, in words."""
+    datamodule, profiler = trainer.datamodule, trainer.profiler  # type: ignore[attr-defined]
+    parts = []
+    if type(trainer.strategy) is not SingleDeviceStrategy:
+        parts.append(type(trainer.strategy).__name__)
+    if type(trainer.precision_plugin) is not Precision:
+        parts.append(f"trainer.precision={trainer.precision}")
+    if type(profiler) is not PassThroughProfiler:
+        parts.append(type(profiler).__name__)
+    if datamodule is not None and any(is_overridden(datamodule, LightningDataModule, hook) for hook in OF_THE_DATA):
+        parts.append(type(datamodule).__name__)
     watching = [type(callback).__name__ for callback in trainer.callbacks if watches_steps(callback)]  # type: ignore[attr-defined]
-    if watching:
-        tell(f"note: {' and '.join(watching)} may use each step, so each step runs through all of Lightning's loop, which takes longer")
-        return
-    trainer.fit_loop.epoch_loop.advance = ShortSteps(trainer, module)  # type: ignore[method-assign, assignment]
+    return " and ".join(parts + watching)
 
 
 def lengthen_steps(trainer: Trainer) -> None:
