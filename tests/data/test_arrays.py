@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vaelab.data import DataModule, InMemory, array
-from vaelab.data.arrays import ArrayRows
+from vaelab.data.arrays import ArrayRows, all_of
 from vaelab.data.modality import Images, Modality, Vectors, modality_of
 from vaelab.data.record import record_of
 
@@ -298,6 +298,14 @@ def test_a_package_that_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ValueError, match=r"x\.h5 needs h5py: pip install 'vaelab\[arrays\]', or save the array as \.npy"):
         array(file, "train")
+
+
+def test_new_examples_are_all_rows_of_a_file(tmp_path: Path) -> None:
+    """What generate, inpaint and detect_anomalies are given with file=."""
+    values = RNG.normal(size=(7, 5))
+    found = all_of(Path(save(values, tmp_path / "x.npy")), axes="NT")
+    np.testing.assert_array_equal(found.x.numpy(), values[:, None])
+    assert list(found.names) == [f"row {i}" for i in range(7)]
 
 
 def test_what_was_found_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

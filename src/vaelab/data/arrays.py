@@ -169,6 +169,17 @@ def array(
     return data
 
 
+def all_of(file: Path, key: str | None = None, axes: str | None = None) -> InMemory:
+    """All examples of an array in a file, without labels; their names are their rows.
+
+    Raises:
+        ValueError: as `array`.
+    """
+    values, name = open_array(file, key, (), 2**62)
+    layout = layout_of(values, axes, name)
+    return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
+
+
 @lru_cache(maxsize=1)  # the splits are asked for one by one
 def _read(
     path: Path,
