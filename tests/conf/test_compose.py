@@ -27,6 +27,7 @@ DIALS = {group: choices for group, choices in GROUPS.items() if group not in ELS
 # what a choice needs beside it
 NEEDS = {
     "data=folder": ["data.root=somewhere"],
+    "data=array": ["data.file=x.npy", "data.shape=[3]"],
     "objective=geco": ["objective.target=10"],
     "prior=conditional_gaussian": ["num_classes=3"],
     "prior=uniform_codes": ["posterior=vector_quantized"],
@@ -80,10 +81,13 @@ def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
     z_shape = [4, 2, 2] if dials in ("encoder=resnet", "decoder=resnet") else [16]
     small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
     small = small[:2] if "mlp" in dials else small
+    if "conv1d" in dials:
+        other = "decoder" if "encoder" in dials else "encoder"
+        small = ["data.shape=[2,17]", *small[1:2], f"{other}=mlp", f"{dials.split('=')[0]}.channels=[4,4,4]"]
     lit = build(composed([dials, *small, *NEEDS.get(dials, [])], tmp_path))
     p_x = lit.model.decode(torch.zeros(3, *z_shape), torch.zeros(3))
     assert isinstance(p_x, Distribution)
-    assert p_x.event_shape == (1, 16, 16)
+    assert p_x.event_shape == ((2, 17) if "conv1d" in dials else (1, 16, 16))
 
 
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])

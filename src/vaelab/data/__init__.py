@@ -1,11 +1,13 @@
 """Datasets of (x, y), and the one LightningDataModule that batches them."""
 
+from vaelab.data.arrays import array
 from vaelab.data.datamodule import DataModule
 from vaelab.data.dsprites import DSprites, dsprites
 from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
 from vaelab.data.synthetic import Rendered, circles, shapes
+from vaelab.data.trajectories import trajectories
 from vaelab.data.transforms import Binarize, Chain, Dequantize, Missing
 from vaelab.data.views import hide_labels
 
@@ -18,6 +20,7 @@ __all__ = [
     "InMemory",
     "Missing",
     "Rendered",
+    "array",
     "circles",
     "dsprites",
     "fashion_mnist",
@@ -27,4 +30,5 @@ __all__ = [
     "kmnist",
     "mnist",
     "shapes",
+    "trajectories",
 ]

@@ -44,7 +44,8 @@ class VAE(Model):
         if p.event_shape != q.event_shape:
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
         latent = Latent.sample(q, p, num_samples)
-        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q, latent.z), given_y), latents=(latent,), observed=observed)
+        p_x = self.likelihood(code_of(q, latent.z), given_y)
+        return Draw(x=x, y=y, p_x=p_x, latents=(latent,), observed=observed, units=self.units)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""
