@@ -42,7 +42,7 @@ OF_TRAINING = (
     "lightning.pytorch.strategies",
     "lightning.pytorch.trainer",
     "torch.optim",
-    "vaelab.applications",
+    "vaelab.applications.imputation",
     "vaelab.commands.seeds",
     "vaelab.metrics",
     "vaelab.objectives",
@@ -70,6 +70,18 @@ def build_model(config: DictConfig) -> Model:
         raise ValueError(f"model={config.model._target_} is no model: derive it from vaelab.models.Model")
     accelerate(model, **{name: config.speed.get(name, False) for name in NETWORK_SETTINGS})
     return model
+
+
+def trained_model(config: DictConfig, weights: Mapping[str, Any], data: DataModule) -> Model:
+    """The model that a config describes, in evaluation mode, with the weights of a checkpoint and the units of its data.
+
+    Raises:
+        RuntimeError: if the weights are those of another model.
+    """
+    model = build_model(config)
+    model.load_state_dict(model_weights(weights))
+    model.units = data.modality.scaling
+    return model.eval()
 
 
 def build_data(config: DictConfig) -> DataModule:
@@ -135,11 +147,10 @@ def check_used(config: DictConfig) -> None:
     referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
     size = raw["data"].get("size")
     if isinstance(size, list):
-        sides = ",".join(map(str, size))
-        raise ValueError(f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{sides}]")
-    unknown = (
-        raw["data"].keys() - known - referred - {"_target_", "name", "kinds", "size", "channels"}
-    )  # data.shape may replace the last two
+        raise ValueError(
+            f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{','.join(map(str, size))}]"
+        )
+    unknown = raw["data"].keys() - known - referred - {"_target_", "name", "kinds", "size", "channels"}  # which are used by some alone
     if unknown:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:
@@ -316,15 +327,15 @@ def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str
     config.speed = dict.fromkeys(NETWORK_SETTINGS, False)  # numbers that are reported are float32
     if not trust:
         check_trusted(config)
-    model = build_model(config)
+    folder, data = RunFolder.of_checkpoint(path), build_data(config)
+    data.recorded = recorded_split(folder)
+    data.load_state_dict(stored.get(type(data).__qualname__, {}))  # the scaling of x
     try:
-        model.load_state_dict(model_weights(stored["state_dict"]))
+        model = trained_model(config, stored["state_dict"], data)
     except RuntimeError as error:
         what = " ".join(str(error).split(":", 1)[-1].split())
         raise ValueError(f"the weights in {path} are not those of its model as this version builds it: {what[:300]}") from error
-    folder, data = RunFolder.of_checkpoint(path), build_data(config)
-    data.recorded = recorded_split(folder)
-    return OpenedRun(model.eval(), data, config, folder, path)
+    return OpenedRun(model, data, config, folder, path)
 
 
 def load(run: str | Path, checkpoint: str | None = None, trust: bool = False) -> Model:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -60,6 +61,17 @@ class Latent:
         return self.p.log_prob(self.z)
 
 
+@runtime_checkable
+class Units(Protocol):
+    """How x that models see follow from those in the units of the data: see `vaelab.data.scaling.Scaling`."""
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """x in the units of the data, (..., *x_shape)."""
+
+    def log_det(self, s: Tensor, observed: Tensor | None = None) -> Tensor:
+        """log |ds / dx| of each example (B, *x_shape), over its observed values: (B,)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draw:
     """Everything that an objective or a metric may look at, for K samples of the latents of B examples.
@@ -68,7 +80,8 @@ class Draw:
     >>> draw.log_px.shape, draw.log_w.shape
     (torch.Size([3, 5]), torch.Size([3, 5]))
 
-    x is (B, *x_shape), with zeros where it was not observed; `latents` has one entry for each latent variable of the model.
+    x is (B, *x_shape), with zeros where it was not observed; `latents` has one entry for each latent variable of the model. With `units`,
+    all densities of x are those of the data as they are: log p(x | z) is of x before it was scaled.
     """
 
     x: Float[Tensor, "b ..."]
@@ -77,10 +90,19 @@ class Draw:
     latents: tuple[Latent, ...]
     observed: Bool[Tensor, "b ..."] | None = None  # which values of x were; None: all
     missingness: nn.Module | None = None  # p(s | x), of which values are observed; None: it does not depend on x
+    units: Units | None = None  # None: x was not scaled
 
     @cached_property
     def log_px(self) -> Float[Tensor, "k b"]:
         """log p(x | z), of the observed values of x: minus the distortion. With a missingness, + log p(s | x) of the completed x.
+
+        Raises:
+            ValueError: as `_log_px`.
+        """
+        return self._log_px() if self.units is None else self._log_px() + self.units.log_det(self.x, self.observed)
+
+    def _log_px(self) -> Float[Tensor, "k b"]:
+        """log p(x | z) of x as it is here.
 
         Raises:
             ValueError: if x has not the shape of the likelihood's event, which broadcasting would hide; or if values are missing and

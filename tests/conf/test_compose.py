@@ -27,6 +27,7 @@ DIALS = {group: choices for group, choices in GROUPS.items() if group not in ELS
 # what a choice needs beside it
 NEEDS = {
     "data=folder": ["data.root=somewhere"],
+    "data=array": ["data.file=x.npy", "data.shape=[3]"],
     "data=table": ["data.file=somewhere", "data.shape=[3]"],
     "likelihood=mixed": [f"data.kinds=[{','.join(256 * ['real'])}]"],
     "objective=geco": ["objective.target=10"],
@@ -82,10 +83,13 @@ def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
     z_shape = [4, 2, 2] if dials in ("encoder=resnet", "decoder=resnet") else [16]
     small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
     small = small[:2] if "mlp" in dials else small
+    if "conv1d" in dials:
+        other = "decoder" if "encoder" in dials else "encoder"
+        small = ["data.shape=[2,17]", *small[1:2], f"{other}=mlp", f"{dials.split('=')[0]}.channels=[4,4,4]"]
     lit = build(composed([dials, *small, *NEEDS.get(dials, [])], tmp_path))
     p_x = lit.model.decode(torch.zeros(3, *z_shape), torch.zeros(3))
     assert isinstance(p_x, Distribution)
-    assert p_x.event_shape == (1, 16, 16)
+    assert p_x.event_shape == ((2, 17) if "conv1d" in dials else (1, 16, 16))
 
 
 @pytest.mark.parametrize("schedule", GROUPS["schedule"])
@@ -223,7 +227,10 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     told = capsys.readouterr()
     assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
     assert "  clusters  " in told.out
-    assert told.err == "vaelab docs: there is no page nothing: choose one of clusters, from_elbo_to_code, gpu, own_parts, tables\n"
+    assert (
+        told.err
+        == "vaelab docs: there is no page nothing: choose one of arrays_and_series, clusters, from_elbo_to_code, gpu, own_parts, tables\n"
+    )
 
 
 def test_pictures_that_are_not_square_are_one_key() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vaelab import networks
-from vaelab.networks import MLP, ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
+from vaelab.networks import MLP, Conv1dDecoder, Conv1dEncoder, ConvDecoder, ConvEncoder, ResNetDecoder, ResNetEncoder
 
 ENCODERS = {
     "mlp": partial(MLP, hidden=[8, 6]),
@@ -22,6 +22,10 @@ ENCODERS = {
     "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvEncoder, channels=[4]),
     "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+    "conv1d": partial(Conv1dEncoder, channels=[4, 6, 8], hidden=[8]),
+    "conv1d_wide": partial(Conv1dEncoder, channels=[4, 6], kernel_size=9, input="log1p"),
+    "conv1d_batch_norm": partial(Conv1dEncoder, channels=[4, 6, 8], kernel_size=3, batch_norm=True),
+    "conv1d_deep": partial(Conv1dEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
     "resnet": partial(ResNetEncoder, channels=[8, 12], num_blocks=2),
     "resnet_log1p": partial(ResNetEncoder, channels=[8, 12], num_blocks=2, input="log1p"),
     "resnet_one_layer": partial(ResNetEncoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
@@ -34,6 +38,10 @@ DECODERS = {
     "conv_batch_norm": partial(ConvDecoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvDecoder, channels=[4]),
     "conv_deep": partial(ConvDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
+    "conv1d": partial(Conv1dDecoder, channels=[4, 6, 8], hidden=[8]),
+    "conv1d_wide": partial(Conv1dDecoder, channels=[4, 6], kernel_size=9),
+    "conv1d_batch_norm": partial(Conv1dDecoder, channels=[4, 6, 8], kernel_size=3, batch_norm=True),
+    "conv1d_deep": partial(Conv1dDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
     "resnet": partial(ResNetDecoder, channels=[8, 12], num_blocks=2),
     "resnet_one_layer": partial(ResNetDecoder, channels=[4], num_blocks=0, activation=nn.LeakyReLU),
 }
@@ -51,9 +59,15 @@ images = pytest.mark.parametrize("image", IMAGES, ids=lambda image: "x".join(map
 some_images = pytest.mark.parametrize("image", SOME_IMAGES, ids=lambda image: "x".join(map(str, image)))
 
 
-def shapes(encodes, image):
+def seen(network, image):
+    """The shape of x that a network takes: its pixels in a row are a series."""
+    return (image[0], prod(image[1:])) if network.func in (Conv1dEncoder, Conv1dDecoder) else image
+
+
+def shapes(network, encodes, image):
     """in_shape and out_shape of a network with two parameters of a 4-dimensional latent, or of each pixel."""
-    return (image, (2, 4)) if encodes else ((4,), (2, *image))
+    x_shape = seen(network, image)
+    return (x_shape, (2, 4)) if encodes else ((4,), (2, *x_shape))
 
 
 def test_every_network_is_tested():
@@ -65,8 +79,9 @@ def test_every_network_is_tested():
 @images
 @encoders
 def test_encoder_shapes(encoder, image):
-    network = encoder(in_shape=image, out_shape=(2, 4))
-    out = network(torch.rand(3, *image))
+    x_shape = seen(encoder, image)
+    network = encoder(in_shape=x_shape, out_shape=(2, 4))
+    out = network(torch.rand(3, *x_shape))
     assert out.shape == (3, 2, 4)
     assert out.isfinite().all()
 
@@ -74,9 +89,10 @@ def test_encoder_shapes(encoder, image):
 @images
 @decoders
 def test_decoder_shapes(decoder, image):
-    network = decoder(in_shape=(4,), out_shape=(2, *image))
+    x_shape = seen(decoder, image)
+    network = decoder(in_shape=(4,), out_shape=(2, *x_shape))
     out = network(torch.randn(3, 4))
-    assert out.shape == (3, 2, *image)
+    assert out.shape == (3, 2, *x_shape)
     assert out.isfinite().all()
 
 
@@ -86,9 +102,11 @@ def test_latents_may_have_any_shape(num_params, z_shape):
     image = (2, 9, 6)
     keep_space = (ResNetEncoder, ResNetDecoder)  # so a latent with another space is refused, see below
     for encoder in (e for e in ENCODERS.values() if e.func not in keep_space):
-        assert encoder(in_shape=image, out_shape=(*num_params, *z_shape))(torch.rand(3, *image)).shape == (3, *num_params, *z_shape)
+        x_shape = seen(encoder, image)
+        assert encoder(in_shape=x_shape, out_shape=(*num_params, *z_shape))(torch.rand(3, *x_shape)).shape == (3, *num_params, *z_shape)
     for decoder in (d for d in DECODERS.values() if d.func not in keep_space):
-        assert decoder(in_shape=z_shape, out_shape=(*num_params, *image))(torch.rand(3, *z_shape)).shape == (3, *num_params, *image)
+        x_shape = seen(decoder, image)
+        assert decoder(in_shape=z_shape, out_shape=(*num_params, *x_shape))(torch.rand(3, *z_shape)).shape == (3, *num_params, *x_shape)
 
 
 @pytest.mark.parametrize("image", [(1, 28, 28), (3, 33, 47), (2, 5, 3), (1, 1, 1)], ids=str)
@@ -124,17 +142,17 @@ def test_residual_networks_say_which_space_fits(z_shape):
 def test_lists_of_the_caller_stay_as_they_were(network, encodes):
     options = {key: value for key, value in network.keywords.items() if isinstance(value, list)}
     before = deepcopy(options)
-    in_shape, out_shape = map(list, shapes(encodes, (3, 5, 3)))
+    in_shape, out_shape = map(list, shapes(network, encodes, (3, 5, 3)))
     built = network(in_shape=in_shape, out_shape=out_shape)
     built(torch.rand(2, *in_shape))
-    assert (in_shape, out_shape) == tuple(map(list, shapes(encodes, (3, 5, 3))))
+    assert (in_shape, out_shape) == tuple(map(list, shapes(network, encodes, (3, 5, 3))))
     assert options == before
 
 
 @some_images
 @every
 def test_gradients_reach_every_parameter(network, encodes, image):
-    in_shape, out_shape = shapes(encodes, image)
+    in_shape, out_shape = shapes(network, encodes, image)
     built = network(in_shape=in_shape, out_shape=out_shape)
     out = built(torch.randn(16, *in_shape))
     (out * torch.randn(out.shape)).sum().backward()
@@ -144,7 +162,7 @@ def test_gradients_reach_every_parameter(network, encodes, image):
 @some_images
 @every
 def test_every_input_reaches_the_output(network, encodes, image):
-    in_shape, out_shape = shapes(encodes, image)
+    in_shape, out_shape = shapes(network, encodes, image)
     x = torch.randn(16, *in_shape, requires_grad=True)
     out = network(in_shape=in_shape, out_shape=out_shape)(x)
     (out * torch.randn(out.shape)).sum().backward()
@@ -155,7 +173,7 @@ def test_every_input_reaches_the_output(network, encodes, image):
 @every
 def test_examples_do_not_see_each_other(network, encodes, image, double):
     """Outside batch-norm's training, which is about seeing each other."""
-    in_shape, out_shape = shapes(encodes, image)
+    in_shape, out_shape = shapes(network, encodes, image)
     built = network(in_shape=in_shape, out_shape=out_shape).eval()
     x = torch.randn(4, *in_shape)
     alone = torch.cat([built(example[None]) for example in x])
@@ -165,7 +183,7 @@ def test_examples_do_not_see_each_other(network, encodes, image, double):
 @some_images
 @every
 def test_state_dict_round_trip(network, encodes, image):
-    in_shape, out_shape = shapes(encodes, image)
+    in_shape, out_shape = shapes(network, encodes, image)
     one, other = (network(in_shape=in_shape, out_shape=out_shape) for _ in range(2))
     one(torch.randn(8, *in_shape))  # moves the averages of batch-norm
     x = torch.randn(3, *in_shape)
@@ -176,10 +194,11 @@ def test_state_dict_round_trip(network, encodes, image):
 
 def test_batch_norm_has_the_only_bias():
     """A bias before batch-norm would be subtracted again."""
-    for network, encodes in ((ConvEncoder, True), (ConvDecoder, False)):
-        in_shape, out_shape = shapes(encodes, (1, 8, 8))
-        built = network(in_shape=in_shape, out_shape=out_shape, channels=(4, 6), batch_norm=True)
-        assert sum(isinstance(module, nn.BatchNorm2d) for module in built.modules()) == 2
+    for family, encodes in ((ConvEncoder, True), (ConvDecoder, False), (Conv1dEncoder, True), (Conv1dDecoder, False)):
+        network = partial(family, channels=(4, 6), batch_norm=True)
+        in_shape, out_shape = shapes(network, encodes, (1, 8, 8))
+        built = network(in_shape=in_shape, out_shape=out_shape)
+        assert sum(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in built.modules()) == 2
         assert all(block[0].bias is None for block in built.blocks)
 
 
@@ -190,13 +209,32 @@ def test_number_of_parameters_of_an_mlp():
     assert sum(parameter.numel() for parameter in built.parameters()) == expected
 
 
-@pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 1, 28, 28), ()], ids=str)
+@pytest.mark.parametrize("shape", [(784,), (1, 1, 28, 28), ()], ids=str)
 def test_convolutions_encode_only_images(shape):
     with pytest.raises(ValueError, match=r"in_shape = \(channels, height, width\), but got .*; use encoder=mlp decoder=mlp"):
         ConvEncoder(in_shape=shape, out_shape=(2, 4))
 
 
-@pytest.mark.parametrize("shape", [(784,), (2, 784), ()], ids=str)
+@pytest.mark.parametrize("shape", [(784,), (1,), ()], ids=str)
 def test_convolutions_decode_only_images(shape):
     with pytest.raises(ValueError, match=r"out_shape = \(channels, height, width\), but got .*; use encoder=mlp decoder=mlp"):
         ConvDecoder(in_shape=(4,), out_shape=shape)
+
+
+@pytest.mark.parametrize("times", [*range(1, 20), 127, 128, 129, 1000])
+def test_series_of_every_length_come_back_as_long(times):
+    z = Conv1dEncoder((3, times), (4,), channels=[4, 6, 8])(torch.randn(2, 3, times))
+    assert Conv1dDecoder((4,), (2, 3, times), channels=[4, 6, 8])(z).shape == (2, 2, 3, times)
+
+
+@pytest.mark.parametrize(("shape", "advice"), [((784,), "mlp"), ((1, 8, 8), "conv"), ((), "mlp")])
+def test_convolutions_along_time_want_series(shape, advice):
+    for build in (partial(Conv1dEncoder, shape, (4,)), partial(Conv1dDecoder, (4,), shape[:1])):
+        advice = advice if build.func is Conv1dEncoder else "mlp"
+        with pytest.raises(ValueError, match=rf"_shape = \(channels, times\), but got .*; use encoder={advice} decoder={advice}$"):
+            build()
+    with pytest.raises(ValueError, match=r"in_shape = \(channels, height, width\), but got .*; use encoder=conv1d decoder=conv1d"):
+        ConvEncoder(in_shape=(2, 9), out_shape=(2, 4))
+    for size in (1, 4):
+        with pytest.raises(ValueError, match=f"kernel_size={size} must be an odd number of at least 3"):
+            Conv1dEncoder((1, 9), (4,), kernel_size=size)

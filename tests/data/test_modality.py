@@ -9,13 +9,13 @@ from forked_scripts import ROOT
 from torch import Tensor
 
 from vaelab.data import Binarize, Chain, DataModule, Dequantize, InMemory, Missing
-from vaelab.data.modality import Arrays, Images, Vectors, modality_of, to_float
+from vaelab.data.modality import Arrays, Images, Series, Vectors, modality_of, to_float
 
 SOURCES = sorted(path for path in (ROOT / "src").rglob("*.py") if path.name != "modality.py")
 
 
 @pytest.mark.parametrize(
-    ("shape", "kind"), [((1, 8, 8), Images), ((12, 3, 5), Images), ((7,), Vectors), ((3, 4), Arrays), ((2, 3, 4, 5), Arrays), ((), Arrays)]
+    ("shape", "kind"), [((1, 8, 8), Images), ((12, 3, 5), Images), ((7,), Vectors), ((3, 4), Series), ((2, 3, 4, 5), Arrays), ((), Arrays)]
 )
 def test_the_shape_says_what_x_is(shape: tuple[int, ...], kind: type) -> None:
     """A data module has it before any data are read."""
@@ -23,6 +23,7 @@ def test_the_shape_says_what_x_is(shape: tuple[int, ...], kind: type) -> None:
     assert type(found) is kind
     assert found.shape == shape
     assert found.is_pictured == (kind is not Arrays)
+    assert found.has_curves == (kind in (Series, Vectors))
 
 
 def test_to_float_divides_8_bits_by_255() -> None:
@@ -55,18 +56,20 @@ def test_levels_are_those_of_the_unit_interval_unless_x_leaves_it() -> None:
 
 
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3)], ids=str)
-def test_pictures_of_images_are_images_and_those_of_vectors_strips(batch: tuple[int, ...]) -> None:
-    image, vector, short = torch.rand(*batch, 12, 4, 6), torch.rand(*batch, 33), torch.rand(*batch, 5)
+def test_pictures_of_images_are_images_and_vectors_and_series_are_lines(batch: tuple[int, ...]) -> None:
+    image, vector, series = torch.rand(*batch, 12, 4, 6), torch.rand(*batch, 33), torch.rand(*batch, 2, 7)
     assert torch.equal(modality_of((12, 4, 6)).pictures(image), image)
-    strip = modality_of((33,)).pictures(vector)
-    assert strip.shape == (*batch, 1, 4, 33)
-    assert torch.equal(strip, vector[..., None, None, :].repeat(*[1] * len(batch), 1, 4, 1))
-    assert modality_of((5,)).pictures(short).shape == (*batch, 1, 1, 5)
+    assert torch.equal(modality_of((33,)).curves(vector), vector[..., None, :])
+    assert torch.equal(modality_of((2, 7)).curves(series), series)
+    with pytest.raises(ValueError, match=r"x of shape \(33,\) are shown as lines, and are no images"):
+        modality_of((33,)).pictures(vector)
+    with pytest.raises(ValueError, match=r"x of shape \(12, 4, 6\) are not shown as lines"):
+        modality_of((12, 4, 6)).curves(image)
 
 
 def test_other_arrays_have_no_pictures() -> None:
-    with pytest.raises(ValueError, match=r"only images and vectors can be pictured, but x has shape \(3, 4\)"):
-        modality_of((3, 4)).pictures(torch.zeros(2, 3, 4))
+    with pytest.raises(ValueError, match=r"only images, series and vectors can be pictured, but x has shape \(3, 4, 5, 6\)"):
+        modality_of((3, 4, 5, 6)).pictures(torch.zeros(2, 3, 4, 5, 6))
 
 
 VIEWABLE = [torch.randint(256, (4, 1, 8, 8)).to(torch.uint8), torch.rand(4, 3, 8, 8), torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)]

@@ -20,17 +20,10 @@ from vaelab.commands.train import train
 from vaelab.data import DataModule, InMemory
 from vaelab.data.split import Split
 from vaelab.figures import scenes
+from vaelab.figures.completions import completions
 from vaelab.figures.files import save_animation
-from vaelab.figures.scenes import (
-    Scene,
-    completions,
-    dimensions,
-    draw_figures,
-    interpolations,
-    latent_space,
-    nearest_training_images,
-    untransformed,
-)
+from vaelab.figures.scene import Scene, dimensions, untransformed
+from vaelab.figures.scenes import draw_figures, interpolations, latent_space, nearest_training_images
 from vaelab.figures.tiles import captioned, tile
 from vaelab.runs.report import CAPTIONS
 from vaelab.training.loggers import show_files
@@ -147,7 +140,7 @@ def test_pixels_are_clipped_and_missing_ones_grey() -> None:
     assert tile(10 * images - 5, levels=(-5.0, 5.0), gap=0).tolist() == [[[255, 0], [102, 128]]]
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (16,)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)], ids=str)
 def test_completions_are_side_by_side(plane: Scene, shape: tuple[int, ...]) -> None:
     """A row for each of num_images examples: x, what was observed, completions, mean and std; what is hidden is no grey."""
     x = torch.rand(6, *shape)

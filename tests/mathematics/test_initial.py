@@ -53,6 +53,8 @@ LAYERS = {
     "conv": (nn.Conv2d(60, 60, 3, padding=1), (60, 12, 12)),
     "conv_stride": (nn.Conv2d(60, 60, 3, stride=2, padding=1), (60, 12, 12)),
     "transposed": (nn.ConvTranspose2d(60, 40, 3, stride=2, padding=1, output_padding=1), (60, 12, 12)),
+    "conv1d_stride": (nn.Conv1d(100, 100, 5, stride=2, padding=2), (100, 64)),
+    "transposed1d": (nn.ConvTranspose1d(100, 60, 5, stride=2, padding=2, output_padding=1), (100, 64)),
     "without_bias": (nn.Conv2d(60, 60, 3, padding=1, bias=False), (60, 12, 12)),
 }
 

@@ -18,7 +18,7 @@ def test_values_far_from_1_are_to_be_scaled(name: str) -> None:
     p_x = Independent(REAL[name], 1)
     size = float(UNIFORM.square().mean().sqrt())
     assert size == pytest.approx(300 / math.sqrt(3), rel=0.05)
-    assert f"divide the data by {size:.2g}, or subtract their mean" in far_from_scale(p_x, UNIFORM)
+    assert f"set data.scale=standardize, or divide the data by {size:.2g}" in far_from_scale(p_x, UNIFORM)
     assert far_from_scale(p_x, UNIFORM / size) == ""
     assert far_from_scale(p_x, 5 * torch.randn(200, 3)) == ""
 

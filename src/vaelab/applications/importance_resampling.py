@@ -112,7 +112,7 @@ def from_mixture(
     z = q.sample(torch.Size([-(-num_samples // m)])).unflatten(1, (m, b)).flatten(0, 1)
     under_each = q.log_prob(z[:, None].expand(-1, m, *z.shape[1:]).flatten(1, 2)).unflatten(1, (m, b))
     latent = Latent(z=z, q=q, p=model.p_z(y), log_q=log_mean_exp(under_each, dim=1))
-    return Draw(x=filled[0], y=y, p_x=model.decode(z, y), latents=(latent,), observed=observed)
+    return Draw(x=filled[0], y=y, p_x=model.decode(z, y), latents=(latent,), observed=observed, units=model.units)
 
 
 class WeightedSamples:

@@ -1,16 +1,14 @@
-"""Checks of a config before training, so that nothing is found out hours later, or in the words of a library; what only data tell of it."""
+"""Checks of a config before training, so that nothing is found out hours later, or in the words of a library."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.checks import check_at_least, check_whole, given
 from vaelab.commands.judging import build_metrics
-from vaelab.data import Table
 from vaelab.runs.configs import MOVED_KEYS, moved_key
 from vaelab.training.lit import LitVAE
 
@@ -99,21 +97,3 @@ def check_evaluation(options: DictConfig) -> None:
     if moved:
         raise ValueError(moved_key("evaluation.", moved[0]))
     build_metrics(options.get("metrics") or OmegaConf.create(), "evaluation.metrics")
-
-
-def complete(config: DictConfig) -> DictConfig:
-    """Fill keys of a config that are null with what its data tell, before anything is built of them; return it.
-
-    Raises:
-        ValueError: if the data cannot be read.
-    """
-    if config.data.get("shape", ()) is not None:
-        return config
-    dataset = instantiate(OmegaConf.create({"dataset": config.data.dataset}, parent=config).dataset, _convert_="all")
-    if not isinstance(dataset, Table):
-        raise ValueError("data.shape=null must be the shape of one x, such as data.shape=[1,28,28]: only data=table finds it in the file")
-    dataset.tell()
-    for key, value in dataset.found.items():
-        if OmegaConf.select(config, key) is None:
-            OmegaConf.update(config, key, value)
-    return config

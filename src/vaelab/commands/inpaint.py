@@ -5,6 +5,7 @@ completions.png shows some of them, completions.npz has all, its results say how
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from vaelab.commands.common import below, check_counts, check_given, chosen_devi
 from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
 from vaelab.commands.pictures import NEW, short_name, show_pictures
+from vaelab.data.modality import Modality
+from vaelab.figures.completions import completions
 from vaelab.figures.files import save, show_in_tensorboard
-from vaelab.figures.scenes import Scene, completions
+from vaelab.figures.scene import Scene
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
@@ -92,9 +95,10 @@ def write_completions(
         report["acceptance_rate"] = completion.acceptance_rate.mean().item()
     record = {"checkpoint": run.checkpoint.name, "options": {name: config[name] for name in OPTIONS}, "found": report}
     RunFolder(folder).write_results(record | stamp(x.device))
+    shown, completion = run.datamodule.modality.unscale(x), in_units(completion, run.datamodule.modality)
     np.savez_compressed(
         folder / "completions.npz",
-        x=x.cpu().numpy(),
+        x=shown.cpu().numpy(),
         y=y.cpu().numpy(),
         names=np.array(names),
         hidden=~observed.cpu().numpy(),
@@ -112,6 +116,14 @@ def write_completions(
         show_in_tensorboard({f"inpainting/{folder.name}": paths[-1]}, run.folder.tensorboard)
     print_numbers(f"{config.method}, mask={config.mask}   ({seconds:.1f} s)", report)
     tell("\n" + "\n".join(str(shorter(path)) for path in paths))
+
+
+def in_units(completion: Completion, modality: Modality) -> Completion:
+    """A completion in the units of the data; of a logarithm, the standard deviation is that above the mean."""
+    if modality.scaling is None:
+        return completion
+    x, expected, mean, above = map(modality.unscale, (completion.x, completion.expected, completion.mean, completion.mean + completion.std))
+    return replace(completion, x=x, expected=expected, mean=mean, std=above - mean)
 
 
 def all_completions(parts: list[Completion]) -> Completion:

@@ -5,9 +5,12 @@ from pathlib import Path
 import torch
 
 from vaelab.build import OpenedRun
+from vaelab.data.array_files import ENDINGS
+from vaelab.data.arrays import all_of
 from vaelab.data.images import check_readable, pictures_of
+from vaelab.data.memory import Examples
 from vaelab.data.pictures import Reader
-from vaelab.data.split import Split
+from vaelab.data.split import Split, check_finite
 
 NEW = "new"  # the split of pictures that a command was given
 
@@ -19,19 +22,35 @@ def reader_of(run: OpenedRun) -> Reader:
 
 
 def show_pictures(run: OpenedRun, file: str | None) -> str:
-    """Name of the split that a command is about: "test", or "new" of a picture or folder of pictures, which the data module has then.
+    """Name of the split that a command is about: "test", or "new" of pictures or of an array, which the data module has then.
 
     Raises:
-        ValueError: if there is no such file, or it cannot be read as pictures of the shape of the run's data.
+        ValueError: if there is no such file, or it cannot be read as examples of the shape of the run's data.
     """
     if file is None:
         return "test"
     if not Path(file).exists():
-        raise ValueError(f"file={file} is not there: give a picture, or a folder of pictures")
-    data, pictures = run.datamodule, pictures_of(Path(file), reader_of(run))
-    check_readable(pictures.broken())
-    data.splits[NEW] = Split(pictures, torch.arange(len(pictures)), data.modality, data.transform, data.split_seed + 1)
+        raise ValueError(f"file={file} is not there: give a picture, a folder of pictures, or an array")
+    data, found = run.datamodule, examples_of(Path(file), run)
+    data.splits[NEW] = Split(found, torch.arange(len(found)), data.modality, data.transform, data.split_seed + 1, data.missing)
     return NEW
+
+
+def examples_of(file: Path, run: OpenedRun) -> Examples:
+    """Pictures of a file or folder; or the rows of an array, with the axes that the run's data have.
+
+    Raises:
+        ValueError: if they cannot be read, are of another shape, or have values that are no numbers.
+    """
+    if file.suffix.lower() not in ENDINGS:
+        pictures = pictures_of(file, reader_of(run))
+        check_readable(pictures.broken())
+        return pictures
+    found, shape = all_of(file, axes=run.config.data.get("axes")), run.datamodule.shape
+    if tuple(found.x.shape[1:]) != shape:
+        raise ValueError(f"file={file} has x of shape {tuple(found.x.shape[1:])}, but the data of the run have shape {shape}")
+    check_finite(found.x, run.datamodule.missing, lambda row: f"row {row} of {file}", run.datamodule.scale == "log1p")
+    return found
 
 
 def short_name(name: str, most: int = 20) -> str:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vaelab.build import OpenedRun, build_model
+from vaelab.build import OpenedRun, trained_model
 from vaelab.metrics import disentanglement
 from vaelab.metrics.data import Data
 from vaelab.models import Model
 from vaelab.runs.files import read_checkpoint
 from vaelab.runs.find import other_seeds
 from vaelab.runs.folder import RunFolder
-from vaelab.training.checkpoints import model_weights
 
 
 def udr(
@@ -53,6 +52,5 @@ def udr(
 
 def with_weights_of(other: RunFolder, run: OpenedRun) -> Model:
     """The model of a run with the weights of another of the same config, at the same checkpoint, best or last."""
-    model = build_model(run.config)
-    model.load_state_dict(model_weights(read_checkpoint(other.checkpoint(run.checkpoint.stem))["state_dict"]))
-    return model.to(run.model.device).eval()
+    weights = read_checkpoint(other.checkpoint(run.checkpoint.stem))["state_dict"]
+    return trained_model(run.config, weights, run.datamodule).to(run.model.device)

@@ -23,12 +23,13 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from vaelab import rng
-from vaelab.build import OpenedRun, build, build_data, build_model, check_trusted, start_from
+from vaelab.build import OpenedRun, build, build_data, check_trusted, start_from, trained_model
 from vaelab.checks import check_flag
-from vaelab.commands.checking import check_evaluation, check_steps, check_values, complete
+from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
 from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
+from vaelab.commands.from_data import with_shape
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
@@ -41,7 +42,7 @@ from vaelab.runs.folder import RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import git, stamp
 from vaelab.training.callbacks import LastCheckpoint
-from vaelab.training.checkpoints import AtomicCheckpointIO, model_weights
+from vaelab.training.checkpoints import AtomicCheckpointIO
 from vaelab.training.fastest import choose_speed
 from vaelab.training.fsdp import check_shardable
 from vaelab.training.loggers import close, log_config, show_files
@@ -87,7 +88,8 @@ def train(config: DictConfig) -> float | None:
         if not trust:
             check_trusted(config, training=True, typed=list(flatten(changes).values()))
             check_links(RunFolder.of_checkpoint(checkpoint).path)
-    run = RunFolder(complete(config).paths.run_dir)
+    config = with_shape(config)
+    run = RunFolder(config.paths.run_dir)
     with Signals() as signals, ExitStack() as stack:
         try:
             signals.unblock()
@@ -244,9 +246,7 @@ def finish_run(
     objective = trainer.lightning_module.objective
     path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
     # another model than the one that was trained, of which each process may have a share alone
-    model = build_model(config)
-    model.load_state_dict(model_weights(read_checkpoint(path)["state_dict"] if path.is_file() else weights))
-    model.to(device).eval()
+    model = trained_model(config, read_checkpoint(path)["state_dict"] if path.is_file() else weights, datamodule).to(device)
     with rng.fork(0):  # the noise of validation while training, so that the best checkpoint has the number that it was chosen by
         val = mean_bounds(model, objective, datamodule.batches("val", device))  # type: ignore[arg-type]
     test, evaluations = dict[str, Any](), dict[str, Any]()

@@ -1,5 +1,6 @@
 """Datasets of (x, y), and the one LightningDataModule that batches them."""
 
+from vaelab.data.arrays import array
 from vaelab.data.breast_cancer import breast_cancer
 from vaelab.data.datamodule import DataModule
 from vaelab.data.dsprites import DSprites, dsprites
@@ -8,6 +9,7 @@ from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
 from vaelab.data.synthetic import Rendered, circles, shapes
 from vaelab.data.table import Table
+from vaelab.data.trajectories import trajectories
 from vaelab.data.transforms import Binarize, Chain, Dequantize, HideLarge, Missing
 from vaelab.data.views import hide_labels
 
@@ -22,6 +24,7 @@ __all__ = [
     "Missing",
     "Rendered",
     "Table",
+    "array",
     "breast_cancer",
     "circles",
     "dsprites",
@@ -32,4 +35,5 @@ __all__ = [
     "kmnist",
     "mnist",
     "shapes",
+    "trajectories",
 ]

@@ -12,16 +12,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from vaelab.checks import check_whole
+from vaelab.checks import check_choice, check_whole
 from vaelab.data.augment import augment_of
 from vaelab.data.batches import Batches, Loader, SameBatches
 from vaelab.data.memory import Examples, InMemory, as_example
-from vaelab.data.modality import Images, Rows, modality_of
+from vaelab.data.modality import Images, Rows, modality_of, to_float
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
+from vaelab.data.scaling import SCALES, Scaling, fit_scaling
 from vaelab.data.split import Split, Transformation, check_finite, name_of
 from vaelab.data.table import Table
 from vaelab.data.transforms import Transform
 from vaelab.data.views import Classes, hide_labels, only_classes
+
+AT_ONCE = 4096  # training examples that a scaling is fitted to at a time
 
 
 class DataModule(LightningDataModule):
@@ -42,7 +45,7 @@ class DataModule(LightningDataModule):
         batch_size: of training, on each device.
         eval_batch_size: of validation and test, on each device.
         val_size: how many training examples to validate on, or which share of them if below 1; None if the dataset has a split of its own.
-            It is not used for pictures that have a folder val.
+            It is not used for data that have validation data of their own, such as a folder val.
         split_seed: of the validation split, and of what a random transform does to evaluation data.
         seed: of the order of the training data.
         transform: (x, generator=None) -> x of a batch in [0, 1], or None: drawn anew for each training batch, once for evaluation.
@@ -54,6 +57,7 @@ class DataModule(LightningDataModule):
             data are those of the usual split that are of these classes. None: all. Classes may be given by name: ["cat"].
         augment: "flip", "crop" or both, ["flip", "crop"]: how pictures are changed anew whenever they are trained on; None: not at all.
         missing: whether NaN in x is a missing value; else it is refused, as infinite values are.
+        scale: "standardize", "minmax" or "log1p", fitted to the training data, or "none": what models see of x; see `fit_scaling`.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class DataModule(LightningDataModule):
         classes: Classes | None = None,
         augment: str | Sequence[str] | None = None,
         missing: bool = False,
+        scale: str = "none",
     ) -> None:
         super().__init__()
         if isinstance(transform, Transform) and transform.once and static_seed is None:
@@ -84,7 +89,9 @@ class DataModule(LightningDataModule):
                 " data.num_workers=0"
             )
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
+        check_choice(SCALES, **{"data.scale": scale})
         self.modality = Rows(self.shape) if isinstance(dataset, Table) else modality_of(self.shape)
+        self.scale = scale
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform
         self.static_seed, self.num_workers, self.device_resident = static_seed, num_workers, device_resident
         self.num_labelled, self.classes, self.missing = num_labelled, classes, missing
@@ -106,7 +113,7 @@ class DataModule(LightningDataModule):
             train = self.read("train")
             contents = getattr(train, "contents", None)
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-            if self.val_size is None or (contents is not None and "val" in contents.files):
+            if self.val_size is None or getattr(train, "has_val", False) or (contents is not None and "val" in contents.files):
                 val, train_indices = self.read("val"), present(train, torch.arange(len(train)))
                 val_indices = present(val, torch.arange(len(val)))
             else:
@@ -132,8 +139,11 @@ class DataModule(LightningDataModule):
             if self.num_labelled is not None:
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
             self._keep("train", train, train_indices, self.transform if static else None, self.static_seed or 0)
+            self._fit_scaling(self.splits["train"])
             self._keep("val", val, val_indices, self.transform, self.split_seed)
         if stage == "test" and "test" not in self.splits:
+            if self.scale != "none" and self.modality.scaling is None:
+                self.setup("fit")
             test = self.read("test")
             # in random order: a folder is sorted by class, and the first examples of a split should stand for all
             order = present(test, torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed)))
@@ -143,6 +153,16 @@ class DataModule(LightningDataModule):
 
     def _keep(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], transform: Transformation | None, seed: int) -> None:
         self.splits[name] = Split(dataset, indices, self.modality, transform, seed, self.missing)
+
+    def _fit_scaling(self, train: Split) -> None:
+        """Fit data.scale to the training data, as they are after a transform that is drawn once, unless a checkpoint brought it."""
+        if self.scale == "none" or self.modality.scaling is not None:
+            return
+        batches = (train[batch][0] for batch in torch.arange(len(train)).split(AT_ONCE))
+        batches = (to_float(x) if x.dtype == torch.uint8 else x for x in batches)
+        self.modality.scaling, note = fit_scaling(self.scale, batches, self.shape, self.modality.pooled)
+        if note:
+            rank_zero_only(print)(f"note: {note}")
 
     def read(self, split: str) -> Examples:
         """The dataset of a split: all of its examples, before any is chosen.
@@ -168,16 +188,17 @@ class DataModule(LightningDataModule):
         if shape != self.shape:
             raise ValueError(f"data.shape says {list(self.shape)}, but the {split} data have shape {list(shape)}")
         if isinstance(dataset, InMemory):
-            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data")
+            check_finite(dataset.x, self.missing, lambda row: f"{name_of(dataset, row)} of the {split} data", self.scale == "log1p")
         return dataset
 
     @rank_zero_only
     def _tell(self, dataset: Examples) -> None:
-        """Say once what was found in a folder of pictures."""
+        """Say once what was found in a folder of pictures, or in a file."""
         contents = getattr(dataset, "contents", None)
-        if contents is not None and self._told != contents.note:
-            print(f"pictures: {contents.note}")
-            self._told = contents.note
+        note = getattr(dataset, "note", "") if contents is None else f"pictures: {contents.note}"
+        if note and self._told != note:
+            print(note)
+            self._told = note
 
     def _check_recorded(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], of_values: bytes) -> None:
         self._records[name] = record_of(dataset, indices, of_values)
@@ -241,10 +262,13 @@ class DataModule(LightningDataModule):
 
     def _shown(self, x: Tensor, training: bool) -> Tensor:
         """x of a batch as the model is shown them."""
-        x = self.modality.scale(x)
-        for change in self.augment if training else ():
-            x = change(x)
-        return self.transform(x) if training and self.transform is not None and self.static_seed is None else x
+        if training and self.augment:
+            x = to_float(x)
+            for change in self.augment:
+                x = change(x)
+        if training and self.transform is not None and self.static_seed is None:
+            x = self.transform(to_float(x))
+        return self.modality.scale(x)
 
     def batches(self, split: str, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over "train", "val" or "test" by this process alone; training batches come shuffled and freshly transformed.
@@ -272,14 +296,17 @@ class DataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The validation split goes into the checkpoint, so that a resumed run cannot train on what it validated on."""
         digests = {name: self._records[name]["digest"] for name in ("train", "val")}
-        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"]), "digests": digests}
+        scaling = {} if self.modality.scaling is None else {"scaling": self.modality.scaling.state_dict()}
+        return {"val_indices": self.splits["val"].indices, "num_train": len(self.splits["train"]), "digests": digests, **scaling}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compares the split of a checkpoint with the one of the data found now.
+        """Takes the scaling of a checkpoint, and compares its split with the one of the data found now.
 
         Raises:
             ValueError: if they differ.
         """
+        if "scaling" in state_dict:
+            self.modality.scaling = Scaling.of_state(state_dict["scaling"])
         if "train" not in self.splits:
             return  # the test data alone have been read
         now = self.state_dict()

@@ -48,6 +48,8 @@ class InMemory(Dataset):
 
     contents: Contents | None = None  # of the folder of pictures that they were read from
     absent: frozenset[int] = frozenset()  # places of examples that could not be read, and are left out
+    note: str = ""  # one line for a person: what was found in a file
+    has_val: bool = False  # whether there are validation data of their own
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class InMemory(Dataset):
     def replaced(self, x: Tensor, y: Tensor) -> "InMemory":
         """The same examples with another x or y."""
         other = InMemory(x, y, self.y_names, self.y_values, self.y_cyclic, self.names)
-        other.contents, other.absent = self.contents, self.absent
+        other.contents, other.absent, other.note, other.has_val = self.contents, self.absent, self.note, self.has_val
         return other
 
     def to(self, device: torch.device) -> "InMemory":

@@ -12,6 +12,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from vaelab.data.scaling import Scaling
+
 NUM_LEVELS = 256  # of 8 bits
 MAX_SIDE = 32  # pixels of a thumbnail: the sprite of TensorBoard's projector, at most 8192 pixels wide, holds all of them
 
@@ -25,38 +27,66 @@ def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class Modality(ABC):
     """A kind of data.
 
+    `scaling` is that of the training data, once it has been fitted.
+
     Args:
         shape: of one x.
     """
 
     noun: str  # for one x, in captions
     is_pictured = True  # whether there are pictures of x
+    has_curves = False  # whether these are lines
     is_viewable = False  # whether x are grey or colour images, which 8 bits can hold if their values lie in [0, 1]
+    scaling: Scaling | None = None
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
 
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """Axes of x whose values a scaling takes together: all but the first, which are channels."""
+        return tuple(range(1, len(self.shape)))
+
     def scale(self, x: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        """Stored x as models see them; those that are scaled already keep their values."""
-        return to_float(x)
+        """Stored x, or what a transform made of them, as models see them."""
+        if self.scaling is None:
+            return to_float(x)
+        return self.scaling.forward(to_float(x) if x.dtype == torch.uint8 else x)
+
+    def unscale(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """x as models see them in the units of the data, after any number of batch dimensions; 8-bit pixels are of [0, 1]."""
+        return x if self.scaling is None else self.scaling.inverse(x)
 
     def levels(self, x: Float[Tensor, "b ..."]) -> tuple[float, float]:
-        """The values to show as black and as white: 0 and 1, or the extremes of x if some leave [0, 1]."""
+        """The values to show as black and as white, of x in the units of the data: 0 and 1, or the extremes if some leave [0, 1]."""
         seen = x[~x.isnan()]
         low, high = float(seen.min()), float(seen.max())
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+    @property
+    def plural(self) -> str:
+        """The noun for several x."""
+        return f"{self.noun}s"
 
     @abstractmethod
     def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
         """Images of x, after any number of batch dimensions."""
 
+    def curves(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c t"]:
+        """Lines of x, after any number of batch dimensions, one for each channel.
+
+        Raises:
+            ValueError: if x are not shown as lines.
+        """
+        raise ValueError(f"x of shape {self.shape} are not shown as lines")
+
     def are_viewable(self, x: Shaped[Tensor, "b ..."]) -> bool:
-        """True if these x, stored or scaled, are grey or colour images with values in [0, 1], none of them missing."""
-        return self.is_viewable and (x.dtype == torch.uint8 or bool(((x >= 0) & (x <= 1)).all()))
+        """True if these x, which are stored or as models see them, are grey or colour images in [0, 1], and none is missing or scaled."""
+        return self.is_viewable and self.scaling is None and (x.dtype == torch.uint8 or bool(((x >= 0) & (x <= 1)).all()))
 
     def thumbnails(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b c s s"] | None:
-        """Small square images of scaled x, or None if x are not viewable."""
-        pixels = x.nan_to_num(0.5).clamp(0, 1)
+        """Small square images of x as models see them, or None if x are not viewable."""
+        pixels = self.unscale(x).nan_to_num(0.5).clamp(0, 1)
         return functional.interpolate(pixels, size=2 * [min(max(self.shape[1:]), MAX_SIDE)]) if self.is_viewable else None
 
 
@@ -74,14 +104,42 @@ class Images(Modality):
         return x
 
 
-class Vectors(Modality):
+class Curves(Modality):
+    """x that are shown as lines."""
+
+    has_curves = True
+
+    def pictures(self, x: Float[Tensor, "..."]) -> Float[Tensor, "... c h w"]:
+        """
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"x of shape {self.shape} are shown as lines, and are no images")
+
+
+class Vectors(Curves):
     """x of shape (length,)."""
 
     noun = "vector"
 
-    def pictures(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1 h n"]:
-        """Strips, an eighth as high as they are long."""
-        return x[..., None, None, :].expand(*x.shape[:-1], 1, max(x.shape[-1] // 8, 1), -1)
+    def curves(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 1 n"]:
+        """One line for each x."""
+        return x[..., None, :]
+
+
+class Series(Curves):
+    """x of shape (channels, times)."""
+
+    noun = "series"
+
+    @property
+    def plural(self) -> str:
+        """As for one."""
+        return "series"
+
+    def curves(self, x: Float[Tensor, "*batch c t"]) -> Float[Tensor, "*batch c t"]:
+        """x itself: a line for each channel."""
+        return x
 
 
 class Rows(Modality):
@@ -107,9 +165,9 @@ class Arrays(Modality):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"only images and vectors can be pictured, but x has shape {self.shape}")
+        raise ValueError(f"only images, series and vectors can be pictured, but x has shape {self.shape}")
 
 
 def modality_of(shape: Sequence[int]) -> Modality:
     """The modality of data of this shape."""
-    return {1: Vectors, 3: Images}.get(len(shape), Arrays)(shape)
+    return {1: Vectors, 2: Series, 3: Images}.get(len(shape), Arrays)(shape)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vaelab.data.memory import Examples, InMemory, as_example
-from vaelab.data.modality import Modality
+from vaelab.data.modality import Modality, to_float
+from vaelab.data.scaling import LEAST_OF_LOG1P
 from vaelab.data.transforms import Transform
 
 MOST_KEPT = 2**28  # bytes of draws in memory
@@ -79,12 +80,13 @@ class Split(Dataset):
             chosen = indices.tolist() or self.indices[:1].tolist()  # an empty batch has a shape too
             examples = (as_example(self.dataset[i], self.y_names) for i in chosen)
             x, y = (torch.stack(parts)[: len(indices)] for parts in zip(*examples, strict=True))
-            check_finite(x, self.missing, lambda row: f"{name_of(self.dataset, chosen[row])} of the data")
+            logarithm = self.modality.scaling is not None and self.modality.scaling.has_log
+            check_finite(x, self.missing, lambda row: f"{name_of(self.dataset, chosen[row])} of the data", logarithm)
         if self.transform is None:
             return x, y
         if self._kept is not None and (self._all_known or self._known[batch.cpu()].all()):
             return self._kept[batch.to(self._kept.device)].float(), y
-        drawn, generator = self.modality.scale(x).cpu(), torch.Generator()
+        drawn, generator = to_float(x).cpu(), torch.Generator()
         for row, i in enumerate(indices.tolist()):
             drawn[row] = self.transform(drawn[row], generator=generator.manual_seed(1_000_003 * self.seed + i))
         drawn = drawn.to(x.device)
@@ -123,25 +125,42 @@ def name_of(dataset: Examples, index: int) -> str:
     return str(names[index]) if len(names) else f"row {index}"
 
 
-def check_finite(x: Shaped[Tensor, "n ..."], missing: bool, name: Callable[[int], str]) -> None:
-    """Raise if values of x are infinite, or NaN where NaN is no missing value.
+def check_finite(x: Shaped[Tensor, "n ..."], missing: bool, name: Callable[[int], str], logarithm: bool = False) -> None:
+    """Raise if values of x are infinite or too large for 32 bits, or NaN where NaN is no missing value.
 
     Args:
         x: examples.
         missing: whether NaN is a missing value.
         name: of an example.
+        logarithm: whether log(1 + x) is taken of them, and values of -1 or less are wrong too.
 
     Raises:
-        ValueError: if there are such values, with the first example that has one.
+        ValueError: if there are such values, with the first of them and its place.
     """
-    if not x.is_floating_point():
+
+    def are_wrong(part: Tensor) -> Tensor:
+        small = part.to(torch.float32)
+        wrong = small.isinf() if missing else ~small.isfinite()
+        return wrong | (part <= LEAST_OF_LOG1P) if logarithm else wrong
+
+    if not x.is_floating_point() and not logarithm:
         return
-    wrong = torch.cat([(part.isinf() if missing else ~part.isfinite()).reshape(len(part), -1).any(1) for part in x.split(4096)])
+    wrong = torch.cat([are_wrong(part).reshape(len(part), -1).any(1) for part in x.split(4096)])
     if not wrong.any():
         return
     rows = wrong.nonzero().flatten()
     first = x[rows[0]]
-    value = float(first[first.isinf() if missing else ~first.isfinite()].flatten()[0])
+    place = are_wrong(first).nonzero()[0].tolist()
+    value = float(first[tuple(place)])
+    at = f"[{', '.join(map(str, place))}]" if place else ""
     also = f" ({len(rows)} of {len(x)} examples have such values)" if len(rows) > 1 else ""
-    advice = "replace it, or leave the example out" + "; if it is a missing value, set missing=true" * math.isnan(value)
-    raise ValueError(f"{name(int(rows[0]))} has x={value}{also}: {advice}")
+    raise ValueError(f"{name(int(rows[0]))} has x{at}={value}{also}: {advice_on(value)}")
+
+
+def advice_on(value: float) -> str:
+    """What to do about a value that a model cannot be shown."""
+    if abs(value) > torch.finfo(torch.float32).max and math.isfinite(value):
+        return "32 bits hold no such number: divide the data, or leave the example out"
+    if math.isfinite(value):
+        return "data.scale=log1p takes values above -1: choose another scale, or leave the example out"
+    return "replace it, or leave the example out" + "; if it is a missing value, set missing=true" * math.isnan(value)

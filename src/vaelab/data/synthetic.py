@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from math import pi, prod
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from vaelab.data.memory import InMemory
 
 SHAPES = ("square", "ellipse", "heart")
-Render = Callable[[Tensor], Tensor]  # factor indices (N, F) -> images (N, 1, size, size), uint8 in {0, 255}
+Render = Callable[[Tensor], Tensor]  # factor indices (N, F) -> x (N, *x_shape), such as images of uint8 in {0, 255}
 CACHED = 2**18  # pixels
 
 
@@ -20,11 +20,11 @@ class Rendered(InMemory):
     Train and test are disjoint parts of one permutation by `seed`. y (N, F) holds the factor indices.
 
     Args:
-        render: factor indices (N, F) to images.
+        render: factor indices (N, F) to examples.
         names: of the F factors.
         sizes: how many values each factor has.
         split: "train" or "test".
-        num_train, num_test: how many images each split has.
+        num_train, num_test: how many examples each split has.
         seed: of the permutation.
 
     Raises:
@@ -50,8 +50,8 @@ class Rendered(InMemory):
         """The factor indices of points of the grid; the last factor varies fastest."""
         return torch.stack(torch.unravel_index(index, self.factor_sizes), dim=-1)
 
-    def render(self, factors: Int[Tensor, "n f"]) -> UInt8[Tensor, "n 1 h w"]:
-        """Images of any points of the grid: so many at a time that what is computed of them stays in the processor's cache."""
+    def render(self, factors: Int[Tensor, "n f"]) -> Shaped[Tensor, "n ..."]:
+        """Examples of any points of the grid: so many at a time that what is computed of them stays in the processor's cache."""
         at_once = max(1, CACHED // max(self._render(factors[:1]).numel(), 1))
         return torch.cat([self._render(chunk) for chunk in factors.split(at_once)])
 

@@ -4,114 +4,33 @@ Each is a function of a `Scene` that returns a picture, the frames of an animati
 list.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Shaped
-from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications import Completion, by_rate, interpolate, manifold, nearest, slerp, traverse
-from vaelab.applications.exploration import Order
+from vaelab.applications import interpolate, manifold, nearest, slerp, traverse
 from vaelab.data import DataModule, InMemory, Table
 from vaelab.data.columns import Column
-from vaelab.data.modality import Images, Modality
-from vaelab.distributions import VonMisesFisher, centre, is_euclidean
-from vaelab.figures.charts.colours import SKY_BLUE
+from vaelab.distributions import VonMisesFisher, centre
 from vaelab.figures.charts.latent import latent_scatter
+from vaelab.figures.curves import families, fans, moving, overlaid, tiled
 from vaelab.figures.files import rendered, save
 from vaelab.figures.marginals import marginals
-from vaelab.figures.tiles import GAP, captioned
+from vaelab.figures.scene import NUM_DIMS, Scene, dimensions, in_rows, untransformed, walked, with_label
 from vaelab.models import Model
 
 Picture = Image.Image | list[Image.Image] | None
-NUM_DIMS = 10  # that are walked along
 NUM_ENCODED = 2000  # test examples that speak for the latent space
-MOST_OF_NAME = 16  # letters of the name of a file, below a picture
 NUM_COMPARED = 100  # samples, and test images, whose nearest training images are looked for
 NUM_READ = 10_000  # training images to look through, if each is a file; of those in memory, all
 MAX_COLUMNS = 16  # of classes
-NUM_COMPLETIONS = 8  # that are shown of each example
-NUM_LOOKED_AT = 64  # examples, of which the traversals show the clearest
+NUM_IN_FAN = 512  # examples, and samples, whose quantiles are shown as bands
+CURVES_ON_A_SIDE = 10  # of the manifold
 EXTENT = 2.5  # of the traversals, to both sides of zero
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A model, and examples of one split of its data.
-
-    Args:
-        model: in evaluation mode.
-        datamodule: of the examples.
-        x, y: the examples; as many as there are speak for the dimensions of z.
-        split: that they are of.
-        num_images: to a row.
-    """
-
-    model: Model
-    datamodule: DataModule
-    x: Float[Tensor, "n ..."]
-    y: Shaped[Tensor, "n ..."]
-    split: str
-    num_images: int = 8
-
-    @property
-    def modality(self) -> Modality:
-        """The kind of x."""
-        return self.datamodule.modality
-
-    @cached_property
-    def levels(self) -> tuple[float, float]:
-        """Black and white."""
-        return self.modality.levels(self.x)
-
-    @cached_property
-    def order(self) -> Order | None:
-        """The dimensions of z by what they carry; None where z has no dimensions that could be walked along."""
-        return by_rate(self.model, self.x, self.y) if is_euclidean(self.model.encode(self.x[:1], self.y[:1])) else None
-
-    @cached_property
-    def clear(self) -> slice:
-        """The place of an example that shows something: of the first ones, that whose values differ most from each other."""
-        place = int(self.x[:NUM_LOOKED_AT].flatten(1).nan_to_num().std(1, correction=0).argmax())
-        return slice(place, place + 1)
-
-    @property
-    def y_names(self) -> tuple[str, ...]:
-        """Names of the classes, or of the factors."""
-        return self.datamodule.splits[self.split].y_names
-
-    def labels(self, y: Shaped[Tensor, "n ..."]) -> list[str]:
-        """The names of these labels if the model is conditional on them, else nothing."""
-        if not self.model.num_classes:
-            return [""] * len(y)
-        names = self.y_names
-        return [names[label] if 0 <= label < len(names) else str(label) if label >= 0 else "?" for label in y.tolist()]
-
-    def name(self, split: str, place: int) -> str:
-        """The name of an example, such as the file that it was read from; of a long one, the end."""
-        return self.datamodule.splits[split].name(place)[-MOST_OF_NAME:]
-
-    def like(self, count: int) -> Shaped[Tensor, "count ..."]:
-        """Labels for so many samples: those of the examples, over and over."""
-        return self.y.repeat(-(-count // len(self.y)), *[1] * (self.y.ndim - 1))[:count]
-
-    def captioned(
-        self,
-        x: Float[Tensor, "rows columns ..."],
-        rows: Sequence[str] = (),
-        cells: Sequence[Sequence[str]] = (),
-        title: str = "",
-        width: int = 1200,
-        gap: int = GAP,
-    ) -> Image.Image:
-        """Pictures of x with words around them: see `vaelab.figures.tiles.captioned`."""
-        return captioned(self.modality.pictures(x), self.levels, rows, cells, title, width, gap)
 
 
 def reconstructions(scene: Scene) -> Picture:
@@ -119,16 +38,22 @@ def reconstructions(scene: Scene) -> Picture:
     n = min(scene.num_images, len(scene.x))
     count = n if len(scene.x) < 2 * n else 2 * n
     x, y = scene.x[:count], scene.y[:count]
+    if scene.modality.has_curves:
+        curves = torch.stack([x, scene.model.reconstruct(x, y)], dim=1)[: count if len(scene.modality.shape) == 1 else n]
+        title = f"{scene.split} {scene.modality.noun} x, and E[x | z] at the centre z of q(z | x)"
+        return rendered(overlaid(scene.modality, curves, ["x", "E[x | z]"], scene.labels(y)[: len(curves)], title))
     pairs = torch.stack([x.unflatten(0, (-1, n)), scene.model.reconstruct(x, y).unflatten(0, (-1, n))], dim=1).flatten(0, 1)
     labels = scene.labels(y)
     cells = [row for i in range(0, count, n) for row in (labels[i : i + n], [])]
-    title = f"{scene.split} {scene.modality.noun}s x, and their reconstructions E[x | z] from the centre z of q(z | x)"
+    title = f"{scene.split} {scene.modality.plural} x, and their reconstructions E[x | z] from the centre z of q(z | x)"
     return scene.captioned(pairs, ["x", "E[x | z]"] * (count // n), cells, title)
 
 
 def samples(scene: Scene) -> Picture:
     """E[x | z] of z ~ p(z); a column for each class of a conditional model."""
     n, classes = scene.num_images, scene.model.num_classes
+    if scene.modality.has_curves:
+        return sampled_curves(scene)
     columns = classes if 1 < classes <= MAX_COLUMNS else n
     y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
     x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
@@ -137,12 +62,29 @@ def samples(scene: Scene) -> Picture:
     return scene.captioned(x, cells=[labels[:columns]] if columns == classes else in_rows(labels, n), title=title)
 
 
+def sampled_curves(scene: Scene) -> Picture:
+    """Examples, and as many samples: of each class, or of all."""
+    x, y = scene.x[:NUM_IN_FAN], scene.y[:NUM_IN_FAN]
+    drawn = scene.model.sample(len(x), y if scene.model.num_classes else None, mean=True)
+    groups = {f"{scene.split} data": x, "samples": drawn}
+    if 1 < scene.model.num_classes <= MAX_COLUMNS:
+        present = [label for label in range(scene.model.num_classes) if bool((y == label).any())]
+        names = scene.labels(torch.tensor(present))
+        groups = {
+            f"{noun}, y = {name}": part[y == label] for label, name in zip(present, names, strict=True) for noun, part in groups.items()
+        }
+    return rendered(fans(scene.modality, groups, "samples: E[x | z] of z drawn from the prior p(z); bands hold 50 % and 90 % of them"))
+
+
 def traversals(scene: Scene) -> Picture:
     """One example's z with one dimension at a time moved, for the dimensions that carry most, each with its number and its rate."""
     if scene.order is None:
         return None
     dims, steps = scene.order.dims[:NUM_DIMS], 11
     x = traverse(scene.model, scene.x[scene.clear], dims, steps, EXTENT, scene.y[scene.clear])
+    if scene.modality.has_curves:
+        words, at = dimensions(scene), torch.linspace(-EXTENT, EXTENT, steps).tolist()
+        return rendered(families(scene.modality, x, at, [word.replace("\n", "  ") for word in words], "z", walked(scene)))
     places = [f"{z:+.2g}" if z else "0" for z in torch.linspace(-EXTENT, EXTENT, steps).tolist()]
     return scene.captioned(x, dimensions(scene), [places], walked(scene))
 
@@ -153,6 +95,10 @@ def moving_traversals(scene: Scene) -> Picture:
         return None
     dims, steps = scene.order.dims[:NUM_DIMS], 17
     walks = traverse(scene.model, scene.x[scene.clear], dims, steps, EXTENT, scene.y[scene.clear])
+    if scene.modality.has_curves:
+        words, at = [word.replace("\n", "  ") for word in dimensions(scene)], torch.linspace(-EXTENT, EXTENT, steps).tolist()
+        frames = moving(scene.modality, walks, at, words, [f"{walked(scene)}: now at {z:+.1f}" for z in at])
+        return frames + frames[-2:0:-1]
     columns = -(-len(dims) // (2 if len(dims) > 5 else 1))
     walks = torch.cat([walks, walks.new_full((-len(dims) % columns, *walks.shape[1:]), sum(scene.levels) / 2)])
     words = [words.replace("\n", "  ") for words in dimensions(scene)] + [""] * (len(walks) - len(dims))
@@ -190,8 +136,11 @@ def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor],
     x_from, x_to, y = scene.x[start], scene.x[end], scene.y[start]
     steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
     rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
+    if scene.modality.has_curves:
+        at, title = torch.linspace(0, 1, 8).tolist(), f"E[x | z] along {name} from x (black) to x' (dashed), two {scene.split} examples"
+        return rendered(families(scene.modality, steps, at, scene.labels(y), "t", title, ends=rows[:, [0, -1]]))
     places = ["x", *[f"{t:.2g}" for t in torch.linspace(0, 1, 8).tolist()], "x'"]
-    title = f"E[x | z] along {name} between the centres of q(z | x) of two {scene.split} {scene.modality.noun}s x and x'"
+    title = f"E[x | z] along {name} between the centres of q(z | x) of two {scene.split} {scene.modality.plural} x and x'"
     return scene.captioned(rows, scene.labels(y) if scene.model.num_classes else (), [places], title)
 
 
@@ -199,7 +148,10 @@ def learned_manifold(scene: Scene) -> Picture:
     """The manifold of a two-dimensional latent space; of one class, if the model is conditional."""
     if scene.order is None or len(scene.order.dims) != 2:
         return None
-    return scene.captioned(manifold(scene.model, y=scene.y[:1]), title=with_label(scene, "E[x | z] at the quantiles of N(0, I)"), gap=0)
+    title = with_label(scene, "E[x | z] at the quantiles of N(0, I)")
+    if scene.modality.has_curves:
+        return rendered(tiled(scene.modality, manifold(scene.model, CURVES_ON_A_SIDE, scene.y[:1]), title))
+    return scene.captioned(manifold(scene.model, y=scene.y[:1]), title=title, gap=0)
 
 
 def latent_space(scene: Scene) -> Picture:
@@ -210,7 +162,7 @@ def latent_space(scene: Scene) -> Picture:
     if scene.order is not None and scene.order.measure == "rate":
         rates = torch.empty_like(scene.order.values).scatter(0, scene.order.dims, scene.order.values).tolist()
     split = scene.datamodule.splits[scene.split]
-    title = f"centres of q(z | x) for {len(centres)} {scene.split} {scene.modality.noun}s"
+    title = f"centres of q(z | x) for {len(centres)} {scene.split} {scene.modality.plural}"
     return rendered(latent_scatter(centres, scene.y, split.y_names, rates, title, split.y_values, split.y_cyclic))
 
 
@@ -232,11 +184,12 @@ def nearest_training_images(scene: Scene) -> Picture:
     drawn, own = scene.model.sample(count, y, mean=True), scene.model.reconstruct(scene.x[:count], scene.y[:count])
     unseen = torch.cat(list(untransformed(scene, scene.split, count)))
     scene.datamodule.setup("fit")
-    train, noun = scene.datamodule.splits["train"], f"{scene.modality.noun}s"
+    train, noun = scene.datamodule.splits["train"], scene.modality.plural
     num_train = len(train) if isinstance(train.dataset, InMemory) else min(len(train), NUM_READ)
     found = nearest(torch.cat([drawn, own, unseen]), untransformed(scene, "train", num_train), num_neighbours=3)
     medians = [distances.median().item() for distances in found.distances[:, 0].split(count)]
-    title = f"median Euclidean distance to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
+    scaled = "of scaled x " if scene.modality.scaling is not None else ""
+    title = f"median Euclidean distance {scaled}to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
     title += f", reconstructed {scene.split} {noun} {medians[1]:.2f}, {scene.split} {noun} {medians[2]:.2f}"
     is_new = scene.split not in ("train", "val", "test")  # pictures of one's own, whose neighbours are asked for
     first, pictured = (2 * count, unseen) if is_new else (0, drawn)
@@ -244,6 +197,12 @@ def nearest_training_images(scene: Scene) -> Picture:
     pairs = zip(found.distances[first : first + n].T.tolist(), found.indices[first : first + n].T.tolist(), strict=True)
     distances = [[f"{far:.2f}\n{scene.name('train', i)}" for far, i in zip(*pair, strict=True)] for pair in pairs]
     names = ["x" if is_new else "sample", "nearest", "second", "third"][: len(shown)]
+    if scene.modality.has_curves:
+        panels = [
+            scene.name(scene.split, i) if is_new else f"at {distance:.2f}"
+            for i, distance in enumerate(found.distances[first : first + n, 0].tolist())
+        ]
+        return rendered(overlaid(scene.modality, shown.transpose(0, 1), names, panels, title))
     above = [scene.name(scene.split, i) for i in range(n)] if is_new else scene.labels(y[:n])
     return scene.captioned(shown, names, [above, *distances], title, min(1200, 250 + 150 * n))
 
@@ -284,67 +243,3 @@ def draw_figures(
             paths.append(folder / f"{name}.{'gif' if isinstance(picture, list) else 'png'}")
             save(picture, paths[-1])
     return paths
-
-
-def completions(
-    scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "", names: Sequence[str] = ()
-) -> Image.Image:
-    """A row for each example: x, what was observed of it, completions without the noise of single values, their mean, and their spread."""
-    n, (low, high) = scene.num_images, scene.levels
-    x, known, shown, std = scene.x[:n], observed[:n], completion.expected[:NUM_COMPLETIONS, :n], completion.std[:n]
-    most = max(float(std.max()), 1e-6)
-    columns = [x, x.where(known, torch.nan), *shown, completion.mean[:n], low + std / most * (high - low)]
-    columns = [scene.modality.pictures(column) for column in columns]
-    if isinstance(scene.modality, Images):
-        columns = [colour(column) for column in columns]
-        tint = columns[1].new_tensor(to_rgb(SKY_BLUE)).reshape(3, 1, 1) * (high - low) + low
-        columns[1] = torch.where(columns[1].isnan(), tint, columns[1])
-    columns_names = ["x", "observed", *[str(k) for k in range(1, len(shown) + 1)], "mean", f"std\n(white: {most:.2g})"]
-    labels = scene.labels(scene.y[:n])
-    rows = [" ".join(filter(None, pair)) for pair in zip(names or [""] * n, labels, strict=True)]
-    return captioned(torch.stack(columns, dim=1), scene.levels, rows if any(rows) else (), [columns_names], title, width=1600)
-
-
-# What the figures are made of.
-
-
-def dimensions(scene: Scene) -> list[str]:
-    """The number of each dimension that is walked along, and what it carries; the indices of a latent variable with several axes."""
-    assert scene.order is not None
-    shape = scene.model.encode(scene.x[:1], scene.y[:1]).event_shape
-    words = []
-    for dim, value in zip(scene.order.dims[:NUM_DIMS].cpu(), scene.order.values[:NUM_DIMS].tolist(), strict=True):
-        indices = ",".join(str(int(i)) for i in torch.unravel_index(dim, shape))
-        words.append(f"z[{indices}]\n" + (f"{value:.2f} nats" if scene.order.measure == "rate" else f"variance {value:.2g}"))
-    return words
-
-
-def colour(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-    """The images with three channels."""
-    return x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-
-
-def walked(scene: Scene) -> str:
-    """Title of the traversals: what is moved, and how many dimensions there are."""
-    assert scene.order is not None
-    total = len(scene.order.dims)
-    which = f"{NUM_DIMS} of {total} dimensions of z, those that carry most" if total > NUM_DIMS else f"all {total} dimensions of z"
-    return with_label(scene, f"one {scene.split} {scene.modality.noun}, {which}, one moved at a time", scene.clear)
-
-
-def with_label(scene: Scene, words: str = "", place: slice = slice(1)) -> str:
-    """The words, and the label of the example at a place if the model is conditional."""
-    label = scene.labels(scene.y[place])[0]
-    return ", ".join(part for part in (words, f"y = {label}" if label else "") if part)
-
-
-def in_rows(words: list[str], columns: int) -> list[list[str]]:
-    """The words in rows of so many."""
-    return [words[i : i + columns] for i in range(0, len(words), columns)]
-
-
-def untransformed(scene: Scene, name: str, count: int) -> Iterator[Float[Tensor, "_ ..."]]:
-    """The first examples of a split without the noise of a transform, whose mean is what a decoder learns."""
-    plain = scene.datamodule.splits[name].untransformed()
-    for batch in torch.arange(count).split(500):
-        yield plain.scaled(batch, scene.x.device)[0]

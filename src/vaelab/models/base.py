@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.draw import Draw
+from vaelab.draw import Draw, Units
 from vaelab.evidence import importance_weighted
 
 Labels = Shaped[Tensor, "b ..."] | int | None  # one label for each sample, or one for all
@@ -26,6 +26,7 @@ class Model(nn.Module, ABC):
     prior: nn.Module  # (y) -> p(z)
     num_classes: int = 0  # how many classes y may name; 0: the model does not look at y
     missing: bool = False  # whether NaN in x is a missing value, which is not scored
+    units: Units | None = None  # of the data, if x are scaled before they are shown to the model: densities are in these units
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None, num_samples: int = 1) -> Draw:

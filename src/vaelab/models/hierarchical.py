@@ -62,7 +62,7 @@ class HierarchicalVAE(Model):
             return z
 
         state = self._descend(latents[0].z, infer)
-        return Draw(x=x, y=y, p_x=self.likelihood(state), latents=tuple(latents), observed=observed)
+        return Draw(x=x, y=y, p_x=self.likelihood(state), latents=tuple(latents), observed=observed, units=self.units)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z_L | x), batch shape (B,)."""

@@ -64,7 +64,7 @@ class SemiSupervisedVAE(Model):
             Latent(z=code, q=q_y, p=Independent(OneHot(self.class_logits, validate_args=False), 0, validate_args=False), log_q=log_q_y),
             Latent(z=z, q=q_z, p=self.prior(None), log_q=log_q_z),
         )
-        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q_z, z), label), latents=latents)
+        return Draw(x=x, y=y, p_x=self.likelihood(code_of(q_z, z), label), latents=latents, units=self.units)
 
     def classify(self, x: Float[Tensor, "b ..."]) -> Int[Tensor, "b"]:
         """argmax_y q(y | x)."""

@@ -57,7 +57,7 @@ class VAE(Model):
             raise ValueError(f"the prior is over z of shape {tuple(p.event_shape)}, but the posterior over {tuple(q.event_shape)}")
         latent = Latent.sample(q, p, num_samples)
         p_x = self.likelihood(code_of(q, latent.z), given_y)
-        return Draw(x=x, y=y, p_x=p_x, latents=(latent,), observed=observed, missingness=self.missingness)
+        return Draw(x=x, y=y, p_x=p_x, latents=(latent,), observed=observed, missingness=self.missingness, units=self.units)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z | x), batch shape (B,)."""

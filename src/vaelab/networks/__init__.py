@@ -1,9 +1,20 @@
 """Tensors to tensors. A network knows its shapes and nothing of probability."""
 
 from vaelab.networks.conv import ConvDecoder, ConvEncoder
+from vaelab.networks.conv1d import Conv1dDecoder, Conv1dEncoder
 from vaelab.networks.conv_ladder import ConvLadder
 from vaelab.networks.ladder import DenseLadder
 from vaelab.networks.mlp import MLP
 from vaelab.networks.resnet import ResNetDecoder, ResNetEncoder
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "ConvLadder", "DenseLadder", "ResNetDecoder", "ResNetEncoder"]
+__all__ = [
+    "MLP",
+    "Conv1dDecoder",
+    "Conv1dEncoder",
+    "ConvDecoder",
+    "ConvEncoder",
+    "ConvLadder",
+    "DenseLadder",
+    "ResNetDecoder",
+    "ResNetEncoder",
+]

@@ -29,9 +29,8 @@ def image_shape(shape: Sequence[int], name: str) -> tuple[int, int, int]:
         ValueError: if there are not three.
     """
     if len(shape) != 3:
-        raise ValueError(
-            f"a convolutional network needs {name} = (channels, height, width), but got {tuple(shape)}; use encoder=mlp decoder=mlp"
-        )
+        advice = "encoder=conv1d decoder=conv1d" if len(shape) == 2 else "encoder=mlp decoder=mlp"
+        raise ValueError(f"a convolutional network needs {name} = (channels, height, width), but got {tuple(shape)}; use {advice}")
     return shape[0], shape[1], shape[2]
 
 

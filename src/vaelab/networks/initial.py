@@ -19,9 +19,9 @@ def gain(activation: Callable[[], nn.Module]) -> float:
     return torch.trapezoid(density * values.square(), u).rsqrt().item()
 
 
-def fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
+def fan_in(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d) -> float:
     """Number of inputs that reach an output, on average: a transposed convolution of stride 2 puts zeros between its inputs."""
-    if isinstance(layer, nn.ConvTranspose2d):
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d):
         return layer.weight[:, 0].numel() / prod(layer.stride)
     return layer.weight[0].numel()
 
@@ -41,7 +41,8 @@ def keep_signal(network: nn.Module, activation: Callable[[], nn.Module] = nn.ReL
         activation: before each of them.
         but_last: whether the last layer, whose outputs are parameters of a distribution, stays as it is.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
     for layer in layers[: len(layers) - but_last]:
         std = gain(activation) / sqrt(fan_in(layer) + (layer.bias is not None))
         nn.init.normal_(layer.weight, std=std)

@@ -88,6 +88,7 @@ class LitVAE(LightningModule):
     def on_fit_start(self) -> None:
         """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
         leave_out_idle_hooks(self.trainer, self)
+        self.model.units = self.trainer.datamodule.modality.scaling  # type: ignore[attr-defined]
         ask_cuda_cheaply()
         if type(self) is LitVAE:  # another's training_step may log whenever it likes
             shorten_steps(self.trainer, self)

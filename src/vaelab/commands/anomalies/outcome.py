@@ -88,7 +88,8 @@ def extremes(part: Part, scores: Float[Tensor, "n"], run: OpenedRun, config: Dic
     for title, places in ((f"{kind}, highest scores ({hit})", order[:num]), (f"{kind}, lowest scores ({miss})", order.flip(0)[:num])):
         x, _ = part.split.scaled(places, run.model.device)
         names = [short_name(part.split.name(place)) for place in places.tolist()]
-        strips.append(Strip(title, x.cpu(), run.model.reconstruct(x).cpu(), scores[places], names))
+        shown, reconstructed = (part.split.modality.unscale(each).cpu() for each in (x, run.model.reconstruct(x)))
+        strips.append(Strip(title, shown, reconstructed, scores[places], names))
     return strips
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaelab.data.modality import Modality
 from vaelab.figures.charts.colours import BLACK, BLUE, GREY, OKABE_ITO, VERMILION
+from vaelab.figures.curves import Panels, in_units
 from vaelab.figures.tiles import tile
 
 NUM_BINS = 50
@@ -96,6 +97,8 @@ def extremes_chart(strips: Sequence[Strip], modality: Modality, title: str = "")
         modality: of the examples.
         title: of the figure.
     """
+    if modality.has_curves:
+        return extreme_curves(strips, modality, title)
     levels = modality.levels(torch.cat([strip.x for strip in strips]))
     pictures = [tile(modality.pictures(torch.stack([strip.x, strip.reconstructions])), levels, background=1.0) for strip in strips]
     most = max(len(strip.x) for strip in strips)
@@ -115,6 +118,22 @@ def extremes_chart(strips: Sequence[Strip], modality: Modality, title: str = "")
         axis.set_title(strip.title, loc="left", size=10)
     figure.suptitle(title)
     return figure
+
+
+def extreme_curves(strips: Sequence[Strip], modality: Modality, title: str) -> Figure:
+    """The same of series and vectors: a row of panels for each strip, in each an example and its reconstruction."""
+    most = max(len(strip.x) for strip in strips)
+    every = torch.cat([torch.cat([strip.x, strip.reconstructions]) for strip in strips])
+    grid = Panels(in_units(modality), most * len(strips), every, most, title=title)
+    for row, strip in enumerate(strips):
+        names = strip.names or [""] * len(strip.x)
+        for column, (x, other, score, name) in enumerate(zip(strip.x, strip.reconstructions, strip.scores.tolist(), names, strict=True)):
+            place = row * most + column
+            grid.draw(place, x, color=BLACK, alpha=0.55, linewidth=1.4, label="x")
+            grid.draw(place, other, color=BLUE, label="E[x | z]")
+            grid.titled(place, f"{strip.title}\n" * (column == 0) + f"{score:.4g}  {name}".strip())
+    grid.legend()
+    return grid.figure
 
 
 def with_error(report: Mapping[str, float], key: str) -> str:

@@ -56,7 +56,7 @@ def far_from_scale(p_x: Distribution, x: Float[Tensor, "b ..."], observed: Bool[
         return ""
     return (
         f"the data have values in [{float(values.min()):.3g}, {float(values.max()):.3g}], and networks and likelihood begin near 0 with"
-        f" scales near 1: divide the data by {size:.2g}, or subtract their mean and divide by their standard deviation"
+        f" scales near 1: set data.scale=standardize, or divide the data by {size:.2g}"
     )
 
 

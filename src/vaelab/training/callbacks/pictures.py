@@ -12,7 +12,8 @@ from vaelab import rng
 from vaelab.checks import check_whole
 from vaelab.data import DataModule
 from vaelab.distributions import centre
-from vaelab.figures.scenes import WHILE_TRAINING, Scene
+from vaelab.figures.scene import Scene
+from vaelab.figures.scenes import WHILE_TRAINING
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
 from vaelab.training.loggers import WITH_PICTURES, show_picture
