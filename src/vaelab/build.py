@@ -147,9 +147,7 @@ def check_used(config: DictConfig) -> None:
     referred = set(re.findall(r"\$\{data\.(\w+)", json.dumps(raw)))
     size = raw["data"].get("size")
     if isinstance(size, list):
-        raise ValueError(
-            f"data.size={size} must be a number; of pictures that are not square, set data.shape=[3,{','.join(map(str, size))}]"
-        )
+        raise ValueError(f"data.size={size} must be a number; else set data.shape={[3, *size]}".replace(", ", ","))
     unknown = raw["data"].keys() - known - referred - {"_target_", "name", "kinds", "size", "channels"}  # which are used by some alone
     if unknown:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
