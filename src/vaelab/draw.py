@@ -63,7 +63,7 @@ class Latent:
 
 @runtime_checkable
 class Units(Protocol):
-    """How x that models see follow from those in the units of the data: see `vaelab.data.scaling.Scaling`."""
+    """A map from the units of the data to x that models see, and back: see `vaelab.data.scaling.Scaling`."""
 
     def inverse(self, s: Tensor) -> Tensor:
         """x in the units of the data, (..., *x_shape)."""

@@ -201,7 +201,7 @@ def column_of(table: Any, name: str, path: Path) -> np.ndarray:
 
 
 def read_column(path: Path, name: str, count: int, option: str) -> np.ndarray:
-    """What data.y, data.split or data.group names, one value for each example: a key or column of the file, or a file.
+    """The values that data.y, data.split or data.group names, one for each example: of a key or column of the file, or of a file.
 
     Raises:
         ValueError: if it is neither, or has another length.

@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def kind(self) -> str:
-        """What the examples are."""
+        """The word for the examples, such as "vectors"."""
         return AXES.get(self.axes, "arrays")
 
     def of(self, rows: Shaped[np.ndarray, "n ..."]) -> Shaped[Tensor, "n ..."]:

@@ -134,7 +134,7 @@ class Series(Curves):
 
     @property
     def plural(self) -> str:
-        """As for one."""
+        """The word for several, which is that for one."""
         return "series"
 
     def curves(self, x: Float[Tensor, "*batch c t"]) -> Float[Tensor, "*batch c t"]:

@@ -158,7 +158,7 @@ def check_finite(x: Shaped[Tensor, "n ..."], missing: bool, name: Callable[[int]
 
 
 def advice_on(value: float) -> str:
-    """What to do about a value that a model cannot be shown."""
+    """Advice about a value that a model cannot be shown."""
     if abs(value) > torch.finfo(torch.float32).max and math.isfinite(value):
         return "32 bits hold no such number: divide the data, or leave the example out"
     if math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What figures of a model look at: its examples, their labels and names, and the order of its dimensions."""
+"""The things that figures of a model look at: its examples, their labels and names, and the order of its dimensions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
