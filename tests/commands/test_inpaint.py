@@ -181,5 +181,5 @@ def test_pictures_of_ones_own_are_completed(run: Path, tmp_path: Path) -> None:
         arrays = np.load(run / "inpainting" / f"{file.stem}_half_pseudo_gibbs" / "completions.npz")
         assert arrays["names"].tolist() == [str(tmp_path / "own" / f"{name}.png") for name in "ab"[:count]]
         assert (arrays["x"][:, 0] * 255 == pixels[:count]).all()
-    with pytest.raises(ValueError, match="file=nowhere is not there: give a picture, a folder of pictures, or an array"):
+    with pytest.raises(ValueError, match="file=nowhere is not there: give a picture, a folder of pictures, an array, or a table"):
         inpainted(run, "file=nowhere")

@@ -3,6 +3,7 @@
 from vaelab.applications.anomaly import Detector, fit_detector
 from vaelab.applications.completion import Completion
 from vaelab.applications.detection import detection
+from vaelab.applications.encoding import codes
 from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, slerp, traverse
 from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
 from vaelab.applications.importance_resampling import importance_resampling
@@ -14,6 +15,7 @@ __all__ = [
     "Detector",
     "assess",
     "by_rate",
+    "codes",
     "detection",
     "fit_detector",
     "hidden",
