@@ -279,7 +279,7 @@ def test_what_8_bits_cannot_hold_has_no_complexity_ratio(tmp_path: Path) -> None
         ([], "trained on all of mnist_binarized, so that none of it is an anomaly: choose other data, such as against=kmnist, or a run"),
         (["against=mnist"], "against=mnist are the test data of the run itself"),
         (["against=circles"], r"the run is of data of shape \[1, 28, 28\], but against=circles has shape \[1, 32, 32\]"),
-        (["against=nothing"], r"against=nothing is neither a folder nor a choice of conf/data \(circles, .*kmnist"),
+        (["against=nothing"], r"against=nothing is neither a folder nor a choice of conf/data \(array, .*kmnist"),
         (["against=folder"], "against=folder is neither a folder nor a choice of conf/data"),
         (["against={empty}"], "is a folder without pictures: looked for "),
         (["against=kmnist", "num_images=0"], "num_images=0 must be a whole number of at least 2"),

@@ -10,11 +10,12 @@ from linear_gaussian import LinearGaussian, at_sigma_points, orthogonal, set_aff
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from vaelab import VAE, likelihoods, models, posteriors, priors
+from vaelab import VAE, likelihoods, posteriors, priors
 from vaelab.applications import importance_resampling
 from vaelab.draw import split_missing
 from vaelab.evidence import importance_weighted
 from vaelab.metrics import bound, evaluate
+from vaelab.models import missingness
 from vaelab.networks import MLP
 from vaelab.objectives import ELBO, IWAE
 
@@ -175,7 +176,7 @@ def test_likelihoods_that_score_values_together_are_refused(likelihood):
 
 def masking(kind: str) -> torch.nn.Module:
     """A mask that depends on x, with parameters that are not those it begins with."""
-    module = models.Agnostic((6,)) if kind == "agnostic" else models.SelfMasking((6,), known=kind == "known")
+    module = missingness.Agnostic((6,)) if kind == "agnostic" else missingness.SelfMasking((6,), known=kind == "known")
     for parameter in module.parameters():
         parameter.data = torch.randn(parameter.shape)
     return module
@@ -219,7 +220,7 @@ def test_weights_are_unbiased_for_what_was_observed_and_which_values_were(kind):
 def test_gradients_pass_through_missing_values():
     theory = orthogonal()
     model, x = theory.vae((6,), widen=1.6), theory.sample(4)
-    model.missing, model.missingness = True, models.SelfMasking((6,))
+    model.missing, model.missingness = True, missingness.SelfMasking((6,))
     x[:, :2] = torch.nan
     IWAE(3)(model(x, num_samples=3), 0)["loss"].backward()
     assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in model.parameters())
@@ -227,7 +228,7 @@ def test_gradients_pass_through_missing_values():
 
 def test_a_mask_of_discrete_values_is_refused_in_words():
     model = vae(likelihoods.Bernoulli)
-    model.missingness = models.SelfMasking(X_SHAPE)
+    model.missingness = missingness.SelfMasking(X_SHAPE)
     with pytest.raises(ValueError, match=r"Bernoulli is not a likelihood of real values alone: set missingness=ignorable"):
         ELBO()(model(with_holes(6)), 0)
     with pytest.raises(ValueError, match=r"set missing=true, or missingness=ignorable"):

@@ -31,6 +31,7 @@ from vaelab.runs.log import tell
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".npz", ".parquet")
+ADVICE = "pip install 'vaelab[tables]', or write a csv file"
 SPLITS = ("train", "val", "test")
 Columns = dict[str, np.ndarray]  # of a batch: text, or numbers (B,)
 
@@ -51,7 +52,7 @@ def encode(config: DictConfig) -> None:
     if target.suffix.lower() not in ENDINGS:
         raise ValueError(f"output={target} must end in {', '.join(ENDINGS)}")
     if target.suffix.lower() == ".parquet":
-        package("pyarrow", target)
+        package("pyarrow", target, ADVICE)
     run, device = chosen_run(config), chosen_device(config)
     run.model.to(device)
     splits = splits_of(run, config)
@@ -152,7 +153,7 @@ def cells(values: np.ndarray) -> list[str]:
 
 def write_parquet(path: Path, batches: Iterable[Columns]) -> None:
     """Write batches of columns as groups of rows."""
-    pyarrow, parquet = package("pyarrow", path), package("pyarrow.parquet", path)
+    pyarrow, parquet = package("pyarrow", path, ADVICE), package("pyarrow.parquet", path, ADVICE)
     with ExitStack() as stack:
         writer: Any = None
         for batch in batches:

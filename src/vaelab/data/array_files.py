@@ -53,8 +53,13 @@ class H5Array:
 Array = np.ndarray | H5Array
 
 
-def package(name: str, path: Path) -> Any:
+def package(name: str, path: Path, advice: str = "pip install 'vaelab[arrays]', or save the array as .npy") -> Any:
     """A package that a kind of file needs.
+
+    Args:
+        name: of the module.
+        path: of the file.
+        advice: what to do if it is not installed.
 
     Raises:
         ValueError: if it is not installed.
@@ -62,7 +67,7 @@ def package(name: str, path: Path) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ValueError(f"{path.name} needs {name.split('.')[0]}: pip install 'vaelab[arrays]', or save the array as .npy") from error
+        raise ValueError(f"{path.name} needs {name.split('.')[0]}: {advice}") from error
 
 
 def open_array(path: Path, key: str | tuple[str, ...] | None, others: Sequence[str], max_memory: int) -> tuple[Array, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from vaelab.checks import check_choice
+from vaelab.data.array_files import package
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -93,24 +95,20 @@ def lines_of_parquet(path: Path) -> tuple[list[list[str]], bool, str]:
     """Lines in cells of a parquet file, as `lines_of_text` has them.
 
     Raises:
-        ValueError: if it cannot be read, or pandas is not installed.
+        ValueError: if it cannot be read, or pyarrow is not installed.
     """
+    reader = package("pyarrow.parquet", path, "pip install 'vaelab[tables]', or save the table as csv")
     try:
-        import pandas as pd
-    except ImportError as error:
-        raise ValueError(f"{path}: parquet files need pandas: pip install 'vaelab[tables]'") from error
-    try:
-        frame = pd.read_parquet(path)
-    except (ImportError, ValueError, OSError) as error:
+        columns = reader.read_table(path).to_pydict()
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {' '.join(str(error).split())[:200]}") from error
 
     def text(cell: Any) -> str:
-        if pd.isna(cell):
+        if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return ""
-        return f"{cell:.15g}" if isinstance(cell, float | np.floating) else str(cell)
+        return f"{cell:.15g}" if isinstance(cell, float) else str(cell)
 
-    columns = [[text(cell) for cell in frame[name].tolist()] for name in frame.columns]
-    return [[str(name) for name in frame.columns], *(list(row) for row in zip(*columns, strict=True))], True, ","
+    return [list(columns), *([text(cell) for cell in row] for row in zip(*columns.values(), strict=True))], True, ","
 
 
 def opened(text: str) -> io.StringIO:

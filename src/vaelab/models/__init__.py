@@ -2,8 +2,7 @@
 
 from vaelab.models.base import Model
 from vaelab.models.hierarchical import HierarchicalVAE
-from vaelab.models.missingness import Agnostic, SelfMasking
 from vaelab.models.semi_supervised import SemiSupervisedVAE
 from vaelab.models.vae import VAE
 
-__all__ = ["VAE", "Agnostic", "HierarchicalVAE", "Model", "SelfMasking", "SemiSupervisedVAE"]
+__all__ = ["VAE", "HierarchicalVAE", "Model", "SemiSupervisedVAE"]
