@@ -38,7 +38,7 @@ def training(config: DictConfig) -> None:
         "(d) as (c), vaelab's model and objective": lambda i: alone(by_hand, config, False, True, True),
         "(e) vaelab, speed=standard": lambda i: alone(by_vaelab, config, STANDARD, folder / f"standard_{i}"),
     }
-    if any(config.speed.values()):
+    if {name: config.speed[name] for name in STANDARD} != STANDARD or config.speed.candidates:
         runs["(f) vaelab, as composed"] = lambda i: alone(by_vaelab, config, dict(config.speed), folder / f"composed_{i}")
     if find_spec("pythae"):
         runs["(g) pythae"] = lambda i: alone(by_pythae, config)
