@@ -9,7 +9,7 @@ from vaelab.runs.log import record, tell
 
 
 class EpochLines(Callback):
-    """Says after each epoch how far training is: epoch, steps, images/s, learning rate, val/elbo and the time that is left.
+    """Says after each epoch how far training is: epoch, steps, images or rows per second, learning rate, val/elbo and the time left.
 
     The line is in train.log, and on the screen if there is no progress bar.
     """
@@ -24,7 +24,8 @@ class EpochLines(Callback):
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or -1
         words = [f"epoch {epoch:{len(str(max(last, 1)))}}{f'/{last}' if last > 0 else ''}", f"step {trainer.global_step}"]
         if "train/images_per_second" in metrics:
-            words.append(f"{float(metrics['train/images_per_second']):.0f} images/s")
+            noun = trainer.datamodule.modality.plural  # type: ignore[attr-defined]
+            words.append(f"{float(metrics['train/images_per_second']):.0f} {noun}/s")
         words.append(f"lr {trainer.optimizers[0].param_groups[0]['lr']:.3g}")
         if "val/elbo" in metrics:
             words.append(f"val/elbo {float(metrics['val/elbo']):.2f}")
