@@ -44,9 +44,15 @@ def check_layers(channels: Sequence[int]) -> None:
         raise ValueError(f"channels={list(channels)} must name at least one layer, of at least one channel each")
 
 
-def normalized(layer: nn.Module, channels: int, batch_norm: bool, activation: Callable[[], nn.Module]) -> nn.Sequential:
+def normalized(
+    layer: nn.Module,
+    channels: int,
+    batch_norm: bool,
+    activation: Callable[[], nn.Module],
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> nn.Sequential:
     """A layer, optional batch-norm, and an activation."""
-    return nn.Sequential(layer, *([nn.BatchNorm2d(channels)] if batch_norm else []), activation())
+    return nn.Sequential(layer, *([norm(channels)] if batch_norm else []), activation())
 
 
 class ConvEncoder(nn.Module):

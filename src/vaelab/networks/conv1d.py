@@ -10,7 +10,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.networks.conv import check_layers, halvings
+from vaelab.networks.conv import check_layers, halvings, normalized
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer
 
@@ -35,11 +35,6 @@ def check_kernel(size: int) -> None:
     """
     if size < 3 or size % 2 == 0:
         raise ValueError(f"kernel_size={size} must be an odd number of at least 3")
-
-
-def layer(conv: nn.Module, channels: int, batch_norm: bool, activation: Callable[[], nn.Module]) -> nn.Sequential:
-    """A convolution, optional batch-norm, and an activation."""
-    return nn.Sequential(conv, *([nn.BatchNorm1d(channels)] if batch_norm else []), activation())
 
 
 class Conv1dEncoder(nn.Module):
@@ -71,7 +66,7 @@ class Conv1dEncoder(nn.Module):
         blocks = []
         for c_in, c_out in zip([in_channels, *channels[:-1]], channels, strict=True):
             conv = nn.Conv1d(c_in, c_out, kernel_size, stride=2, padding=kernel_size // 2, bias=not batch_norm)  # batch-norm has its own
-            blocks.append(layer(conv, c_out, batch_norm, activation))
+            blocks.append(normalized(conv, c_out, batch_norm, activation, nn.BatchNorm1d))
         features = channels[-1] * halvings(times, len(channels))[-1]
         dense: list[nn.Module] = []
         for width in hidden:
@@ -122,7 +117,7 @@ class Conv1dDecoder(nn.Module):
             c_in, c_out = channels[i], channels[max(i - 1, 0)]
             extra = lengths[i] - (2 * lengths[i + 1] - 1)  # 1 for even lengths, 0 for odd
             conv = nn.ConvTranspose1d(c_in, c_out, kernel_size, stride=2, padding=half, output_padding=extra, bias=not batch_norm)
-            blocks.append(layer(conv, c_out, batch_norm, activation))
+            blocks.append(normalized(conv, c_out, batch_norm, activation, nn.BatchNorm1d))
         self.blocks = nn.Sequential(*blocks)
         last = nn.Conv1d(channels[0], prod(leading) * out_channels, kernel_size, padding=half)
         self.head = nn.Sequential(last, nn.Unflatten(1, (*leading, out_channels)))

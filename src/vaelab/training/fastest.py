@@ -52,7 +52,7 @@ def choose_speed(lit: LitVAE, datamodule: DataModule, trainer: Trainer, options:
     Raises:
         ValueError: if a candidate is unknown.
     """
-    chosen = found(lit, datamodule, trainer, options)
+    chosen = best_setting(lit, datamodule, trainer, options)
     accelerate(lit.model, **{name: chosen[name] for name in NETWORK_SETTINGS})
     setting = {**chosen, "candidates": [], "min_seconds": options["min_seconds"]}  # a run that goes on has nothing to choose
     if lit.config is not None:
@@ -60,18 +60,18 @@ def choose_speed(lit: LitVAE, datamodule: DataModule, trainer: Trainer, options:
     return setting
 
 
-def found(lit: LitVAE, datamodule: DataModule, trainer: Trainer, options: Mapping[str, Any]) -> Setting:
+def best_setting(lit: LitVAE, datamodule: DataModule, trainer: Trainer, options: Mapping[str, Any]) -> Setting:
     """The setting that `choose_speed` chooses, which the user is told."""
     unknown = sorted(set(options["candidates"]) - TOLERANCE.keys())
     if unknown:
         raise ValueError(f"speed.candidates names {unknown[0]}: there are {', '.join(TOLERANCE)}")
     if trainer.world_size > 1:
-        return said(STANDARD, "standard, as always on several devices")
+        return told(STANDARD, "standard, as always on several devices")
     with rng.fork(0):
         batch = datamodule.examples("train", datamodule.batch_size, trainer.strategy.root_device)
     steps = Steps(lit, len(datamodule.splits["train"]), *batch)
     if steps.seconds(STANDARD) * num_steps(trainer, datamodule) < options["min_seconds"]:
-        return said(STANDARD, f"standard, because training takes less than {options['min_seconds']:g} s")
+        return told(STANDARD, f"standard, because training takes less than {options['min_seconds']:g} s")
     cache = cache_file()
     with waiting_for_others(cache):
         known = read_cache(cache)
@@ -80,12 +80,12 @@ def found(lit: LitVAE, datamodule: DataModule, trainer: Trainer, options: Mappin
             known[key] = measured(steps, options["candidates"])
             write_cache(known, cache)
     setting, gain = known[key]["setting"], known[key]["gain"]
-    return said(
+    return told(
         setting, "standard, the fastest of those tried" if setting == STANDARD else f"{in_words(setting)}, {gain:.2f} times standard"
     )
 
 
-def said(setting: Setting, words: str) -> Setting:
+def told(setting: Setting, words: str) -> Setting:
     """A setting that has been told to the user."""
     tell(f"speed:        {words}")
     return setting
