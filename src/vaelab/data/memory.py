@@ -9,6 +9,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vaelab.data.columns import Column
 from vaelab.data.listing import Contents
 
 
@@ -50,6 +51,9 @@ class InMemory(Dataset):
     absent: frozenset[int] = frozenset()  # places of examples that could not be read, and are left out
     note: str = ""  # one line for a person: what was found in a file
     has_val: bool = False  # whether there are validation data of their own
+    is_shared: bool = False  # whether every split has these same examples
+    truth: Tensor | None = None  # x with the values that were hidden on purpose; None: none were
+    columns: tuple[Column, ...] = ()  # of a table, one for each value of x
 
     def __init__(
         self,
@@ -81,6 +85,8 @@ class InMemory(Dataset):
         """The same examples with another x or y."""
         other = InMemory(x, y, self.y_names, self.y_values, self.y_cyclic, self.names)
         other.contents, other.absent, other.note, other.has_val = self.contents, self.absent, self.note, self.has_val
+        other.is_shared, other.columns = self.is_shared, self.columns
+        other.truth = None if self.truth is None else self.truth.to(x.device)
         return other
 
     def to(self, device: torch.device) -> "InMemory":

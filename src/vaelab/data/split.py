@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vaelab.data.columns import Column
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Modality, to_float
 from vaelab.data.scaling import LEAST_OF_LOG1P
@@ -63,6 +64,11 @@ class Split(Dataset):
         return tuple(getattr(self.dataset, "y_cyclic", ()))
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of a table, one for each value of x; none of other data."""
+        return tuple(getattr(self.dataset, "columns", ()))
+
+    @property
     def num_levels(self) -> int | None:
         """The levels that x have been dequantised of; None if they have not been."""
         return self.transform.num_levels if isinstance(self.transform, Transform) else None
@@ -115,8 +121,11 @@ class Split(Dataset):
         return self.modality.scale(x.to(device)), y.to(device)
 
     def untransformed(self) -> "Split":
-        """The same examples as they are before a transform."""
-        return Split(self.dataset, self.indices, self.modality, missing=self.missing)
+        """The same examples as they are before a transform, and before values were hidden."""
+        truth, dataset = getattr(self.dataset, "truth", None), self.dataset
+        if isinstance(dataset, InMemory) and truth is not None:
+            dataset = dataset.replaced(truth, dataset.y)
+        return Split(dataset, self.indices, self.modality, missing=self.missing)
 
 
 def name_of(dataset: Examples, index: int) -> str:

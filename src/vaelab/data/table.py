@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities import rank_zero_only
 
 from vaelab.checks import check_choice
 from vaelab.data.columns import ALIASES, CODED, LEFT_OUT, Column, build_column, infer
+from vaelab.data.hidden import read_hidden
 from vaelab.data.memory import InMemory
 from vaelab.data.table_files import Content, Kinds, kinds_of, read_kinds, read_table
 
@@ -36,8 +37,9 @@ class Table:
         columns: kinds by name, which come before those of `types`; a kind may also be "out": the column is left out.
         na: words that stand for a missing value.
         header: whether the first line names the columns; None: as `read_table` finds.
-        test_share: of the rows.
+        test_share: of the rows; 0: every split has all rows.
         split_seed: of the choice of test rows.
+        hidden: a file of cells that models do not see, which metrics hold against what is filled in; see `read_hidden`.
 
     Raises:
         ValueError: if the file cannot be read, or a cell cannot be what its column is, with its row and column.
@@ -54,11 +56,12 @@ class Table:
         header: bool | None = None,
         test_share: float = 0.1,
         split_seed: int = 0,
+        hidden: str | None = None,
     ) -> None:
-        if not 0 < test_share < 1:
+        if not 0 <= test_share < 1:
             raise ValueError(f"data.test_share={test_share} must lie between 0 and 1")
         self.file, self.y, self.id, self.types, self.given = Path(file), y, id, types, dict(columns or {})
-        self.na, self.header, self.test_share, self.split_seed = tuple(na), header, test_share, split_seed
+        self.na, self.header, self.test_share, self.split_seed, self.hidden = tuple(na), header, test_share, split_seed, hidden
 
     @cached_property
     def content(self) -> Content:
@@ -116,7 +119,7 @@ class Table:
     @property
     def found(self) -> dict[str, Any]:
         """Keys of a config that only the file tells, and their values."""
-        has_holes = any((self.read[column.name] == "").any() for column in self.columns)
+        has_holes = self.hidden is not None or any((self.read[column.name] == "").any() for column in self.columns)
         kinds = [column.for_model for column in self.columns]
         return {
             "data.shape": [len(kinds)],
@@ -141,16 +144,16 @@ class Table:
         return word + f"\nleft out: {self.left_out}" * bool(self.left_out)
 
     def __call__(self, split: str, recorded: Sequence[Mapping[str, Any]] | None = None) -> InMemory:
-        """The rows of "train", without the test rows, or "test".
+        """The rows of "train", without the test rows, or "test"; all rows if there are no test rows.
 
         Args:
-            split: which.
+            split: which; "val" only if every split has all rows.
             recorded: columns of the run that the table was read for before, as `Column.as_dict` has them.
 
         Raises:
             ValueError: as `Table`, or if the split is another one.
         """
-        check_choice(("train", "test"), split=split)
+        check_choice(("train", "val", "test") if self.test_share == 0 else ("train", "test"), split=split)
         columns = [Column.of_dict(each) for each in recorded] if recorded else self.columns
         x = self.values(columns)
         num = len(x)
@@ -158,14 +161,25 @@ class Table:
         num_test = max(1, round(self.test_share * num))
         if num_test >= num:
             raise ValueError(f"{self.file} has {num} rows: too few to split into training and test data")
-        rows = np.sort(order[:num_test] if split == "test" else order[num_test:])
+        rows = np.arange(num) if self.test_share == 0 else np.sort(order[:num_test] if split == "test" else order[num_test:])
         y = (
             None
             if self.label is None
             else torch.from_numpy(np.nan_to_num(self.label.numbers(self.read[self.label.name]), nan=-1)[rows]).long()
         )
         y_names = () if self.label is None else self.label.values
-        return InMemory(torch.from_numpy(x[rows]).float(), y, y_names, names=[self.names[row] for row in rows.tolist()])
+        shown = np.where(self.is_hidden(columns), np.nan, x)
+        data = InMemory(torch.from_numpy(shown[rows]).float(), y, y_names, names=[self.names[row] for row in rows.tolist()])
+        data.columns, data.has_val = tuple(columns), self.test_share == 0
+        data.is_shared, data.truth = self.test_share == 0, None if self.hidden is None else torch.from_numpy(x[rows]).float()
+        return data
+
+    def is_hidden(self, columns: Sequence[Column]) -> Bool[np.ndarray, "n d"]:
+        """The cells of these columns that models do not see."""
+        names = list(self.read)
+        shape = len(self.read[names[0]]), len(names)
+        hidden = np.zeros(shape, dtype=bool) if self.hidden is None else read_hidden(Path(self.hidden), shape)
+        return hidden[:, [names.index(column.name) for column in columns]]
 
     def values(self, columns: Sequence[Column]) -> Float[np.ndarray, "n d"]:
         """Numbers of all rows, of columns that were found here or in another file.
