@@ -83,7 +83,7 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
         of_mean = x.nanmean(0).nan_to_num(0.0)
         return {"imputation_rmse": rmse((guess - truth)[hidden]), "imputation_rmse_of_mean": rmse((of_mean - truth)[hidden]), **share}
     ways = {"": guess, "_of_mean": means_and_modes(x, columns)} | ({"_of_iterative": iteratively(x, columns)} if iterative else {})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "column": column.name,
             "kind": column.kind,

@@ -30,8 +30,6 @@ def read_hidden(path: Path, shape: tuple[int, int]) -> Bool[np.ndarray, "n d"]:
         except ValueError as error:
             raise ValueError(f"data.hidden={path}, line {number}: {','.join(line)!r} must be a row and a column, such as 17,3") from error
         if not (1 <= row <= shape[0] and 1 <= column <= shape[1]):
-            raise ValueError(
-                f"data.hidden={path}, line {number}: no row {row}, column {column} in {shape[0]} rows and {shape[1]} columns"
-            )
+            raise ValueError(f"data.hidden={path}, line {number}: no row {row}, column {column} in {shape[0]} rows and {shape[1]} columns")
         hidden[row - 1, column - 1] = True
     return hidden
