@@ -60,7 +60,7 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
     """
     data.setup("test")
     split, device = data.splits["test"], model.device
-    columns: Sequence[TableColumn] = split.columns
+    columns: Sequence[TableColumn] = split.modality.columns
     coded = [j for j, column in enumerate(columns) if is_coded(column)]
     whole, guesses, truths, seen = split.untransformed(), list[Tensor](), list[Tensor](), list[Tensor]()
     at_once = max(1, decodings_at_once(split.scaled(torch.arange(1), device)[0]) // num_samples)

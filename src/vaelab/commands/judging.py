@@ -116,6 +116,9 @@ def print_numbers(title: str, found: Mapping[str, Any]) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     below = [rows_of(value) for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
     for key, value in found.items():
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            table.add_row(key, ", ".join(value) or "none", "")
+            continue
         if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
             continue
         text = f"{value:.5g}" if isinstance(value, float) else str(value)

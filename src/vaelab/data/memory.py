@@ -9,7 +9,6 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vaelab.data.columns import Column
 from vaelab.data.listing import Contents
 
 
@@ -53,7 +52,6 @@ class InMemory(Dataset):
     has_val: bool = False  # whether there are validation data of their own
     is_shared: bool = False  # whether every split has these same examples
     truth: Tensor | None = None  # x with the values that were hidden on purpose; None: none were
-    columns: tuple[Column, ...] = ()  # of a table, one for each value of x
 
     def __init__(
         self,
@@ -85,7 +83,7 @@ class InMemory(Dataset):
         """The same examples with another x or y."""
         other = InMemory(x, y, self.y_names, self.y_values, self.y_cyclic, self.names)
         other.contents, other.absent, other.note, other.has_val = self.contents, self.absent, self.note, self.has_val
-        other.is_shared, other.columns = self.is_shared, self.columns
+        other.is_shared = self.is_shared
         other.truth = None if self.truth is None else self.truth.to(x.device)
         return other
 

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vaelab.data.columns import Column
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Modality, to_float
 from vaelab.data.scaling import LEAST_OF_LOG1P
@@ -62,11 +61,6 @@ class Split(Dataset):
     def y_cyclic(self) -> tuple[str, ...]:
         """Names of the factors whose last value is next to the first."""
         return tuple(getattr(self.dataset, "y_cyclic", ()))
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Those of a table, one for each value of x; none of other data."""
-        return tuple(getattr(self.dataset, "columns", ()))
 
     @property
     def num_levels(self) -> int | None:

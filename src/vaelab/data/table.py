@@ -170,8 +170,8 @@ class Table:
         y_names = () if self.label is None else self.label.values
         shown = np.where(self.is_hidden(columns), np.nan, x)
         data = InMemory(torch.from_numpy(shown[rows]).float(), y, y_names, names=[self.names[row] for row in rows.tolist()])
-        data.columns, data.has_val = tuple(columns), self.test_share == 0
-        data.is_shared, data.truth = self.test_share == 0, None if self.hidden is None else torch.from_numpy(x[rows]).float()
+        data.has_val = data.is_shared = self.test_share == 0
+        data.truth = None if self.hidden is None else torch.from_numpy(x[rows]).float()
         return data
 
     def is_hidden(self, columns: Sequence[Column]) -> Bool[np.ndarray, "n d"]:
