@@ -229,7 +229,8 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     assert "  clusters  " in told.out
     assert (
         told.err
-        == "vaelab docs: there is no page nothing: choose one of arrays_and_series, clusters, from_elbo_to_code, gpu, own_parts, tables\n"
+        == "vaelab docs: there is no page nothing: choose one of arrays_and_series, clusters, from_elbo_to_code, gpu, missing_values, own_parts,"
+        " tables\n"
     )
 
 
