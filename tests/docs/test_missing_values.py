@@ -30,9 +30,13 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         told = command(f"{script}.py", *words, *QUICK[script], *more, cwd=tmp_path).stdout
     exec(pool, names)
     assert re.fullmatch(r"mean radius: 1\d\.\d\d \+- 0\.\d\d\n", capsys.readouterr().out)
-    whole, holes, filled = (list(csv.reader((tmp_path / name).read_text().splitlines())) for name in ("whole.csv", "holes.csv", "filled.csv"))
+    whole, holes, filled = (
+        list(csv.reader((tmp_path / name).read_text().splitlines())) for name in ("whole.csv", "holes.csv", "filled.csv")
+    )
     assert sum(cell == "" for line in holes for cell in line) == len((tmp_path / "hidden.csv").read_text().splitlines())
-    assert all(cell in ("", now) and now for before, after in zip(holes, filled, strict=True) for cell, now in zip(before, after, strict=True))
+    assert all(
+        cell in ("", now) and now for before, after in zip(holes, filled, strict=True) for cell, now in zip(before, after, strict=True)
+    )
     found = json.loads((tmp_path / "judged" / "results.json").read_text())["test"]
     assert [row["column"] for row in found["imputation_columns"]] == whole[0]
     assert "error_of_iterative" in told or "error_of_iterative" in found["imputation_columns"][0]

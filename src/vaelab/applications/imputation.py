@@ -114,7 +114,7 @@ def column_error(column: TableColumn, guess: Float[Tensor, "n"], truth: Float[Te
     if column.kind == "ordinal":
         return error.abs().mean().item() / len(column.values)
     known = truth[~truth.isnan()]
-    return rmse(error) / max((known.max() - known.min()).item(), torch.finfo(truth.dtype).tiny)
+    return rmse(error) / ((known.max() - known.min()).item() or 1.0)
 
 
 def means_and_modes(x: Float[Tensor, "n d"], columns: Sequence[TableColumn]) -> Float[Tensor, "n d"]:
@@ -135,7 +135,8 @@ def iteratively(x: Float[Tensor, "n d"], columns: Sequence[TableColumn]) -> Floa
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # which makes the next line work
     from sklearn.impute import IterativeImputer
 
-    mean, sd = x.nanmean(0), (x - x.nanmean(0)).square().nanmean(0).sqrt()
+    mean = x.nanmean(0).nan_to_num(0.0)
+    sd = (x - mean).square().nanmean(0).sqrt()
     sd = sd.where(sd > 0, 1.0)
     filled = IterativeImputer(random_state=0, keep_empty_features=True).fit_transform(((x - mean) / sd).numpy())
     guesses = torch.from_numpy(filled).to(x.dtype) * sd + mean

@@ -107,6 +107,8 @@ class ArrayRows(Dataset):
         split: "train", "val" or "test".
     """
 
+    is_shared: bool = False  # whether every split has these same rows
+
     def __init__(self, file: ArrayFile, split: str) -> None:
         self.file, self.rows, self.note = file, file.rows[split], file.note
         self.names, self.y_names, self.has_val = RowNames(self.rows), file.y_names, "val" in file.rows
@@ -161,11 +163,12 @@ def array(
     if split not in found.rows:
         raise ValueError(f"{path.name} has the splits {', '.join(found.rows)}, but not {split!r}: set data.val_size")
     rows = ArrayRows(found, split)
+    rows.is_shared = test_share == 0
     if not isinstance(found.array, np.ndarray) or isinstance(found.array, np.memmap):
         return rows
     labels = None if found.y is None else found.y[rows.rows]
     data = InMemory(found.layout.of(found.array[rows.rows]), labels, found.y_names, names=rows.names)
-    data.note, data.has_val, data.is_shared = rows.note, rows.has_val, test_share == 0
+    data.note, data.has_val, data.is_shared = rows.note, rows.has_val, rows.is_shared
     return data
 
 
