@@ -51,12 +51,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_hidden(tmp_path / "none.csv", (60, 4))
 
 
-def test_splits_that_share_their_rows_share_what_is_hidden(table: str, tmp_path: Path) -> None:
-    """Or a model would be tested on values that it was trained on."""
+def test_splits_that_share_their_rows_share_what_is_hidden(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or a model would be tested on values that it was trained on. It is said once that they do."""
     for dataset, shape in ((breast_cancer, [30]), (Table(table, test_share=0), [3])):
         data = DataModule(dataset, shape, 8, transform=Missing(0.3), static_seed=3, missing=True, val_size=None)
         data.setup("fit")
         data.setup("test")
+        assert capsys.readouterr().out.count(f"every split has the same {len(data.splits['test'])} ") == 1
         rows = {}
         for name, split in data.splits.items():
             x, _ = split[torch.arange(len(split))]

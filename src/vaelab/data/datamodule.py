@@ -200,9 +200,12 @@ class DataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell(self, dataset: Examples) -> None:
-        """Say once what was found in a folder of pictures, or in a file."""
+        """Say once what was found in a folder of pictures, or in a file, and whether test data are training data."""
         contents = getattr(dataset, "contents", None)
         note = getattr(dataset, "note", "") if contents is None else f"pictures: {contents.note}"
+        if getattr(dataset, "is_shared", False):
+            shared = f"note: every split has the same {len(dataset):,} {self.modality.plural}: numbers of test data are of training data"
+            note = "\n".join(filter(None, (note, shared)))
         if note and self._told != note:
             print(note)
             self._told = note
