@@ -219,7 +219,8 @@ FIGURES = WHILE_TRAINING | {
     "latent_space": latent_space,
     "nearest_training_images": nearest_training_images,
 }
-OF_TABLES: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables, "latent_space": latent_space}
+OF_TABLES_WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables}
+OF_TABLES = OF_TABLES_WHILE_TRAINING | {"latent_space": latent_space}
 
 
 @torch.no_grad()
