@@ -21,7 +21,7 @@ MOST_LISTED = 1000  # values of x with a distance each
 
 
 def two_sample(model: Model, data: Data, split: str = "test", num_samples: int = 10_000, num_folds: int = 5) -> dict[str, Any]:
-    """How well N samples x ~ p(x | z), z ~ p(z), can be told from N examples of a split: of tables, vectors and series.
+    """Two-sample tests of N samples x ~ p(x | z), z ~ p(z), and N examples of a split: of tables, vectors and series.
 
     - two_sample_auc, with its 95 % interval: of a classifier that tells samples from examples, on rows that it has not learned from; see
       `cross_fitted_auc`. 0.5: it cannot. 1: it always can.
