@@ -12,6 +12,7 @@ PAGE = (ROOT / "docs" / "tables.md").read_text()
 COMMANDS = re.findall(r"^vaelab (.*)$", PAGE, re.MULTILINE)
 QUICK = {
     "train": ["trainer=cpu", "trainer.max_epochs=2", "evaluation.figures=false", "evaluation.report=false", "logger=csv"],
+    "evaluate": ["accelerator=cpu"],
     "impute": ["num_samples=20", "accelerator=cpu"],
 }
 

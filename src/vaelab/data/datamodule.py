@@ -225,7 +225,9 @@ class DataModule(LightningDataModule):
         files: dict[str, Any] = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
         known = {**self.recorded, **self._records}
         if isinstance(self.dataset, Table):
-            files = {"columns": known.get("columns") or [column.as_dict() for column in self.dataset.columns]}
+            columns = self.modality.columns or self.dataset.columns
+            files = {"columns": known.get("columns") or [column.as_dict() for column in columns]}
+            files["id"] = self.recorded["id"] if "id" in self.recorded else self.dataset.named_by  # noqa: SIM401  # it is read for that
         return {"split_seed": self.split_seed, **files, **{name: known[name] for name in SPLITS if name in known}}
 
     def train_dataloader(self) -> DataLoader:
