@@ -301,7 +301,7 @@ def test_a_package_that_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: 
 
 
 def test_new_examples_are_all_rows_of_a_file(tmp_path: Path) -> None:
-    """What generate, inpaint and detect_anomalies are given with file=."""
+    """What generate, inpaint and detect_anomalies are given with input=."""
     values = RNG.normal(size=(7, 5))
     found = all_of(Path(save(values, tmp_path / "x.npy")), axes="NT")
     np.testing.assert_array_equal(found.x.numpy(), values[:, None])

@@ -12,8 +12,8 @@ COMMANDS = re.findall(r"^vaelab (\w+) (.*)$", PAGE.replace("\\\n", " "), re.MULT
 # so that it takes seconds
 FEWER = {
     "train": ["trainer=cpu", "trainer.max_epochs=1", "encoder.channels=[4,4]", "decoder.channels=[4,4]", "evaluation.figures=false"],
-    "generate": ["num_images=2"],
-    "inpaint": ["num_images=4", "num_pictured=2", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
+    "generate": ["num=2"],
+    "inpaint": ["num=4", "num_pictured=2", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
 }
 
 

@@ -73,7 +73,7 @@ def splits_of(run: OpenedRun, config: DictConfig) -> dict[str, Split]:
     """The examples to encode, by the name of their split, each in the order of its file, folder or dataset."""
     data = run.datamodule
     if config.input is not None:
-        name = show_pictures(run, config.input, "input")
+        name = show_pictures(run, config.input)
         return {name: data.splits[name]}
     names = SPLITS if config.split == "all" else (config.split,)
     found = {}

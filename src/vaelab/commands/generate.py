@@ -19,9 +19,9 @@ def generate(config: DictConfig) -> None:
     """
     prepare_process()
     check_given(config)
-    check_counts(config, num_images=1)
+    check_counts(config, num=1)
     run, device = chosen_run(config), chosen_device(config)
-    folder = run.folder.figures / Path(config.file).stem if config.file else run.folder.figures
-    folder, split = Path(config.folder or folder), show_pictures(run, config.file)
-    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num_images, split):
+    folder = run.folder.figures / Path(config.input).stem if config.input else run.folder.figures
+    folder, split = Path(config.output or folder), show_pictures(run, config.input)
+    for path in draw_figures(run.model.to(device), run.datamodule, folder, device, config.seed, config.num, split):
         print(path)

@@ -19,7 +19,7 @@ from torch import Tensor
 from vaelab import rng
 from vaelab.applications import Completion, assess, hidden, inpaint, summarized
 from vaelab.build import OpenedRun
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
 from vaelab.commands.pictures import NEW, short_name, show_pictures
@@ -32,7 +32,7 @@ from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
-OPTIONS = ("file", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
+OPTIONS = ("input", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
 Found = tuple[Completion, dict[str, Tensor]]  # of some examples, and how good it is
 
 
@@ -45,12 +45,12 @@ def inpaint_run(config: DictConfig) -> None:
     """
     prepare_process()
     check_given(config)
-    check_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
+    check_counts(config, num=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
     run, device = chosen_run(config), chosen_device(config)
-    folder = below(run.folder.path / "inpainting", config.name or default_name(config))
+    folder = chosen_folder(config.output, run.folder.path / "inpainting" / default_name(config))
     run.model.to(device)
-    split = show_pictures(run, config.file)
-    x, y = run.datamodule.examples(split, config.num_images, device)
+    split = show_pictures(run, config.input)
+    x, y = run.datamodule.examples(split, config.num, device)
     names = [run.datamodule.splits[split].name(place) for place in range(len(x))]
     started = time.monotonic()
     with rng.fork(config.seed):
@@ -61,7 +61,7 @@ def inpaint_run(config: DictConfig) -> None:
 
 def default_name(config: DictConfig) -> str:
     """Name of the folder of completions."""
-    return "_".join([*([Path(config.file).stem] if config.file else []), Path(config.mask).stem, config.method])
+    return "_".join([*([Path(config.input).stem] if config.input else []), Path(config.mask).stem, config.method])
 
 
 def completed(
@@ -108,7 +108,7 @@ def write_completions(
     )
     paths = [folder / RESULTS, folder / "completions.npz"]
     if run.datamodule.modality.is_pictured:
-        scene = Scene(run.model, run.datamodule, x, y, NEW if config.file else "test", config.num_pictured)
+        scene = Scene(run.model, run.datamodule, x, y, NEW if config.input else "test", config.num_pictured)
         errors = f"rmse {report['rmse']:.3g} of the mean, {report['rmse_of_completions']:.3g} of completions"
         title = f"mask={config.mask}, {config.method}: {errors}"
         paths.append(folder / "completions.png")

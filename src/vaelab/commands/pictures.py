@@ -23,13 +23,12 @@ def reader_of(run: OpenedRun) -> Reader:
     return Reader(run.datamodule.shape, **options)
 
 
-def show_pictures(run: OpenedRun, file: str | None, key: str = "file") -> str:
+def show_pictures(run: OpenedRun, file: str | None) -> str:
     """Name of the split that a command is about: "test", or "new" of pictures, an array or a table, which the data module has then.
 
     Args:
         run: that is shown them.
         file: path of them; None: the test data.
-        key: of the config that names it.
 
     Raises:
         ValueError: if there is no such file, or it cannot be read as examples of the shape of the run's data.
@@ -38,7 +37,7 @@ def show_pictures(run: OpenedRun, file: str | None, key: str = "file") -> str:
         return "test"
     if not Path(file).exists():
         raise ValueError(
-            f"{key}={file} is not there: give a picture, a folder of pictures, an array, or a table, as the run was trained on"
+            f"input={file} is not there: give a picture, a folder of pictures, an array, or a table, as the run was trained on"
         )
     data, found = run.datamodule, examples_of(Path(file), run)
     data.splits[NEW] = Split(found, torch.arange(len(found)), data.modality, data.transform, data.split_seed + 1, data.missing)

@@ -36,7 +36,7 @@ class Part:
 
 
 def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
-    """The normal test examples and the anomalies, in random orders, at most num_images of each.
+    """The normal test examples and the anomalies, in random orders, at most num of each.
 
     Normal are the test data of the classes that the run was trained on; anomalies are those of other classes, or the data of `against`.
 
@@ -53,7 +53,7 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     test = data.splits["test"]
 
     def part(name: str, dataset: Examples, indices: Int[Tensor, "n"], is_anomaly: bool) -> Part:
-        return Part(name, Split(dataset, indices[: config.num_images], test.modality, test.transform, test.seed), is_anomaly)
+        return Part(name, Split(dataset, indices[: config.num], test.modality, test.transform, test.seed), is_anomaly)
 
     normal, others = test.indices, test.indices[:0]
     if data.classes is not None:
