@@ -116,7 +116,7 @@ def chosen_device(config: DictConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
 
 
-def chosen_folder(output: str | None, default: Path) -> Path:
+def chosen_folder(output: Any, default: Path) -> Path:
     """The folder that a command was given with output=, or the one that is its own.
 
     Raises:
