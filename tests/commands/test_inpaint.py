@@ -84,6 +84,21 @@ def test_what_is_left_behind(method: str, run: Path) -> None:
     assert f"inpainting/half_{method}" in events.Tags()["images"]
 
 
+def test_errors_of_scaled_data_are_in_their_units(tmp_path: Path) -> None:
+    """As the arrays of the file have them; images have one scale, by which they differ from those of what the model sees."""
+    run = train_small(tmp_path / "run", "data.scale=standardize", "likelihood=gaussian", "trainer.max_epochs=1", "logger=csv", *QUICK)
+    inpainted(run, "method=pseudo_gibbs")
+    arrays, found = np.load(run / "inpainting" / "half_pseudo_gibbs" / "completions.npz"), results(run, "half_pseudo_gibbs")["found"]
+    hidden = arrays["hidden"]
+    of_mean, of_draws = ((arrays[name] - arrays["x"])[..., hidden] for name in ("mean", "completions"))
+    assert found["rmse"] == pytest.approx(np.sqrt(np.square(of_mean).mean()), rel=1e-4)
+    assert found["rmse_of_completions"] == pytest.approx(np.sqrt(np.square(of_draws).mean()), rel=1e-4)
+    assert found["std"] == pytest.approx(np.sqrt(np.square(arrays["std"][hidden]).mean()), rel=1e-4)
+    data = open_run(run).datamodule
+    data.setup("test")
+    assert found["rmse"] == pytest.approx(found["scaled_rmse"] * float(data.modality.scaling.scale), rel=1e-4)
+
+
 def test_a_seed_repeats_itself(run: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         inpainted(run, "mask=random", f"seed={seed}", f"output={run}/inpainting/{name}")

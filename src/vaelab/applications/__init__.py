@@ -7,7 +7,7 @@ from vaelab.applications.encoding import codes
 from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, pairs, slerp, traverse, walk_in
 from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
 from vaelab.applications.importance_resampling import importance_resampling
-from vaelab.applications.inpainting import assess, inpaint, summarized
+from vaelab.applications.inpainting import assess, errors, inpaint, summarized
 from vaelab.applications.masks import hidden
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "by_rate",
     "codes",
     "detection",
+    "errors",
     "fit_detector",
     "hidden",
     "importance_resampling",

@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications import Completion, assess, hidden, inpaint, summarized
+from vaelab.applications import Completion, assess, errors, hidden, inpaint, summarized
 from vaelab.build import OpenedRun
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
@@ -67,13 +67,21 @@ def default_name(config: DictConfig) -> str:
 def completed(
     run: OpenedRun, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], observed: Bool[Tensor, "n ..."], config: DictConfig
 ) -> Iterator[Found]:
-    """Completions and how good they are, a batch at a time."""
+    """Completions in the units of the data and how good they are, a batch at a time.
+
+    Of scaled data, errors are in the units of the data too, and scaled_mse is of what the model sees, where all values count alike.
+    """
+    modality = run.datamodule.modality
     parts = list(zip(x.split(BATCH), observed.split(BATCH), y.split(BATCH), strict=True))
     for part in track(parts, f"completing {len(x)} examples", transient=True):
         completion = inpaint(
             run.model, *part, config.method, config.num_completions, config.num_steps, config.num_pseudo_gibbs, config.num_samples
         )
-        yield completion, assess(run.model, *part, completion, config.num_pseudo_gibbs, config.num_samples)
+        scores = assess(run.model, *part, completion, config.num_pseudo_gibbs, config.num_samples)
+        if modality.scaling is not None:
+            completion = in_units(completion, modality)
+            scores = {"scaled_mse": scores["mse"], **scores, **errors(modality.unscale(part[0]), part[1], completion)}
+        yield completion, scores
 
 
 def write_completions(
@@ -95,7 +103,7 @@ def write_completions(
         report["acceptance_rate"] = completion.acceptance_rate.mean().item()
     record = {"checkpoint": run.checkpoint.name, "options": {name: config[name] for name in OPTIONS}, "found": report}
     RunFolder(folder).write_results(record | stamp(x.device))
-    shown, completion = run.datamodule.modality.unscale(x), in_units(completion, run.datamodule.modality)
+    shown = run.datamodule.modality.unscale(x)
     np.savez_compressed(
         folder / "completions.npz",
         x=shown.cpu().numpy(),
@@ -120,8 +128,6 @@ def write_completions(
 
 def in_units(completion: Completion, modality: Modality) -> Completion:
     """A completion in the units of the data; of a logarithm, the standard deviation is that above the mean."""
-    if modality.scaling is None:
-        return completion
     x, expected, mean, above = map(modality.unscale, (completion.x, completion.expected, completion.mean, completion.mean + completion.std))
     return replace(completion, x=x, expected=expected, mean=mean, std=above - mean)
 
