@@ -193,8 +193,8 @@ def reading_of(run: OpenedRun) -> Callable[[Distribution], Tensor]:
 
 def arrays_of(run: OpenedRun, batch: Batch) -> Float[np.ndarray, "b ..."]:
     """x in the units of the data, with the axes that `input=` reads."""
-    x = run.datamodule.modality.unscale(batch.x).cpu().numpy()
-    return as_read(x, run.config.data.get("axes"))
+    modality = run.datamodule.modality
+    return as_read(modality.unscale(batch.x).cpu().numpy(), modality, run.config.data.get("axes"))
 
 
 def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:

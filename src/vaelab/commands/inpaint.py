@@ -22,7 +22,7 @@ from vaelab.build import OpenedRun
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
-from vaelab.commands.pictures import NEW, short_name, show_pictures
+from vaelab.commands.pictures import NEW, class_of, labels_with, short_name, show_pictures
 from vaelab.data.modality import Modality
 from vaelab.figures.completions import completions
 from vaelab.figures.files import save, show_in_tensorboard
@@ -32,7 +32,7 @@ from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
-OPTIONS = ("input", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
+OPTIONS = ("input", "y", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
 Found = tuple[Completion, dict[str, Tensor]]  # of some examples, and how good it is
 
 
@@ -51,6 +51,7 @@ def inpaint_run(config: DictConfig) -> None:
     run.model.to(device)
     split = show_pictures(run, config.input)
     x, y = run.datamodule.examples(split, config.num, device)
+    y = labels_with(run.model, y, class_of(run, config.y))
     names = [run.datamodule.splits[split].name(place) for place in range(len(x))]
     started = time.monotonic()
     with rng.fork(config.seed):

@@ -18,6 +18,7 @@ from vaelab.checks import check_choice
 from vaelab.data.array_files import Array, as_numbers, open_array, read_column
 from vaelab.data.listing import NAMED
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.modality import Modality, Series
 
 AXES = {"N": "numbers", "ND": "vectors", "NT": "series", "NTC": "series", "NCT": "series"}
 AXES |= {"NHW": "pictures", "NHWC": "pictures", "NCHW": "pictures"}
@@ -186,9 +187,9 @@ def all_of(file: Path, key: str | None = None, axes: str | None = None) -> InMem
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
 
 
-def as_read(x: Float[np.ndarray, "n ..."], axes: str | None = None) -> Float[np.ndarray, "n ..."]:
+def as_read(x: Float[np.ndarray, "n ..."], modality: Modality, axes: str | None = None) -> Float[np.ndarray, "n ..."]:
     """Examples as an array that `all_of` reads as the same examples; channels of series are the last axis unless axes says otherwise."""
-    return Layout(axes or ("NTC" if x.ndim == 3 else "")).back(x)
+    return Layout(axes or ("NTC" if isinstance(modality, Series) else "")).back(x)
 
 
 @lru_cache(maxsize=1)  # the splits are asked for one by one

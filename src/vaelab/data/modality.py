@@ -68,10 +68,11 @@ class Modality(ABC):
     @property
     def value_names(self) -> list[str]:
         """A name for each value of x, flattened: x_3, channel_0_time_12, row_0_column_5; axes of length 1 are left out."""
-        kept = [axis for axis, size in enumerate(self.shape) if size > 1] or [len(self.shape) - 1]
-        words = [f"{self.axes[axis]}_" if self.axes else "" for axis in kept]
-        names = ("_".join(f"{word}{place[axis]}" for word, axis in zip(words, kept, strict=True)) for place in np.ndindex(*self.shape))
-        return [name if self.axes else f"x_{name}" for name in names]
+        axes = range(len(self.shape))
+        kept = [axis for axis in axes if self.shape[axis] > 1] or list(axes[-1:])
+        words = {axis: f"{self.axes[axis]}_" if self.axes else "" for axis in kept}
+        names = ([f"{words[axis]}{place[axis]}" for axis in kept] for place in np.ndindex(self.shape))
+        return ["_".join(name if self.axes else ["x", *name]) for name in names]
 
     @property
     def plural(self) -> str:
