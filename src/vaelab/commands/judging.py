@@ -22,6 +22,7 @@ from vaelab.commands.common import WithProgress, check_counts
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
+from vaelab.figures.charts.marginals import marginal_distances_chart
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
@@ -32,6 +33,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "active_units": (active_units_chart, "active_units_variances"),
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
+    "marginal_distances": (marginal_distances_chart, "marginal_distances"),
 }
 WIDTH = 100  # characters of a table of numbers
 COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each

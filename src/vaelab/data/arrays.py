@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,24 +18,12 @@ from vaelab.data.array_files import Array, as_numbers, open_array, read_column
 from vaelab.data.listing import NAMED
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.modality import Modality, Series
+from vaelab.data.row_names import RowNames
 
 AXES = {"N": "numbers", "ND": "vectors", "NT": "series", "NTC": "series", "NCT": "series"}
 AXES |= {"NHW": "pictures", "NHWC": "pictures", "NCHW": "pictures"}
 COLOURS = (1, 3, 4)  # how many channels the last axis of pictures has
 NUM_HASHED = 1000  # examples that stand for all of a mapped file in its digest
-
-
-class RowNames(Sequence[str]):
-    """ "row 17" of a file, for each of some rows."""
-
-    def __init__(self, rows: Int[np.ndarray, "n"]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: Any) -> Any:
-        return f"row {int(self.rows[place])}"
 
 
 @dataclass(frozen=True)
