@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities import rank_zero_only
 
 from vaelab.checks import check_choice
@@ -43,8 +43,8 @@ class Table:
         header: whether the first line names the columns; None: as `read_table` finds.
         test_share: of the rows; 0: every split has all rows.
         split_seed: of the choice of test rows.
-        hidden: a file of cells that models do not see, which metrics hold against what is filled in; see `read_hidden`.
         missing: whether a category that no training row has is a missing value, or an error; None: it is if there is one.
+        hidden: a file of cells that models do not see, which metrics hold against what is filled in; see `read_hidden`.
 
     Raises:
         ValueError: if the file cannot be read, or a cell cannot be what its column is, with its row and column.
@@ -61,14 +61,14 @@ class Table:
         header: bool | None = None,
         test_share: float = 0.1,
         split_seed: int = 0,
-        hidden: str | None = None,
         missing: bool | None = None,
+        hidden: str | None = None,
     ) -> None:
         if not 0 <= test_share < 1:
             raise ValueError(f"data.test_share={test_share} must lie between 0 and 1")
         self.file, self.y, self.id, self.types, self.given = Path(file), y, id, types, dict(columns or {})
         self.na, self.header, self.test_share, self.split_seed = tuple(na), header, test_share, split_seed
-        self.hidden, self.missing = hidden, missing
+        self.missing, self.hidden = missing, hidden
 
     @cached_property
     def source(self) -> TableFile:
@@ -86,7 +86,7 @@ class Table:
 
     @cached_property
     def rows(self) -> dict[str, Int[np.ndarray, "_"]]:
-        """The rows of "train" and "test", rising; all in each, and in "val", if no share is the test data.
+        """The rows of "train" and "test", rising; of all splits, if there are no test rows of their own.
 
         Raises:
             ValueError: if there are too few.
@@ -176,30 +176,34 @@ class Table:
         return word + f"\nleft out: {self.left_out}" * bool(self.left_out)
 
     def __call__(self, split: str, recorded: Sequence[Mapping[str, Any]] | None = None) -> InMemory:
-        """The rows of "train", without the test rows, or "test"; all rows if there are no test rows.
+        """The rows of "train", without the test rows, or "test".
 
         Args:
-            split: which; "val" only if every split has all rows.
+            split: which.
             recorded: columns of the run that the table was read for before, as `Column.as_dict` has them.
 
         Raises:
             ValueError: as `Table`, or if the split is another one.
         """
-        check_choice(("train", "val", "test") if self.test_share == 0 else ("train", "test"), split=split)
+        check_choice(self.rows, split=split)
         columns = [Column.of_dict(each) for each in recorded] if recorded else self.columns
         label, rows = self.label, self.rows[split]
         x, unseen = self.read([*columns, *([] if label is None else [label])], self.missing or (self.missing is None and not recorded))
         y = None if label is None else torch.from_numpy(np.nan_to_num(x[rows, -1], nan=-1)).long()
         truth = torch.from_numpy(x[rows, : len(columns)])
-        data = InMemory(truth, y, label.values if label else (), names=self.names(rows))
-        data.has_val = data.is_shared = self.test_share == 0
-        if self.hidden is not None:
-            is_hidden = read_hidden(Path(self.hidden), (len(x), len(self.source.names)))
-            is_hidden = is_hidden[rows][:, [self.source.names.index(column.name) for column in columns]]
-            data.x, data.truth = truth.masked_fill(torch.from_numpy(is_hidden), torch.nan), truth
+        hidden = None if self.hidden is None else torch.from_numpy(self.is_hidden(self.hidden, columns, len(x))[rows])
+        shown = truth if hidden is None else truth.masked_fill(hidden, torch.nan)
+        data = InMemory(shown, y, label.values if label else (), names=self.names(rows))
         mine = set(rows.tolist()) if unseen else ()
         data.note = noted([each for each in unseen if each.row - 1 in mine])
+        data.has_val = data.is_shared = self.test_share == 0
+        data.truth = None if hidden is None else truth
         return data
+
+    def is_hidden(self, file: str, columns: Sequence[Column], num: int) -> Bool[np.ndarray, "n d"]:
+        """The cells of these columns and of so many rows that models do not see."""
+        names = list(self.source.names)
+        return read_hidden(Path(file), (num, len(names)))[:, [names.index(column.name) for column in columns]]
 
     def read(self, columns: Sequence[Column], take_unseen: bool = False) -> tuple[Float[np.ndarray, "n d"], list[Unseen]]:
         """Numbers of all rows in 32 bits, of columns that were found here or in another file; and cells that are no value of their column.

@@ -96,7 +96,7 @@ def section(title: str, body: str) -> str:
 
 
 def rounded(value: Any) -> str:
-    """A number with four digits, or one after the point if it is large; a long list of numbers or a mapping is said by its length."""
+    """A number with four digits, or one after the point if it is large; a long list or a mapping is said by its length."""
     if value is None:
         return "–"
     if isinstance(value, dict):
