@@ -185,7 +185,7 @@ class Table:
         Raises:
             ValueError: as `Table`, or if the split is another one.
         """
-        check_choice(self.rows, split=split)
+        check_choice(("train", "val", "test") if self.test_share == 0 else ("train", "test"), split=split)
         columns = [Column.of_dict(each) for each in recorded] if recorded else self.columns
         label, rows = self.label, self.rows[split]
         x, unseen = self.read([*columns, *([] if label is None else [label])], self.missing or (self.missing is None and not recorded))
