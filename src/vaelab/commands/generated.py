@@ -186,7 +186,7 @@ def of_codes(run: OpenedRun) -> Bool[Tensor, "d"] | None:
 
 
 def reading_of(run: OpenedRun) -> Callable[[Distribution], Tensor]:
-    """What is written of p(x | z): its mean; of columns of codes, the most probable one."""
+    """A function of p(x | z) that returns what is written of it: the mean; of columns of codes, the most probable one."""
     coded = of_codes(run)
     return lambda p_x: p_x.mean if coded is None else torch.where(coded, p_x.mode, p_x.mean)
 
@@ -198,7 +198,7 @@ def arrays_of(run: OpenedRun, batch: Batch) -> Float[np.ndarray, "b ..."]:
 
 
 def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:
-    """What a file of this ending has of a batch; x is one array in .npz, and else a column for each value, cells in .csv and .tsv."""
+    """Columns that a file of this ending has of a batch; x is one array in .npz, else a column for each value, cells in .csv and .tsv."""
     columns = table_columns(run)
     x = arrays_of(run, batch)
     if columns:
