@@ -13,6 +13,7 @@ COMMANDS = re.findall(r"^vaelab (.*)$", PAGE, re.MULTILINE)
 QUICK = {
     "train": ["trainer=cpu", "trainer.max_epochs=2", "evaluation.figures=false", "evaluation.report=false", "logger=csv"],
     "generate": ["accelerator=cpu"],
+    "evaluate": ["accelerator=cpu"],
     "impute": ["num_samples=20", "accelerator=cpu"],
 }
 

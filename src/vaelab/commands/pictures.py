@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaelab.build import OpenedRun
-from vaelab.data import Table
+from vaelab.data import DataModule, Table
 from vaelab.data.array_files import ENDINGS
 from vaelab.data.arrays import all_of
 from vaelab.data.columns import Column
@@ -16,7 +16,9 @@ from vaelab.data.images import ImageFiles, check_readable, pictures_of
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.pictures import Reader
 from vaelab.data.split import Split, check_finite
+from vaelab.data.table import noted
 from vaelab.models import Model
+from vaelab.runs.log import tell
 
 NEW = "new"  # the split of pictures that a command was given
 
@@ -56,9 +58,7 @@ def examples_of(file: Path, run: OpenedRun) -> Examples:
     """
     trained = run.datamodule.dataset
     if isinstance(trained, Table):
-        table = Table(str(file), na=trained.na, header=trained.header)
-        x = table.values([Column.of_dict(each) for each in run.datamodule.recorded["columns"]])
-        return InMemory(torch.from_numpy(x).float(), names=table.names)
+        return rows_of_table(file, trained, run.datamodule)
     if file.suffix.lower() not in ENDINGS:
         pictures = pictures_of(file, reader_of(run))
         check_readable(pictures.broken())
@@ -67,6 +67,21 @@ def examples_of(file: Path, run: OpenedRun) -> Examples:
     if tuple(found.x.shape[1:]) != shape:
         raise ValueError(f"{file} has x of shape {tuple(found.x.shape[1:])}, but the data of the run have shape {shape}")
     check_finite(found.x, run.datamodule.missing, lambda row: f"row {row} of {file}", run.datamodule.scale == "log1p")
+    return found
+
+
+def rows_of_table(file: Path, trained: Table, data: DataModule) -> InMemory:
+    """The rows of a table, named by the column that named those of the run.
+
+    Raises:
+        ValueError: if it cannot be read, lacks a column of the run, or has a cell that a column cannot have.
+    """
+    recorded = data.recorded
+    table = Table(str(file), id=recorded.get("id", trained.id), na=trained.na, header=trained.header)
+    x, unseen = table.read([Column.of_dict(each) for each in recorded["columns"]], data.missing)
+    tell(noted(unseen)) if unseen else None
+    found = InMemory(torch.from_numpy(x), names=table.all_names(len(x)))
+    check_finite(found.x, data.missing, lambda row: f"{found.names[row]} of {file}")
     return found
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from vaelab.data.columns import Column
 from vaelab.data.scaling import Scaling
 
 NUM_LEVELS = 256  # of 8 bits
@@ -28,7 +29,7 @@ def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class Modality(ABC):
     """A kind of data.
 
-    `scaling` is that of the training data, once it has been fitted.
+    `scaling` is that of the training data, once it has been fitted; `columns` are those of a table, once it has been read.
 
     Args:
         shape: of one x.
@@ -40,6 +41,7 @@ class Modality(ABC):
     has_curves = False  # whether these are lines
     is_viewable = False  # whether x are grey or colour images, which 8 bits can hold if their values lie in [0, 1]
     scaling: Scaling | None = None
+    columns: tuple[Column, ...] = ()
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)

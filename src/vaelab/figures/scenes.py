@@ -14,7 +14,6 @@ from torch import Tensor
 from vaelab import rng
 from vaelab.applications import interpolate, manifold, nearest, pairs, slerp, traverse, walk_in
 from vaelab.data import DataModule, InMemory, Table
-from vaelab.data.columns import Column
 from vaelab.distributions import centre
 from vaelab.figures.charts.latent import latent_scatter
 from vaelab.figures.curves import families, fans, moving, overlaid, tiled
@@ -163,8 +162,8 @@ def latent_space(scene: Scene) -> Picture:
 
 def columns_of_tables(scene: Scene) -> Picture:
     """Each column of a table: data against samples."""
-    samples, columns = scene.model.sample(len(scene.x), scene.y), map(Column.of_dict, scene.datamodule.record()["columns"])
-    return rendered(marginals(list(columns), scene.x.cpu().numpy(), samples.cpu().numpy()))
+    samples = scene.model.sample(len(scene.x), scene.y)
+    return rendered(marginals(scene.modality.columns, scene.x.cpu().numpy(), samples.cpu().numpy()))
 
 
 def nearest_training_images(scene: Scene) -> Picture:
@@ -214,7 +213,8 @@ FIGURES = WHILE_TRAINING | {
     "latent_space": latent_space,
     "nearest_training_images": nearest_training_images,
 }
-OF_TABLES: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables, "latent_space": latent_space}
+OF_TABLES_WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables}
+OF_TABLES = OF_TABLES_WHILE_TRAINING | {"latent_space": latent_space}
 
 
 @torch.no_grad()
