@@ -166,6 +166,12 @@ def test_values_without_an_order_are_bars_of_those_that_vary_most() -> None:
     chosen = those_that_vary(counts)
     assert chosen is not None
     np.testing.assert_array_equal(chosen, np.sort(np.argsort(-counts.var(0))[:16]))
+    with_holes = np.where(draw.random(counts.shape) < 0.3, np.nan, counts)
+    with_holes[0], with_holes[:, chosen[0]] = np.nan, np.nan
+    found = those_that_vary(with_holes)
+    assert found is not None
+    assert chosen[0] not in found
+    assert those_that_vary(np.full((3, 300), np.nan)) is None
     x = torch.from_numpy(counts[:6]).float().unflatten(0, (3, 2))
     figure = overlaid(modality_of((300,)), x, ["x", "E[x | z]"], ["", "", ""], "words")
     shown = those_that_vary(counts[:6])

@@ -12,7 +12,6 @@ from vaelab import VAE
 from vaelab.data import DataModule, InMemory
 from vaelab.data.columns import Column
 from vaelab.metrics.two_sample import area_under_curve, cross_fitted_auc, total_variation, two_sample, wasserstein
-from vaelab.metrics.two_sample.report import flat, named
 
 
 def phi(t: float) -> float:
@@ -125,11 +124,6 @@ def test_what_is_reported_of_a_model() -> None:
     assert best - 0.06 < bad["two_sample_auc"] < best + 0.03
     assert bad["wasserstein"] == pytest.approx(2, abs=0.25)
     assert bad["worst_columns"].startswith("height ")
-
-
-def test_values_of_arrays_have_places() -> None:
-    assert [named(place, (2, 3)) for place in (0, 5)] == ["x[0, 0]", "x[1, 2]"]
-    assert flat(torch.arange(6.0).reshape(1, 2, 3)).tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_pictures_have_another_metric() -> None:

@@ -126,7 +126,7 @@ def chosen_folder(output: Any, default: Path) -> Path:
         raise ValueError(must_be_text("output", str(output)))
     folder = default if output is None else Path(output)
     if folder.is_file():
-        raise ValueError(f"output={output} is a file: give the name of a folder")
+        raise ValueError(f"output={folder} is a file: give the name of a folder")
     if RunFolder(folder).is_run(CONFIG):  # whatever results it holds: those of commands have the name of a run's
         raise ValueError(f"output={folder} is the folder of a run: give another, such as output={folder / 'mine'}")
     return folder

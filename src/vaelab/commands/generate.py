@@ -12,11 +12,10 @@ from vaelab.build import OpenedRun
 from vaelab.checks import check_choice, check_flag, given
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
-from vaelab.commands.generated import PLANS, Plan, arrays_of, columns_of, pictures_of
+from vaelab.commands.generated import PLANS, Plan, arrays_of, columns_of, levels_of, of_codes, pictures_of
 from vaelab.commands.overrides import must_be_text
 from vaelab.commands.pictures import class_of, labels_with, show_pictures
 from vaelab.commands.writing import ENDINGS, check_ending, write_array, write_pictures, write_rows
-from vaelab.data import Table
 from vaelab.data.modality import Images
 from vaelab.data.split import Split
 from vaelab.data.views import only_classes
@@ -112,9 +111,7 @@ def write(run: OpenedRun, config: DictConfig, target: Path) -> None:
         check_ending(target, (*ENDINGS, ".npy", ".png"))
     elif not isinstance(data.modality, Images):
         raise ValueError(f"output={target}: a folder takes images, but these are {data.modality.plural}: give a file, such as {target}.csv")
-    elif target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise ValueError(f"output={target} holds files already: give the name of a new folder, or remove it")
-    if config.mean and isinstance(data.dataset, Table):
+    if config.mean and of_codes(run) is not None:
         raise ValueError("mean=true: categories have no mean: leave it out")
     with rng.fork(config.seed), torch.no_grad():
         split, label = ("train", class_of(run, config.y)) if config.what == "samples" else shown_split(run, config)
@@ -125,5 +122,6 @@ def write(run: OpenedRun, config: DictConfig, target: Path) -> None:
         elif ending:
             write_rows(target, (columns_of(run, batch, ending) for batch in batches))
         else:
-            write_pictures(target, (each for batch in batches for each in pictures_of(run, batch)))
+            levels = levels_of(run)
+            write_pictures(target, (each for batch in batches for each in pictures_of(run, batch, levels)))
     tell(f"{plan.num} {data.modality.plural if plan.num > 1 else data.modality.noun}: {shorter(target)}")

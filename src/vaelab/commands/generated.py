@@ -1,4 +1,4 @@
-"""What `vaelab generate` writes: batches of x with what is known of each, and the columns and pictures that they become."""
+"""Batches of what `vaelab generate` writes: x with what is known of each, and the columns and pictures that they become."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,7 +186,7 @@ def of_codes(run: OpenedRun) -> Bool[Tensor, "d"] | None:
 
 
 def reading_of(run: OpenedRun) -> Callable[[Distribution], Tensor]:
-    """What is written of p(x | z): its mean; of columns of codes, the most probable one."""
+    """A function of p(x | z) that returns what is written of it: the mean; of columns of codes, the most probable one."""
     coded = of_codes(run)
     return lambda p_x: p_x.mean if coded is None else torch.where(coded, p_x.mode, p_x.mean)
 
@@ -198,7 +198,7 @@ def arrays_of(run: OpenedRun, batch: Batch) -> Float[np.ndarray, "b ..."]:
 
 
 def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:
-    """What a file of this ending has of a batch; x is one array in .npz, and else a column for each value, cells in .csv and .tsv."""
+    """Columns that a file of this ending has of a batch; x is one array in .npz, else a column for each value, cells in .csv and .tsv."""
     columns = table_columns(run)
     x = arrays_of(run, batch)
     if columns:
@@ -218,11 +218,16 @@ def values_of(column: Column, numbers: Float[np.ndarray, "b"], ending: str) -> n
     return numbers.round().astype(np.int64) if column.kind == "count" else numbers
 
 
-def pictures_of(run: OpenedRun, batch: Batch) -> Iterator[tuple[str, Image.Image]]:
+def levels_of(run: OpenedRun) -> tuple[float, float]:
+    """Black and white of pictures, which are those of the test data."""
+    seen, _ = run.datamodule.examples("test", NUM_SEEN)
+    return run.datamodule.modality.levels(run.datamodule.modality.unscale(seen))
+
+
+def pictures_of(run: OpenedRun, batch: Batch, levels: tuple[float, float]) -> Iterator[tuple[str, Image.Image]]:
     """A picture of each x, and what its name says of it."""
     modality = run.datamodule.modality
-    seen, _ = run.datamodule.examples("test", NUM_SEEN)
-    images, levels = modality.pictures(modality.unscale(batch.x)).cpu(), modality.levels(modality.unscale(seen))
+    images = modality.pictures(modality.unscale(batch.x)).cpu()
     for place, image in enumerate(images):
         about = {name: values[place] for name, values in batch.about.items()}
         words = [Path(value).stem if name == "name" else f"{name}_{value}" for name, value in about.items()]

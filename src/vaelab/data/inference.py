@@ -221,6 +221,9 @@ def build_column(
     found = in_order(cells.words, comma)
     if values:
         found = [plain(str(value), to_number(str(value))) for value in values]
+        twice = next((value for value in found if found.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"data.columns.{name}: {kind} has the value {twice!r} twice")
         other = next((word for word in cells.words if plain(word, to_number(word, comma)) not in found), None)
         if other is not None:
             raise ValueError(f"row {cells.row(other)}, column {name!r}: {other!r} is none of its {len(found)} values ({shortened(found)})")

@@ -219,8 +219,7 @@ class Table:
         check_columns(columns, self.source)
         for block in self.source.blocks():
             numbers = numbers_of(block, columns, start, unseen if take_unseen else None)
-            with np.errstate(over="ignore"):  # an infinite number is said later
-                found += numbers.astype(np.float32).tobytes()
+            found += numbers.astype(np.float32).tobytes()
             start += len(numbers)
         return np.frombuffer(found, np.float32).reshape(start, len(columns)), unseen
 

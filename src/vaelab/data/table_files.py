@@ -295,9 +295,9 @@ def kinds_of(given: Any, names: Sequence[str], where: str) -> Kinds:
         raise ValueError(f"{where} names the column {unknown[0]!r}, which the table does not have: it has {', '.join(names)}")
     found: Kinds = {}
     for name, kind in given.items():
-        if isinstance(kind, Mapping) and len(kind) == 1:
-            ((word, values),) = kind.items()
-            found[name] = str(word), [str(value) for value in values]
+        values = next(iter(kind.values())) if isinstance(kind, Mapping) and len(kind) == 1 else None
+        if isinstance(kind, Mapping) and isinstance(values, Sequence) and not isinstance(values, str):
+            found[name] = str(next(iter(kind))), [str(value) for value in values]
         elif isinstance(kind, str):
             found[name] = kind, None
         else:

@@ -161,11 +161,12 @@ def those_that_vary(x: Float[np.ndarray, "n d"]) -> np.ndarray | None:
     """
     if x.shape[1] <= FEW:
         return None
-    steps, spread = np.nanmean(np.diff(x) ** 2, 1), 2 * np.nanvar(x, 1)
-    known = spread > 0
-    if not known.any() or np.nanmedian(1 - steps[known] / spread[known]) >= LEAST_ALIKE:
+    known = x[np.isfinite(np.diff(x)).any(1)]
+    steps, spread = np.nanmean(np.diff(known) ** 2, 1), 2 * np.nanvar(known, 1)
+    alike = 1 - steps[spread > 0] / spread[spread > 0]
+    if not len(alike) or np.median(alike) >= LEAST_ALIKE:
         return None
-    return np.sort(np.argsort(-np.nan_to_num(np.nanvar(x, 0)))[:NUM_OF_ROUGH])
+    return np.sort(np.argsort(-np.ma.masked_invalid(x).var(0).filled(0))[:NUM_OF_ROUGH])
 
 
 def overlaid(modality: Modality, curves: Float[Tensor, "panels k ..."], names: Sequence[str], panels: Sequence[str], title: str) -> Figure:

@@ -58,7 +58,7 @@ def two_sample(model: Model, data: Data, split: str = "test", num_samples: int =
     rows, ours, others = (flat(modality.unscale(part)) for part in (x, samples, train))
     kinds = [column.for_model for column in modality.columns] or ["real"] * rows.shape[1]
     sizes = [kind[1] if not isinstance(kind, str) and kind[0] == "categorical" else 0 for kind in kinds]
-    names = [column.name for column in modality.columns] or [named(place, x.shape[1:]) for place in range(rows.shape[1])]
+    names = [column.name for column in modality.columns] or modality.value_names
     coded = [(kind if isinstance(kind, str) else kind[0]) in CODED for kind in kinds]
     auc = cross_fitted_auc(rows, ours, sizes, num_folds, "folds of samples")
     found: dict[str, Any] = {"two_sample_auc": auc.value, "two_sample_auc_ci": auc.interval()}
@@ -96,8 +96,3 @@ def distances(
 def flat(x: Float[Tensor, "n ..."]) -> Float[np.ndarray, "n d"]:
     """The values of each x in a row."""
     return x.flatten(1).double().cpu().numpy()
-
-
-def named(place: int, shape: Sequence[int]) -> str:
-    """The place of a value in x, such as "x[0, 3]"."""
-    return f"x[{', '.join(str(int(index)) for index in np.unravel_index(place, tuple(shape)))}]"
