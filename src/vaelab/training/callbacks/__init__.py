@@ -1,6 +1,7 @@
 """Callbacks: things that happen beside training."""
 
 from vaelab.training.callbacks.best import BestCheckpoint
+from vaelab.training.callbacks.code_usage import CodeUsage
 from vaelab.training.callbacks.collapse import PosteriorCollapse
 from vaelab.training.callbacks.ema import EMA
 from vaelab.training.callbacks.epochs import EpochLines
@@ -13,6 +14,7 @@ from vaelab.training.callbacks.throughput import Throughput
 __all__ = [
     "EMA",
     "BestCheckpoint",
+    "CodeUsage",
     "EpochLines",
     "FirstBatch",
     "LastCheckpoint",
