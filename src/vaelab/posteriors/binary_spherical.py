@@ -14,7 +14,7 @@ class BinarySpherical(BitQuantizer):
     """u = z_e / |z_e| is a point of the unit sphere, and codes are its 2^D corners with the numbers 1 / sqrt(D) and -1 / sqrt(D).
 
     Args:
-        network, in_shape, event_shape, num_classes, estimator: see `Quantizer`. D bits make 2^D codes.
+        network, in_shape, event_shape, num_classes, estimator, batch_norm: see `Quantizer`. D bits make 2^D codes.
         entropy: "factorised", as in the paper, or "exact", over all codes.
         diversity: gamma, of the entropy of all choices together.
         temperature: tau.
@@ -30,13 +30,13 @@ class BinarySpherical(BitQuantizer):
         event_shape: Sequence[int],
         num_classes: int = 0,
         estimator: str = "straight_through",
+        batch_norm: bool = False,
         entropy: str = "factorised",
         diversity: float = 1.0,
         temperature: float = 0.01,
     ) -> None:
-        super().__init__(
-            network, in_shape, event_shape, num_classes, estimator, entropy, diversity, temperature, radius=event_shape[0] ** -0.5
-        )
+        radius = event_shape[0] ** -0.5
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm, entropy, diversity, temperature, radius)
 
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return torch.nn.functional.normalize(z_e, dim=-self.event_ndim)
+        return torch.nn.functional.normalize(super().prepare(z_e), dim=-self.event_ndim)

@@ -23,7 +23,7 @@ class BitQuantizer(Quantizer):
     sigmoid(4 r u_d / tau).
 
     Args:
-        network, in_shape, event_shape, num_classes, estimator: see `Quantizer`. D bits make 2^D codes.
+        network, in_shape, event_shape, num_classes, estimator, batch_norm: see `Quantizer`. D bits make 2^D codes.
         entropy: "exact" sums H(E[p]) over all codes; "factorised" over the bits, as if they were independent.
         diversity: gamma.
         temperature: tau.
@@ -43,12 +43,13 @@ class BitQuantizer(Quantizer):
         event_shape: Sequence[int],
         num_classes: int,
         estimator: str,
+        batch_norm: bool,
         entropy: str,
         diversity: float,
         temperature: float,
         radius: float,
     ) -> None:
-        super().__init__(network, in_shape, event_shape, num_classes, estimator)
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         check_choice(("exact", "factorised"), entropy=entropy)
         check_at_least(0, diversity=diversity)
         check_positive(temperature=temperature)

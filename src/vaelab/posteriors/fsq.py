@@ -35,7 +35,7 @@ class FSQ(Quantizer):
     where the shift s_d makes u_d = 0 at z_d = 0; the codes have the numbers -1, ..., at steps of 1 / h_d.
 
     Args:
-        network, in_shape, event_shape, num_classes, estimator: see `Quantizer`.
+        network, in_shape, event_shape, num_classes, estimator, batch_norm: see `Quantizer`.
         levels: L_d, or 2^b as a name for the levels of the paper, which have about so many codes (256: [8, 6, 5], which are 240).
 
     Raises:
@@ -54,8 +54,9 @@ class FSQ(Quantizer):
         num_classes: int = 0,
         levels: int | Sequence[int] = 256,
         estimator: str = "straight_through",
+        batch_norm: bool = False,
     ) -> None:
-        super().__init__(network, in_shape, event_shape, num_classes, estimator)
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         if isinstance(levels, int) and levels not in LEVELS:
             raise ValueError(f"levels={levels} is no size of the paper: choose {listed(LEVELS)}, or a list as [8, 6, 5]")
         self.levels = LEVELS[levels] if isinstance(levels, int) else tuple(levels)
@@ -80,8 +81,11 @@ class FSQ(Quantizer):
     def residual_scale(self) -> Tensor:
         return 1 / self.sizes
 
+    def encode_residuals(self) -> None:
+        self.centre = (self.sizes - 1) / 2
+
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         reach, offset = (self.sizes - 1) * (1 + MARGIN) / 2, (self.sizes % 2 == 0) / 2
-        z = z_e.movedim(-self.event_ndim, -1)
+        z = super().prepare(z_e).movedim(-self.event_ndim, -1)
         u = (torch.tanh(z + torch.atanh(offset / reach)) * reach - offset) * self.step
         return u.movedim(-1, -self.event_ndim)

@@ -3,11 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaelab.checks import check_choice
+from vaelab.checks import check_choice, check_flag
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.distributions import ESTIMATORS, Codebook, Quantized
 
@@ -28,6 +29,8 @@ class Quantizer(Conditional):
         network, in_shape, num_classes: see `Conditional`.
         event_shape: (D, *space): D numbers in each code, and a code at each place.
         estimator: "straight_through", "rotation" or "diveq": see `vaelab.distributions.estimators`.
+        batch_norm: whether each of the D numbers of z_e first gets mean 0 and variance 1 over places and examples (Lancucki et al., 2020,
+            https://arxiv.org/abs/2005.08520), so that none leaves the range of the codes.
 
     Raises:
         ValueError: if there is no such estimator.
@@ -43,9 +46,12 @@ class Quantizer(Conditional):
         event_shape: Sequence[int],
         num_classes: int = 0,
         estimator: str = "straight_through",
+        batch_norm: bool = False,
     ) -> None:
         super().__init__(network, in_shape, event_shape, num_classes)
         check_choice(ESTIMATORS, estimator=estimator)
+        check_flag(batch_norm=batch_norm)
+        self.norm = nn.BatchNorm1d(event_shape[0], affine=False) if batch_norm else nn.Identity()
         self.event_shape, self.estimator = tuple(event_shape), estimator
 
     @property
@@ -58,9 +64,12 @@ class Quantizer(Conditional):
         """How much finer codes are that encode what these leave over: one number, or one for each of D."""
         return 1.0
 
+    def encode_residuals(self) -> None:
+        """Called on a quantiser that encodes what others leave over, which lies evenly around 0."""
+
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """z_e in the space of the codes."""
-        return z_e
+        """z_e in the space of the codes, which is where the network puts it, but for batch-norm."""
+        return self.norm(z_e.reshape(-1, self.event_shape[0], prod(self.event_shape[1:]))).reshape(z_e.shape)
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
         """Terms that train quantiser and encoder, by the names that `vaelab.objectives.VQ` weighs: scalars, per example."""

@@ -48,6 +48,8 @@ class Residual(Quantizer):
         check_all(lambda share: 0 <= share <= 1, "in [0, 1]", {"dropout": dropout})
         shape = self.event_shape
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
+        for part in made[1:]:
+            part.encode_residuals()
         self.quantizers, self.dropout = nn.ModuleList(made), dropout
         self.needs_losses = made[0].needs_losses
 

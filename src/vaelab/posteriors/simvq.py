@@ -18,7 +18,7 @@ class SimVQ(Quantizer):
     W is trained by |sg(u) - z_q|^2, which `objective=vq` adds together with the commitment of the encoder.
 
     Args:
-        network, in_shape, event_shape, num_classes: see `Quantizer`.
+        network, in_shape, event_shape, num_classes, batch_norm: see `Quantizer`.
         num_codes: K.
         estimator: of the gradient; with "diveq" W learns from the decoder.
 
@@ -36,8 +36,9 @@ class SimVQ(Quantizer):
         num_classes: int = 0,
         num_codes: int = 512,
         estimator: str = "rotation",
+        batch_norm: bool = False,
     ) -> None:
-        super().__init__(network, in_shape, event_shape, num_classes, estimator)
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         check_whole(2, num_codes=num_codes)
         dim = self.event_shape[0]
         self.register_buffer("frozen", torch.randn(num_codes, dim) * dim**-0.5)

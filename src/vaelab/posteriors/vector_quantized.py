@@ -23,7 +23,7 @@ class VectorQuantized(Quantizer):
     have the same codes; what replaces one is an output for the batch of the first.
 
     Args:
-        network, in_shape, event_shape, num_classes: see `Quantizer`.
+        network, in_shape, event_shape, num_classes, batch_norm: see `Quantizer`.
         num_codes: K.
         update: "ema" or "gradient".
         decay: gamma.
@@ -51,8 +51,9 @@ class VectorQuantized(Quantizer):
         revive_below: float | None = 0.1,
         estimator: str = "straight_through",
         start: str = "outputs",
+        batch_norm: bool = False,
     ) -> None:
-        super().__init__(network, in_shape, event_shape, num_classes, estimator)
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         check_choice(("ema", "gradient"), update=update)
         check_choice(("outputs", "k_means", "random"), start=start)
         if num_codes < 2 or not 0 <= decay < 1 or not (revive_below is None or 0 <= revive_below < 1):
