@@ -65,7 +65,7 @@ class Quantized(Distribution):
         self.indices = codebook.indices_of(z_e, event_ndim - 1) if indices is None else indices
         self.z_q = codebook.embed(self.indices, event_ndim - 1) if z_q is None else z_q
         self.stand_in = straight_through(z_e, self.z_q, -event_ndim) if stand_in is None else stand_in
-        self.losses, self.needs_losses = losses or dict[str, Tensor], needs_losses
+        self.losses, self.needs_losses = losses or dict[str, Tensor], needs_losses and codebook.like.requires_grad
         batch_ndim = z_e.ndim - event_ndim
         super().__init__(z_e.shape[:batch_ndim], z_e.shape[batch_ndim:], validate_args=validate_args)
 

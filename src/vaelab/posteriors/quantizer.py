@@ -61,7 +61,7 @@ class Quantizer(Conditional):
 
     @property
     def residual_scale(self) -> Tensor | float:
-        """How much finer codes are that encode what these leave over: one number, or one for each of D."""
+        """The size, beside these, of codes that encode what these leave over: one number, or one for each of D."""
         return 1.0
 
     def encode_residuals(self) -> None:

@@ -91,7 +91,7 @@ def rate_chart(results: Mapping[str, Any]) -> Figure:
 
 
 def code_usage_chart(counts: Int[Tensor, "t k"]) -> Figure:
-    """How often each code was chosen, as a multiple of the even share 1 / K, the codes of each depth sorted by it.
+    """The use of each code, as a multiple of the even share 1 / K, the codes of each depth sorted by it.
 
     The axis is logarithmic, and codes that were never chosen have no height: where a line ends is how many are used.
 

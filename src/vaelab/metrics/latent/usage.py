@@ -1,4 +1,4 @@
-"""How many of its codes a quantiser uses, over a whole split: a batch is too small to show it, and its size would change the numbers."""
+"""The use of the codes of a quantiser over a whole split: a batch is too small to show it, and its size would change the numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ MOST_CODES = 2**22  # that are counted; of more, there are more codes than place
 
 
 class CodeCounts:
-    """How often each code was chosen in all draws of a model so far.
+    """Counts of the codes that were chosen in all draws of a model so far.
 
     `counts` is (T, K): of K codes for each of T depths, 1 where codes are no sums. None: there were no codes, or too many to count.
     """
@@ -44,7 +44,7 @@ def counting_codes(model: nn.Module) -> Iterator[CodeCounts]:
 
 
 def counts_of(q: Quantized) -> Int[Tensor, "t k"]:
-    """How often each code is chosen by q, at all places of all examples."""
+    """Counts of the codes that q chooses, at all places of all examples."""
     depth, num_codes = q.codebook.depth or 1, q.codebook.num_codes
     flat = q.indices.reshape(-1, depth) + num_codes * torch.arange(depth, device=q.indices.device)
     return torch.bincount(flat.flatten(), minlength=depth * num_codes).reshape(depth, num_codes)

@@ -9,6 +9,7 @@ from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
 from vaelab.training.callbacks.pictures import Pictures
 from vaelab.training.callbacks.progress import ProgressBar
+from vaelab.training.callbacks.skip_updates import SkipUpdates
 from vaelab.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Pictures",
     "PosteriorCollapse",
     "ProgressBar",
+    "SkipUpdates",
     "Throughput",
 ]
