@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vaelab import distributions
+from vaelab.divergences import kl
 from vaelab.draw import Latent
 from vaelab.networks import MLP, CausalTransformer
 from vaelab.posteriors import FSQ, BinarySpherical, LookupFree, Residual, SimVQ, VectorQuantized
@@ -143,6 +144,7 @@ def test_priors_over_the_codes(name, space, prior):
     assert distributions.space_of(p) == distributions.space_of(q)
     latent = Latent.sample(q, p, 3)
     torch.testing.assert_close(latent.log_p, p.indices.log_prob(q.indices).expand(3, 5))
+    torch.testing.assert_close(kl(latent, "analytic"), latent.log_q - latent.log_p)
     if isinstance(model, UniformCodes):
         torch.testing.assert_close(latent.log_p, torch.full((3, 5), -q.indices[0].numel() * log(q.codebook.num_codes)))
     z = p.sample((4,))
@@ -171,6 +173,12 @@ WRONG = [
     (partial(SimVQ, estimator="gumbel"), (3,), "estimator=gumbel is unknown: choose straight_through, rotation or diveq"),
     (partial(VectorQuantized, estimator="diveq"), (3,), "estimator=diveq trains the codes .* set update=gradient"),
     (partial(VectorQuantized, start="zeros"), (3,), "start=zeros is unknown: choose outputs, k_means or random"),
+    (
+        partial(VectorQuantized, num_codes=10**12),
+        (3,),
+        "codes of 3 numbers are a table of 1.2e[+]04 GB, more than memory holds",
+    ),
+    (partial(SimVQ, num_codes=10**12), (3,), "posterior=fsq or posterior=lookup_free, whose codes need no table"),
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
 ]

@@ -89,6 +89,7 @@ CLOSED_FORM = {
     ("categorical", "uniform_categorical"),
     ("straight_through", "uniform_categorical"),
     ("gumbel", "uniform_categorical"),
+    *((posterior, prior) for posterior, space in POSTERIORS.items() if space == CODES for prior in PRIORS if "_codes" in prior),
 }
 FACTORISED, FACTORISED_PRIORS = {"gaussian", "laplace"}, {"standard_normal", "standard_laplace", "conditional_gaussian"}
 LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian", "autoregressive_codes", "transformer_codes"}

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from vaelab.distributions.codebooks import Codebook
 from vaelab.distributions.estimators import straight_through
@@ -152,3 +152,11 @@ class Embedded(Distribution):
     @torch.no_grad()
     def sample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
         return self.codebook.embed(self.indices.sample(Size(sample_shape)), self.space_ndim)
+
+
+def kl_quantized_embedded(q: Quantized, p: Embedded) -> Float[Tensor, "..."]:
+    """KL(q || p) = -log p(k) for the indices k of z_q."""
+    return -p.indices.log_prob(q.indices)
+
+
+register_kl(Quantized, Embedded)(kl_quantized_embedded)

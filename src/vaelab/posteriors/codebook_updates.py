@@ -1,4 +1,4 @@
-"""Updates of a codebook, whose codes follow the vectors that they stand for. Several processes share the vectors of all of their batches."""
+"""Updates of a codebook, whose codes follow the vectors that they stand for. Several processes share those of all batches."""
 
 import torch
 from jaxtyping import Float

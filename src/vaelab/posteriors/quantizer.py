@@ -12,6 +12,8 @@ from vaelab.checks import check_choice, check_flag
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.distributions import ESTIMATORS, Codebook, Quantized
 
+MOST_NUMBERS = 2**33  # of a table of codes: 32 GiB in float32
+
 
 class Quantizer(Conditional):
     """q(z | x) = 1 where each vector of z is the code e_k that stands for the network's, z_e, at the same place.
@@ -98,3 +100,16 @@ class Quantizer(Conditional):
     def vectors_of(self, u: Float[Tensor, "..."]) -> Float[Tensor, "n d"]:
         """The vectors of all places of all examples."""
         return u.movedim(-self.event_ndim, -1).reshape(-1, self.event_shape[0])
+
+
+def check_table(num_codes: int, dim: int) -> None:
+    """Check that a table of codes can be held in memory.
+
+    Raises:
+        ValueError: if it has more numbers than any memory that is likely to be there.
+    """
+    if num_codes * dim > MOST_NUMBERS:
+        raise ValueError(
+            f"num_codes={num_codes} codes of {dim} numbers are a table of {num_codes * dim * 4 / 1e9:.3g} GB, more than memory holds: set"
+            " fewer, or posterior=fsq or posterior=lookup_free, whose codes need no table"
+        )

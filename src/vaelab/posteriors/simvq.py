@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaelab.checks import check_whole
 from vaelab.conditional import NetworkFactory
 from vaelab.distributions import Table
-from vaelab.posteriors.quantizer import Quantizer
+from vaelab.posteriors.quantizer import Quantizer, check_table
 
 
 class SimVQ(Quantizer):
@@ -23,7 +23,7 @@ class SimVQ(Quantizer):
         estimator: of the gradient; with "diveq" W learns from the decoder.
 
     Raises:
-        ValueError: if there are fewer than two codes, or no such estimator.
+        ValueError: if there are fewer than two codes, or more than memory holds, or no such estimator.
     """
 
     frozen: Tensor  # c_k, (K, D)
@@ -41,6 +41,7 @@ class SimVQ(Quantizer):
         super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         check_whole(2, num_codes=num_codes)
         dim = self.event_shape[0]
+        check_table(num_codes, dim)
         self.register_buffer("frozen", torch.randn(num_codes, dim) * dim**-0.5)
         self.transform = nn.Linear(dim, dim, bias=False)
         self.needs_losses = estimator != "diveq"

@@ -10,7 +10,7 @@ from vaelab.checks import check_choice
 from vaelab.conditional import NetworkFactory
 from vaelab.distributions import Quantized, Table
 from vaelab.posteriors.codebook_updates import follow, renew
-from vaelab.posteriors.quantizer import Quantizer
+from vaelab.posteriors.quantizer import Quantizer, check_table
 
 
 class VectorQuantized(Quantizer):
@@ -61,6 +61,7 @@ class VectorQuantized(Quantizer):
         if estimator == "diveq" and update == "ema":
             raise ValueError("estimator=diveq trains the codes by the decoder's gradient: set update=gradient, or another estimator")
         self.update, self.decay, self.revive_below, self.start = update, decay, revive_below, start
+        check_table(num_codes, self.event_shape[0])
         codebook = torch.randn(num_codes, self.event_shape[0])
         if update == "gradient":
             self.codebook = nn.Parameter(codebook)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch.distributed.fsdp import FullyShardedDataParallel
+from lightning.pytorch.strategies import FSDPStrategy
 from torch.optim import Optimizer
 
 from vaelab.checks import check_all, check_positive, check_whole
@@ -34,7 +34,7 @@ class SkipUpdates(Callback):
         alarm: share of skipped steps, in (0, 1].
 
     Raises:
-        ValueError: if an option is out of range.
+        ValueError: if an option is out of range; or in a fit, if processes share out the gradient.
     """
 
     def __init__(self, quantile: float = 0.99, factor: float = 2.0, window: int = 1000, warmup: int = 100, alarm: float = 0.1) -> None:
@@ -64,8 +64,8 @@ class SkipUpdates(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LitVAE)
         pl_module.stops_at_nan = False  # which is what is skipped here
-        if isinstance(trainer.model, FullyShardedDataParallel):
-            raise ValueError("skip_updates needs the whole gradient, of which each process has a share here: set trainer=ddp")
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise ValueError("trainer=fsdp is not for callbacks.skip_updates, which needs the whole gradient: set trainer=ddp")
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         assert isinstance(pl_module, LitVAE)
