@@ -163,7 +163,7 @@ def test_evaluate_and_generate_need_only_the_run_folder(finished: Path, tmp_path
     assert (finished / "report.html").is_file()
     assert again["rate"] == pytest.approx(results["rate"], rel=1e-5)
     assert again["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=1e-5)  # the same seed, the same noise
-    command("generate.py", f"run={finished}", "folder=pictures", cwd=tmp_path)
+    command("generate.py", f"run={finished}", "output=pictures", cwd=tmp_path)
     assert {path.stem for path in (tmp_path / "pictures").glob("*.png")} >= {"samples", "manifold"}
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]  # no folder or log of Hydra's
 

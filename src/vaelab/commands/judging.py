@@ -24,6 +24,7 @@ from vaelab.data import DataModule
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, code_usage_chart, rate_chart
+from vaelab.figures.charts.marginals import marginal_distances_chart
 from vaelab.metrics.latent.usage import counting_codes
 from vaelab.models import Model
 from vaelab.objectives import Objective
@@ -38,6 +39,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "active_units": (active_units_chart, "active_units_variances"),
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
+    "marginal_distances": (marginal_distances_chart, "marginal_distances"),
 }
 WIDTH = 100  # characters of a table of numbers
 COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,24 +17,13 @@ from vaelab.checks import check_choice
 from vaelab.data.array_files import Array, as_numbers, open_array, read_column
 from vaelab.data.listing import NAMED
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.modality import Modality, Series
+from vaelab.data.row_names import RowNames
 
 AXES = {"N": "numbers", "ND": "vectors", "NT": "series", "NTC": "series", "NCT": "series"}
 AXES |= {"NHW": "pictures", "NHWC": "pictures", "NCHW": "pictures"}
 COLOURS = (1, 3, 4)  # how many channels the last axis of pictures has
 NUM_HASHED = 1000  # examples that stand for all of a mapped file in its digest
-
-
-class RowNames(Sequence[str]):
-    """ "row 17" of a file, for each of some rows."""
-
-    def __init__(self, rows: Int[np.ndarray, "n"]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: Any) -> Any:
-        return f"row {int(self.rows[place])}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,12 @@ class Layout:
         elif self.axes in ("NTC", "NHWC"):
             rows = np.moveaxis(rows, -1, 1)
         return torch.from_numpy(as_numbers(rows, self.is_8_bit_picture))
+
+    def back(self, x: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """Rows of the array from examples: the inverse of `of`."""
+        if self.axes in ("N", "NT", "NHW"):
+            return x[:, 0]
+        return np.moveaxis(x, 1, -1) if self.axes in ("NTC", "NHWC") else x
 
     def words(self, shape: Sequence[int]) -> str:
         """The number of examples and what they are, for a person."""
@@ -178,6 +172,11 @@ def all_of(file: Path, key: str | None = None, axes: str | None = None) -> InMem
     values, name = open_array(file, key, (), 2**62)
     layout = layout_of(values, axes, name)
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
+
+
+def as_read(x: Float[np.ndarray, "n ..."], modality: Modality, axes: str | None = None) -> Float[np.ndarray, "n ..."]:
+    """Examples as an array that `all_of` reads as the same examples; channels of series are the last axis unless axes says otherwise."""
+    return Layout(axes or ("NTC" if isinstance(modality, Series) else "")).back(x)
 
 
 @lru_cache(maxsize=1)  # the splits are asked for one by one

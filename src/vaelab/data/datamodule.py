@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from vaelab.checks import check_choice, check_whole
 from vaelab.data.augment import augment_of
 from vaelab.data.batches import Batches, Loader, SameBatches
+from vaelab.data.columns import Column
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, Rows, modality_of, to_float
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
@@ -178,6 +179,8 @@ class DataModule(LightningDataModule):
             if "unexpected keyword argument" not in str(error):
                 raise
             raise ValueError(f"data.dataset: {error}") from error
+        if isinstance(self.dataset, Table):
+            self.modality.columns = tuple(map(Column.of_dict, self.recorded.get("columns") or ())) or self.dataset.columns
         if isinstance(dataset, TensorDataset) and len(dataset.tensors) < 3:
             dataset = InMemory(dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) > 1 else None)
         self._tell(dataset)
@@ -215,7 +218,9 @@ class DataModule(LightningDataModule):
         files: dict[str, Any] = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
         known = {**self.recorded, **self._records}
         if isinstance(self.dataset, Table):
-            files = {"columns": known.get("columns") or [column.as_dict() for column in self.dataset.columns]}
+            columns = self.modality.columns or self.dataset.columns
+            files = {"columns": known.get("columns") or [column.as_dict() for column in columns]}
+            files["id"] = self.recorded["id"] if "id" in self.recorded else self.dataset.named_by  # noqa: SIM401  # it is read for that
         return {"split_seed": self.split_seed, **files, **{name: known[name] for name in SPLITS if name in known}}
 
     def train_dataloader(self) -> DataLoader:

@@ -20,6 +20,8 @@ CAPTIONS = {
     "interpolations": "From one example to another, along a straight line between the centres of their q(z | x).",
     "spherical_interpolations": "The same, along a great circle.",
     "manifold": "The whole latent space of two dimensions, at the quantiles of N(0, I).",
+    "marginals": "Columns of test data and of samples, with the distance between them; the worst fitted first.",
+    "marginal_distances": "How far each column of samples is from test data; marks: training data, than which less cannot be hoped for.",
     "latent_space": "The centres of q(z | x) of test data, coloured by their labels.",
     "nearest_training_images": "Samples above the training data that are nearest to them: a copy means that the model repeats its data.",
 }
@@ -94,9 +96,11 @@ def section(title: str, body: str) -> str:
 
 
 def rounded(value: Any) -> str:
-    """A number with four digits, or one after the point if it is large; a long list is said by its length."""
+    """A number with four digits, or one after the point if it is large; a long list or a mapping is said by its length."""
     if value is None:
         return "–"
+    if isinstance(value, dict):
+        return f"{len(value)} values, in the results"
     if isinstance(value, list):
         flat = all(isinstance(item, int | float) for item in value)
         return ", ".join(rounded(item) for item in value) if flat and len(value) <= 4 else f"{len(value)} values, in the results"
