@@ -28,7 +28,7 @@ def tensors(name: str) -> dict[str, Tensor]:
     return found | {key: found[key].movedim(-1, 1) for key in ("x", "w", "outputs", "gradient_x")}
 
 
-def quantizer(family: type[posteriors.Quantizer], case: dict[str, Tensor], **options: Any) -> Any:
+def quantizer(family: Any, case: dict[str, Tensor], **options: Any) -> Any:
     shape = tuple(case["x"].shape[1:])
     return family(as_given, shape, shape, **options).eval()
 

@@ -9,7 +9,6 @@ from vaelab.posteriors.gaussian import Gaussian
 from vaelab.posteriors.hyperspherical import VonMisesFisher
 from vaelab.posteriors.laplace import Laplace
 from vaelab.posteriors.lookup_free import LookupFree
-from vaelab.posteriors.quantizer import Quantizer
 from vaelab.posteriors.residual import Residual
 from vaelab.posteriors.simvq import SimVQ
 from vaelab.posteriors.vector_quantized import VectorQuantized
@@ -24,7 +23,6 @@ __all__ = [
     "GumbelSoftmax",
     "Laplace",
     "LookupFree",
-    "Quantizer",
     "Residual",
     "SimVQ",
     "StraightThrough",
