@@ -137,9 +137,13 @@ def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def print_numbers(title: str, found: Mapping[str, Any]) -> None:
-    """Print numbers with their standard errors or intervals, a line each."""
+    """Print numbers with their standard errors or intervals, a line each, and below them lists of rows as tables."""
     table = Table(box=None, show_header=False, padding=(0, 2))
+    below = [rows_of(value) for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
     for key, value in found.items():
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            table.add_row(key, ", ".join(value) or "none", "")
+            continue
         if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
             continue
         text = f"{value:.5g}" if isinstance(value, float) else str(value)
@@ -150,8 +154,16 @@ def print_numbers(title: str, found: Mapping[str, Any]) -> None:
             text, spread = f"{value:.{decimals}f}", f"± {error:.{decimals}f}"
         table.add_row(key, text, spread)
     page = Console(width=WIDTH, file=io.StringIO())
-    page.print(table)
+    page.print(table, *below)
     tell("\n".join([title, *(line.rstrip() for line in page.file.getvalue().splitlines())]))  # type: ignore[attr-defined]
+
+
+def rows_of(rows: list[dict[str, Any]]) -> Table:
+    """A table of rows that have the same keys."""
+    table = Table(*rows[0], box=None, padding=(0, 2))
+    for row in rows:
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
 
 
 def report(run: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:

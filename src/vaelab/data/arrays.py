@@ -101,6 +101,8 @@ class ArrayRows(Dataset):
         split: "train", "val" or "test".
     """
 
+    is_shared: bool = False  # whether every split has these same rows
+
     def __init__(self, file: ArrayFile, split: str) -> None:
         self.file, self.rows, self.note = file, file.rows[split], file.note
         self.names, self.y_names, self.has_val = RowNames(self.rows), file.y_names, "val" in file.rows
@@ -138,7 +140,7 @@ def array(
         axes: of the array, such as "NTC": see AXES; None: ND, NTC (of bytes NHW) or NHWC, by how many there are.
         split_by: the split of each example, train, val or test (or 0, 1, 2): a key or a file, as y. None: a share of all is the test data.
         group: such as the patient that each example is of: a key or a file, as y; no group is in two splits.
-        test_share: of the examples, chosen by split_seed.
+        test_share: of the examples, chosen by split_seed; 0: every split has all examples.
         val_size: of the groups that are validated on: a share of the examples, or a number of them.
         split_seed: of the choice.
         max_memory: in bytes; a larger array in a .npy or HDF5 file stays there, and its rows are read when they are asked for.
@@ -155,11 +157,12 @@ def array(
     if split not in found.rows:
         raise ValueError(f"{path.name} has the splits {', '.join(found.rows)}, but not {split!r}: set data.val_size")
     rows = ArrayRows(found, split)
+    rows.is_shared = test_share == 0
     if not isinstance(found.array, np.ndarray) or isinstance(found.array, np.memmap):
         return rows
     labels = None if found.y is None else found.y[rows.rows]
     data = InMemory(found.layout.of(found.array[rows.rows]), labels, found.y_names, names=rows.names)
-    data.note, data.has_val = rows.note, rows.has_val
+    data.note, data.has_val, data.is_shared = rows.note, rows.has_val, rows.is_shared
     return data
 
 
@@ -252,8 +255,13 @@ def rows_of(
     """The rows of each split, rising.
 
     Raises:
-        ValueError: if a split has no row, is given by another word, or a group is in two of those that are given.
+        ValueError: if a split has no row, is given by another word, or a group is in two of those that are given; or if all rows are to be
+            in every split, and a split or group is given.
     """
+    if test_share == 0:
+        if given is not None or groups is not None:
+            raise ValueError("data.test_share=0 puts all examples into every split: leave out data.split and data.group")
+        return dict.fromkeys(("train", "val", "test"), np.arange(count))
     if given is not None:
         rows = given_rows(given)
         if groups is not None:

@@ -141,7 +141,7 @@ class DataModule(LightningDataModule):
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
             self._keep("train", train, train_indices, self.transform if static else None, self.static_seed or 0)
             self._fit_scaling(self.splits["train"])
-            self._keep("val", val, val_indices, self.transform, self.split_seed)
+            self._keep("val", val, val_indices, self.transform, self._seed_of_draws(val, self.split_seed))
         if stage == "test" and "test" not in self.splits:
             if self.scale != "none" and self.modality.scaling is None:
                 self.setup("fit")
@@ -150,7 +150,11 @@ class DataModule(LightningDataModule):
             order = present(test, torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed)))
             self._check_recorded("test", test, order, digest_of_values(test))
             # another seed than the validation data's: example i of one is not example i of the other
-            self._keep("test", test, order, self.transform, self.split_seed + 1)
+            self._keep("test", test, order, self.transform, self._seed_of_draws(test, self.split_seed + 1))
+
+    def _seed_of_draws(self, dataset: Examples, seed: int) -> int:
+        """The seed of the transform of validation or test data; that of training if they are the same examples, which are drawn once."""
+        return self.static_seed or 0 if getattr(dataset, "is_shared", False) else seed
 
     def _keep(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], transform: Transformation | None, seed: int) -> None:
         self.splits[name] = Split(dataset, indices, self.modality, transform, seed, self.missing)
@@ -196,9 +200,12 @@ class DataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell(self, dataset: Examples) -> None:
-        """Say once what was found in a folder of pictures, or in a file."""
+        """Say once what was found in a folder of pictures, or in a file, and whether test data are training data."""
         contents = getattr(dataset, "contents", None)
         note = getattr(dataset, "note", "") if contents is None else f"pictures: {contents.note}"
+        if getattr(dataset, "is_shared", False):
+            shared = f"note: every split has the same {len(dataset):,} {self.modality.plural}: numbers of test data are of training data"
+            note = "\n".join(filter(None, (note, shared)))
         if note and self._told != note:
             print(note)
             self._told = note

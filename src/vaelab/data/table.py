@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities import rank_zero_only
 
 from vaelab.checks import check_choice
 from vaelab.data.columns import ALIASES, CODED, LEFT_OUT, Column, Unseen, plain, shortened, to_number
+from vaelab.data.hidden import read_hidden
 from vaelab.data.inference import Summary, build_column, infer
 from vaelab.data.memory import InMemory
 from vaelab.data.row_names import Chosen, RowNames, Texts
@@ -40,9 +41,10 @@ class Table:
         columns: kinds by name, which come before those of `types`; a kind may also be "out": the column is left out.
         na: words that stand for a missing value.
         header: whether the first line names the columns; None: as `read_table` finds.
-        test_share: of the rows.
+        test_share: of the rows; 0: every split has all rows.
         split_seed: of the choice of test rows.
         missing: whether a category that no training row has is a missing value, or an error; None: it is if there is one.
+        hidden: a file of cells that models do not see, which metrics hold against what is filled in; see `read_hidden`.
 
     Raises:
         ValueError: if the file cannot be read, or a cell cannot be what its column is, with its row and column.
@@ -60,11 +62,13 @@ class Table:
         test_share: float = 0.1,
         split_seed: int = 0,
         missing: bool | None = None,
+        hidden: str | None = None,
     ) -> None:
-        if not 0 < test_share < 1:
+        if not 0 <= test_share < 1:
             raise ValueError(f"data.test_share={test_share} must lie between 0 and 1")
         self.file, self.y, self.id, self.types, self.given = Path(file), y, id, types, dict(columns or {})
-        self.na, self.header, self.test_share, self.split_seed, self.missing = tuple(na), header, test_share, split_seed, missing
+        self.na, self.header, self.test_share, self.split_seed = tuple(na), header, test_share, split_seed
+        self.missing, self.hidden = missing, hidden
 
     @cached_property
     def source(self) -> TableFile:
@@ -82,12 +86,14 @@ class Table:
 
     @cached_property
     def rows(self) -> dict[str, Int[np.ndarray, "_"]]:
-        """The rows of "train" and "test", rising.
+        """The rows of "train" and "test", rising; of all splits, if there are no test rows of their own.
 
         Raises:
             ValueError: if there are too few.
         """
         num = next(iter(self.cells.values())).num
+        if self.test_share == 0:
+            return dict.fromkeys(("train", "val", "test"), np.arange(num))
         order, num_test = np.random.default_rng(self.split_seed).permutation(num), max(1, round(self.test_share * num))
         if num_test >= num:
             raise ValueError(f"{self.file} has {num} rows: too few to split into training and test data")
@@ -143,7 +149,7 @@ class Table:
         return {
             "data.shape": [len(kinds)],
             "data.kinds": kinds,
-            "missing": any(map(self.has_holes, self.columns)),
+            "missing": self.hidden is not None or any(map(self.has_holes, self.columns)),
             "num_classes": 0 if self.label is None else len(self.label.values),
         }
 
@@ -179,15 +185,25 @@ class Table:
         Raises:
             ValueError: as `Table`, or if the split is another one.
         """
-        check_choice(("train", "test"), split=split)
+        check_choice(self.rows, split=split)
         columns = [Column.of_dict(each) for each in recorded] if recorded else self.columns
         label, rows = self.label, self.rows[split]
         x, unseen = self.read([*columns, *([] if label is None else [label])], self.missing or (self.missing is None and not recorded))
         y = None if label is None else torch.from_numpy(np.nan_to_num(x[rows, -1], nan=-1)).long()
-        data = InMemory(torch.from_numpy(x[rows, : len(columns)]), y, label.values if label else (), names=self.names(rows))
+        truth = torch.from_numpy(x[rows, : len(columns)])
+        hidden = None if self.hidden is None else torch.from_numpy(self.is_hidden(self.hidden, columns, len(x))[rows])
+        shown = truth if hidden is None else truth.masked_fill(hidden, torch.nan)
+        data = InMemory(shown, y, label.values if label else (), names=self.names(rows))
         mine = set(rows.tolist()) if unseen else ()
         data.note = noted([each for each in unseen if each.row - 1 in mine])
+        data.has_val = data.is_shared = self.test_share == 0
+        data.truth = None if hidden is None else truth
         return data
+
+    def is_hidden(self, file: str, columns: Sequence[Column], num: int) -> Bool[np.ndarray, "n d"]:
+        """The cells of these columns and of so many rows that models do not see."""
+        names = list(self.source.names)
+        return read_hidden(Path(file), (num, len(names)))[:, [names.index(column.name) for column in columns]]
 
     def read(self, columns: Sequence[Column], take_unseen: bool = False) -> tuple[Float[np.ndarray, "n d"], list[Unseen]]:
         """Numbers of all rows in 32 bits, of columns that were found here or in another file; and cells that are no value of their column.

@@ -41,7 +41,7 @@ IMMATERIAL = (
     *(Immaterial(key, "says where files are", ALL) for key in ("paths", "download")),
     *(
         Immaterial(f"data.{key}", "says where files are, and what is in them is compared", frozenset({Use.RESUME}))
-        for key in ("root", "file")
+        for key in ("root", "file", "hidden")
     ),
     *(Immaterial(key, "names the folder of a run or sweep", ALL) for key in ("name", "sweep")),
     *(Immaterial(key, "says what to do with a run that exists", ALL) for key in ("existing", "resume", "trust")),
