@@ -8,7 +8,7 @@ TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export PYTHONDONTWRITEBYTECODE =  # a test file is compiled once, and not in each process and each time
 
-.PHONY: install train test check quick lint house wheels gpu
+.PHONY: install train test check quick lint house wheels gpu reference
 
 install: .venv/installed
 
@@ -51,4 +51,15 @@ gpu: .gpu/installed  ## tests and benchmark on a GPU, in at most six minutes, an
 	  > "$$(.gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
 	$(PYTHON) -m pip --python .gpu/bin/python install --quiet --no-index --find-links wheels \
 	  $$($(PYTHON) tests/support/wheels.py)
+	touch $@
+
+reference: .reference/installed  ## the numbers of other packages that tests compare with, anew
+	for script in tests/reference/make_*.py; do .reference/bin/python $$script || exit 1; done
+
+# an environment that sees the packages of .venv, and has those of tests/reference/requirements.txt
+.reference/installed: tests/reference/requirements.txt .venv/installed
+	.venv/bin/python -m venv .reference
+	.venv/bin/python -c 'import site; [print(f"import site; site.addsitedir({each!r})") for each in site.getsitepackages()]' \
+	  > "$$(.reference/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
+	.reference/bin/python -m pip install --quiet --requirement tests/reference/requirements.txt
 	touch $@

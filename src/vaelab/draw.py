@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from vaelab.distributions import rsample, rsample_and_log_prob, space_of
+from vaelab.distributions import Embedded, Quantized, rsample, rsample_and_log_prob, space_of
 
 
 class Latent:
@@ -58,6 +58,8 @@ class Latent:
             ValueError: if q and p are not over the same space: the ratio of their densities would mean nothing.
         """
         check_same_space(self.q, self.p)
+        if isinstance(self.q, Quantized) and isinstance(self.p, Embedded):  # the codes are known, and need not be searched for z
+            return self.p.indices.log_prob(self.q.indices).expand(self.shape)
         return self.p.log_prob(self.z)
 
 

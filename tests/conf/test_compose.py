@@ -34,6 +34,8 @@ NEEDS = {
     "prior=conditional_gaussian": ["num_classes=3"],
     "prior=uniform_codes": ["posterior=vector_quantized"],
     "prior=autoregressive_codes": ["posterior=vector_quantized"],
+    "prior=transformer_codes": ["posterior=vector_quantized"],
+    "posterior=fsq": [f"posterior.levels=[{','.join(16 * ['2'])}]"],
 }
 # Command lines that turn all dials at once, until each choice has had its turn: a config takes a third of a second. A model is turned
 # alone, because some do without other dials.

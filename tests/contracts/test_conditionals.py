@@ -59,7 +59,11 @@ EXAMPLES = {
     posteriors.VonMisesFisher: lambda shape: normalize(torch.randn(shape), dim=-1),
 }
 ALONG_ITS_SAMPLES = {posteriors.Flow}  # which have no density at any other z: see test_flow_posteriors.py
-OVER_CODES = {posteriors.VectorQuantized}  # which give most examples no probability: see test_discrete_latents.py
+# which give most examples no probability: see test_discrete_latents.py and test_quantizers.py
+OVER_CODES = {
+    *(posteriors.BinarySpherical, posteriors.FSQ, posteriors.LookupFree, posteriors.Residual, posteriors.SimVQ),
+    posteriors.VectorQuantized,
+}
 OVER_VECTORS = {posteriors.FullCovarianceGaussian, posteriors.VonMisesFisher}  # and over no other shape
 WITHOUT_MODE = {likelihoods.Beta, likelihoods.MixtureOfLogistics}
 WITHOUT_VARIANCE = {likelihoods.DiscretizedLogistic, likelihoods.MixtureOfLogistics}

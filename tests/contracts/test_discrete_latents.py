@@ -11,7 +11,6 @@ from torch.nn.functional import one_hot
 
 from vaelab import distributions
 from vaelab.conditional import NetworkFactory
-from vaelab.distributions.code import embed
 from vaelab.networks import MLP, ResNetEncoder
 from vaelab.posteriors import Categorical, Gaussian, GumbelSoftmax, StraightThrough, VectorQuantized
 from vaelab.priors import AutoregressiveCodes, RelaxedCategorical, StandardNormal, UniformCategorical, UniformCodes
@@ -56,14 +55,14 @@ def test_codes_of_a_batch(given, batch, update, training):
     posterior = vector_quantized(given, update).train(training)
     q = posterior(torch.randn(*batch, *given.in_shape))
     assert (q.batch_shape, q.event_shape) == (batch, given.z_shape)
-    assert (q.indices.shape, q.num_codes) == (batch + given.z_shape[1:], K)
+    assert (q.indices.shape, q.codebook.num_codes) == (batch + given.z_shape[1:], K)
     assert distributions.is_discrete(q)
     z, log_q = distributions.rsample_and_log_prob(q, 6)
     assert z.shape == (6, *batch, *given.z_shape)
     assert torch.equal(log_q, torch.zeros(6, *batch))
     assert q.support.check(z).all()
     for value in (q.mean, q.mode, q.sample(), distributions.centre(q), *z):
-        assert torch.equal(value, embed(q.indices, q.codebook))
+        assert torch.equal(value, posterior.decode_indices(q.indices))
     other = z.clone()
     other[..., *[0] * len(given.z_shape)] += 1e-3
     assert torch.equal(q.log_prob(other), torch.full((6, *batch), -torch.inf))
@@ -169,7 +168,7 @@ def classes(z_shape):
 def embedded(prior, z_shape):
     """Every z of N codes."""
     indices = torch.tensor(list(product(range(K), repeat=torch.Size(z_shape[1:]).numel())))
-    return embed(indices.reshape(-1, *z_shape[1:]), prior().codebook)
+    return prior().codebook.embed(indices.reshape(-1, *z_shape[1:]), len(z_shape) - 1)
 
 
 PRIORS = {
@@ -272,8 +271,8 @@ def test_a_copy_of_a_model_has_a_prior_over_its_own_codes(prior):
     model = torch.nn.ModuleDict({"posterior": posterior, "prior": prior(posterior=posterior)})
     copy = deepcopy(model)
     copy["posterior"].codebook.add_(1)
-    assert torch.equal(copy["prior"]().codebook.flatten(1), copy["posterior"].codebook)
-    assert torch.equal(model["prior"]().codebook.flatten(1), posterior.codebook)
+    assert torch.equal(copy["prior"]().codebook.codes, copy["posterior"].codebook)
+    assert torch.equal(model["prior"]().codebook.codes, posterior.codebook)
 
 
 def test_gradients_reach_every_parameter_of_the_autoregressive_prior():

@@ -8,7 +8,7 @@ from standard_errors import assert_mean
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Laplace, MixtureSameFamily, MultivariateNormal, Normal
 
-from vaelab.distributions import FlowDistribution, HypersphericalUniform, NearestCode, OneHot, VonMisesFisher
+from vaelab.distributions import FlowDistribution, HypersphericalUniform, OneHot, Quantized, Table, VonMisesFisher
 from vaelab.metrics.latent.aggregate import aggregate_log_prob, parts_of_rate
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -166,7 +166,7 @@ def test_on_a_sphere_there_is_information_and_no_dimension():
 def test_what_is_not_defined_is_none():
     """A flow has no density at other z; a code is a point; p(z | y) is no p(z); a mixture is no product, but q's TC needs none."""
     flow = FlowDistribution(gaussians(torch.zeros(3, 2), torch.ones(3, 2)), lambda z: (z, torch.zeros(z.shape[:-1])), (2,))
-    code = NearestCode(torch.randn(3, 2), torch.randn(4, 2))
+    code = Quantized(torch.randn(3, 2), Table(torch.randn(4, 2)), 1)
     for q in (flow, code):
         terms = parts_of_rate(torch.zeros(3, 2), torch.zeros(3), torch.ones(3), [q], STANDARD)
         assert terms.pop("rate_monte_carlo").tolist() == [-1, -1, -1]

@@ -31,6 +31,9 @@ SHRUNK = {
     "prior=vamp": ["prior.num_components=3"],
     "prior=mixture": ["prior.num_components=3"],
     "posterior=vector_quantized": ["posterior.num_codes=5"],
+    "posterior=simvq": ["posterior.num_codes=5"],
+    "posterior=fsq": ["posterior.levels=[2,3,2]"],
+    "posterior=residual": ["posterior.quantizer.num_codes=5", "posterior.depth=2"],
     "likelihood=categorical": ["likelihood.num_bins=4"],
     "likelihood=discretized_logistic": ["likelihood.num_bins=4"],
     "likelihood=mixed": [
@@ -61,7 +64,7 @@ POSTERIORS = dict.fromkeys(["gaussian", "full_gaussian", "laplace", *sorted(FLOW
     "categorical": ONE_HOT,
     "straight_through": ONE_HOT,
     "gumbel": RELAXED,
-    "vector_quantized": CODES,
+    **dict.fromkeys(["vector_quantized", "simvq", "fsq", "lookup_free", "binary_spherical", "residual"], CODES),
 }
 PRIORS = {
     **{prior: {REAL} for prior in ("standard_normal", "standard_laplace", "mixture", "flow", "coupling_flow", "conditional_gaussian")},
@@ -71,6 +74,7 @@ PRIORS = {
     "relaxed_categorical": {RELAXED},
     "uniform_codes": {CODES},
     "autoregressive_codes": {CODES},
+    "transformer_codes": {CODES},
 }
 CLOSED_FORM = {
     ("gaussian", "standard_normal"),
@@ -85,9 +89,10 @@ CLOSED_FORM = {
     ("categorical", "uniform_categorical"),
     ("straight_through", "uniform_categorical"),
     ("gumbel", "uniform_categorical"),
+    *((posterior, prior) for posterior, space in POSTERIORS.items() if space == CODES for prior in PRIORS if "_codes" in prior),
 }
 FACTORISED, FACTORISED_PRIORS = {"gaussian", "laplace"}, {"standard_normal", "standard_laplace", "conditional_gaussian"}
-LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian", "autoregressive_codes"}
+LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian", "autoregressive_codes", "transformer_codes"}
 # objectives with a KL of their own, and the path of its option
 WITH_KL = {"elbo": "kl", "geco": "kl"} | dict.fromkeys(["factor_tc", "dip_i", "dip_ii", "info_mmd", "wae"], "elbo.kl")
 DIALS = ("posterior", "likelihood", "prior")
@@ -98,7 +103,7 @@ def refusal(posterior: str, prior: str, objective: str) -> str | None:
     space, closed = POSTERIORS[posterior], (posterior, prior) in CLOSED_FORM
     if prior == "vamp" and space == CODES:
         return "prior=uniform_codes"
-    if prior in ("uniform_codes", "autoregressive_codes") and space != CODES:
+    if prior in ("uniform_codes", "autoregressive_codes", "transformer_codes") and space != CODES:
         return "set posterior=vector_quantized"
     if prior == "uniform_sphere" and len(Z_SHAPE[space]) > 1:
         return "a sphere needs a vector"
@@ -108,6 +113,8 @@ def refusal(posterior: str, prior: str, objective: str) -> str | None:
         return "along its samples only"
     if objective == "prior_fit" and prior not in LEARNED_PRIORS:
         return "nothing to fit"
+    if posterior == "simvq" and objective not in ("vq", "prior_fit"):
+        return "no gradient for the codebook"
     if posterior == "categorical" and objective not in ("vimco", "prior_fit"):
         return "not reparameterised"
     if objective == "vimco" and posterior != "categorical":

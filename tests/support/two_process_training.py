@@ -43,7 +43,7 @@ from vaelab.objectives import (
     Renyi,
     Sum,
 )
-from vaelab.posteriors import Categorical, Gaussian, VectorQuantized
+from vaelab.posteriors import Categorical, Gaussian, LookupFree, Residual, VectorQuantized
 from vaelab.priors import ConditionalGaussian, Mixture, StandardNormal, UniformCategorical, UniformCodes
 from vaelab.schedules import Linear
 
@@ -76,6 +76,18 @@ def codebook(update: str) -> VAE:
     """All of its codes are in use: which output of the encoder replaces one that is not is random."""
     model = vae(partial(VectorQuantized, num_codes=5, update=update, decay=0.9, revive_below=0.0), partial(UniformCodes))
     model.posterior.counts.fill_(2.0)
+    return model
+
+
+def bits() -> VAE:
+    return vae(partial(LookupFree, temperature=2.0), partial(UniformCodes))
+
+
+def residual() -> VAE:
+    codes = partial(VectorQuantized, num_codes=5, decay=0.9, revive_below=0.0)
+    model = vae(partial(Residual, quantizer=codes, depth=2), partial(UniformCodes))
+    for part in model.posterior.quantizers:
+        part.counts.fill_(2.0)
     return model
 
 
@@ -113,12 +125,14 @@ CASES: dict[str, tuple[Callable[[], Objective], Callable[[], nn.Module]]] = {
     "prior_fit": (PriorFit, mixture),
     "vq": (VQ, partial(codebook, "ema")),
     "vq_gradient": (VQ, partial(codebook, "gradient")),
+    "vq_bits": (partial(VQ, entropy=1.0), bits),
+    "vq_residual": (VQ, residual),
     "sum": (lambda: Sum({"mmd": Linear(end=10.0, steps=2)}, bound=DReG(4), mmd=MMD(), dip=DIP("ii", 0.1, 0.1)), vae),  # more of it diverges
 }
 # The loss of these is no mean over examples.
 COUPLED = {
     *("capacity", "free_bits", "free_bits_of_latents", "geco", "beta_tc", "beta_tc_weighted", "dip_i", "dip_ii", "info_mmd", "wae"),
-    *("mmd_of_a_prior_that_learns", "vq", "vq_gradient", "sum"),
+    *("mmd_of_a_prior_that_learns", "vq", "vq_gradient", "vq_bits", "vq_residual", "sum"),
 }
 
 

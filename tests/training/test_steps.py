@@ -39,6 +39,12 @@ OPTIONS = {
     "validation across epochs": ["+trainer.val_check_interval=4", "trainer.check_val_every_n_epoch=null"],
     "the same batches, another optimizer": ["+trainer.overfit_batches=2", "optimizer=sgd", "+trainer.detect_anomaly=true"],
     "an objective with weights of its own": ["objective=factor_tc", "objective.tc.discriminator.hidden=[16]"],
+    "updates that are skipped": [
+        "callbacks=[default,skip_updates]",
+        "callbacks.skip_updates.warmup=2",
+        "callbacks.skip_updates.factor=0.95",
+        "trainer.gradient_clip_val=0.1",
+    ],
     "codes that follow averages": [
         "posterior=vector_quantized",
         "posterior.num_codes=8",

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.distributions import NearestCode, is_discrete, rsample_and_log_prob
+from vaelab.distributions import Quantized, is_discrete, rsample_and_log_prob
 from vaelab.evidence import evaluating, importance_weighted
 from vaelab.metrics import bound
 from vaelab.metrics.latent import aggregate_log_prob
@@ -114,7 +114,7 @@ def fit_detector(
             posteriors.append(model.encode(x))
     if not posteriors:
         raise ValueError("there is no training example: the entropy of the data cannot be estimated")
-    known = not isinstance(posteriors[0], NearestCode) and not hasattr(posteriors[0], "rsample_and_log_prob")
+    known = not isinstance(posteriors[0], Quantized) and not hasattr(posteriors[0], "rsample_and_log_prob")
     entropy = torch.cat(surprisals).mean().item()
     return Detector(model, entropy, posteriors if known else None, background, num_samples, num_draws, compressor)
 

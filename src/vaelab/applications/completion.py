@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab.checks import check_at_least
-from vaelab.distributions import NearestCode
+from vaelab.distributions import Quantized
 from vaelab.evidence import Evidence
 from vaelab.models import Model
 
@@ -43,7 +43,7 @@ def no_density(model: Model, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ...
     latents = model(x, y).latents
     if len(latents) > 1:
         return f"this model has {len(latents)} latent variables"
-    if isinstance(latents[0].q, NearestCode):
+    if isinstance(latents[0].q, Quantized):
         return POINT
     return "this q(z | x), a flow, knows its density along its own samples only" if hasattr(latents[0].q, "rsample_and_log_prob") else ""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -19,14 +20,19 @@ from rich.table import Table
 from vaelab import rng
 from vaelab.build import OpenedRun
 from vaelab.commands.common import WithProgress, check_counts
+from vaelab.data import DataModule
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
-from vaelab.figures.charts.latent import active_units_chart, rate_chart
+from vaelab.figures.charts.latent import active_units_chart, code_usage_chart, rate_chart
 from vaelab.figures.charts.marginals import marginal_distances_chart
+from vaelab.metrics.latent.usage import counting_codes
+from vaelab.models import Model
+from vaelab.objectives import Objective
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 from vaelab.runs.report import write_report
+from vaelab.training.validation import mean_bounds
 
 # what is drawn of results, and the number that it needs
 CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
@@ -99,7 +105,24 @@ def judge(run: OpenedRun, metrics: DictConfig, seed: int, keep: Keep, known: Map
 
 def draw_charts(run: RunFolder, found: Mapping[str, Any]) -> dict[str, Path]:
     """Draw the charts of what a metric found; return their files in figures/, by name."""
-    figures = {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None}
+    return save_charts(run, {name: chart(found) for name, (chart, needed) in CHARTS.items() if found.get(needed) is not None})
+
+
+def validate(
+    run: RunFolder, model: Model, objective: Objective, datamodule: DataModule, device: torch.device
+) -> tuple[dict[str, float], dict[str, Path]]:
+    """The bounds of a model on the validation data, the use of its codes, and the files of what was drawn of them, by name.
+
+    Its noise is that of validation while training, so that the best checkpoint has the number that it was chosen by.
+    """
+    with rng.fork(0), counting_codes(model) as codes:
+        val = mean_bounds(model, objective, datamodule.batches("val", device))
+    charts = {} if codes.counts is None else {"code_usage": code_usage_chart(codes.counts)}
+    return val | codes.report(), save_charts(run, charts)
+
+
+def save_charts(run: RunFolder, figures: Mapping[str, Figure]) -> dict[str, Path]:
+    """Write charts to figures/; return their files by name."""
     for name, figure in figures.items():
         run.figures.mkdir(exist_ok=True)
         figure.savefig(run.figures / f"{name}.png", dpi=130)

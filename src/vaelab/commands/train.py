@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from vaelab import rng
 from vaelab.build import OpenedRun, build, build_data, check_trusted, start_from, trained_model
 from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
@@ -30,7 +29,7 @@ from vaelab.commands.common import check_given, is_watched, prepare_process, sho
 from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.from_data import with_shape
-from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report
+from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report, validate
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.metrics.progress import duration
@@ -50,7 +49,6 @@ from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.speed import with_threads
-from vaelab.training.validation import mean_bounds
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
 
@@ -247,8 +245,8 @@ def finish_run(
     path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
     # another model than the one that was trained, of which each process may have a share alone
     model = trained_model(config, read_checkpoint(path)["state_dict"] if path.is_file() else weights, datamodule).to(device)
-    with rng.fork(0):  # the noise of validation while training, so that the best checkpoint has the number that it was chosen by
-        val = mean_bounds(model, objective, datamodule.batches("val", device))  # type: ignore[arg-type]
+    val, charts = validate(run, model, objective, datamodule, device)  # type: ignore[arg-type]
+    show_files(trainer.loggers, charts, trainer.global_step)
     test, evaluations = dict[str, Any](), dict[str, Any]()
 
     def keep(name: str, found: dict[str, Any], how: dict[str, Any]) -> None:

@@ -3,11 +3,14 @@
 from vaelab.distributions.autoregressive import Autoregressive
 from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
+from vaelab.distributions.bits import entropy_of_codes
 from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
-from vaelab.distributions.code import Embedded, NearestCode, nearest_codes
+from vaelab.distributions.code import Embedded, Quantized, UniformIndices
+from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, nearest_codes
 from vaelab.distributions.columns import Codes, PositiveLogNormal, ZeroOrLogNormal, ordinal_logits
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
+from vaelab.distributions.estimators import ESTIMATORS
 from vaelab.distributions.flow import FlowDistribution
 from vaelab.distributions.gaussian_mixture import GaussianMixture
 from vaelab.distributions.grid_categorical import GridCategorical
@@ -31,9 +34,11 @@ from vaelab.distributions.supports import Grid, open_unit_interval
 from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 
 __all__ = [
+    "ESTIMATORS",
     "Autoregressive",
     "Bernoulli",
     "Beta",
+    "Codebook",
     "Codes",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
@@ -44,22 +49,27 @@ __all__ = [
     "Grid",
     "GridCategorical",
     "HypersphericalUniform",
+    "Lattice",
     "Mixed",
     "MixedSupport",
     "MixtureOfLogistics",
-    "NearestCode",
     "NegativeBinomial",
     "OneHot",
     "OptimalSigmaNormal",
     "Poisson",
     "PositiveLogNormal",
+    "Quantized",
     "StandardNormal",
     "StraightThrough",
+    "Sums",
+    "Table",
+    "UniformIndices",
     "VonMisesFisher",
     "ZeroOrLogNormal",
     "centre",
     "code_of",
     "detach",
+    "entropy_of_codes",
     "is_discrete",
     "is_euclidean",
     "log_mean_exp",

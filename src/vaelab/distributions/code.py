@@ -1,75 +1,77 @@
-"""Codes of a codebook (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
+"""Distributions over codes of a codebook (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937)."""
 
-A codebook holds K vectors e_k of D numbers, as (K, D, 1, ..., 1): it has as many dimensions after the first as the event z, which is of
-shape (D, *space) and has one code at each place of its space. Which codes they are is a grid of indices, (*space).
-"""
-
+from collections.abc import Callable
+from math import log
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
+
+from vaelab.distributions.codebooks import Codebook
+from vaelab.distributions.estimators import straight_through
 
 Shape = Size | tuple[int, ...]
 
 
-@torch.no_grad()
-def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], max_numbers: int = 2**24) -> Int[Tensor, "n"]:
-    """argmin_k |v - e_k|^2 = argmin_k (|e_k|^2 / 2 - v e_k), for max_numbers of the n k products at a time."""
-    with torch.autocast(vectors.device.type, enabled=False):  # half precision would choose another code
-        half_norms = codebook.square().sum(-1) / 2
-        chunks = vectors.split(max(max_numbers // len(codebook), 1))
-        return torch.cat([torch.addmm(half_norms, chunk, codebook.T, alpha=-1).argmin(-1) for chunk in chunks])
-
-
-def indices_of(z: Float[Tensor, "..."], codebook: Float[Tensor, "k d ..."]) -> Int[Tensor, "..."]:
-    """(*batch, D, *space) -> (*batch, *space): which code is nearest at each place."""
-    vectors = z.movedim(1 - codebook.ndim, -1)
-    return nearest_codes(vectors.reshape(-1, codebook.shape[1]), codebook.flatten(1)).reshape(vectors.shape[:-1])
-
-
-def embed(indices: Int[Tensor, "..."], codebook: Float[Tensor, "k d ..."]) -> Float[Tensor, "..."]:
-    """(*batch, *space) -> (*batch, D, *space): the codes with these indices."""
-    return torch.nn.functional.embedding(indices, codebook.flatten(1)).movedim(-1, 1 - codebook.ndim)
-
-
 class Codes(constraints.Constraint):
-    """{e_1, ..., e_K} at each place of the space of z."""
+    """Codes of a codebook at each place of the space of z."""
 
     is_discrete = True
 
-    def __init__(self, codebook: Float[Tensor, "k d ..."]) -> None:
-        self.codebook, self.event_dim = codebook, codebook.ndim - 1
+    def __init__(self, codebook: Codebook, event_ndim: int) -> None:
+        self.codebook, self.event_dim = codebook, event_ndim
 
     def check(self, value: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-        return (embed(indices_of(value, self.codebook), self.codebook) == value).flatten(-self.event_dim).all(-1)
+        space_ndim = self.event_dim - 1
+        found = self.codebook.embed(self.codebook.indices_of(value, space_ndim), space_ndim)
+        return (found == value).flatten(-self.event_dim).all(-1)
 
     def __repr__(self) -> str:
-        return f"the {len(self.codebook)} codes of a codebook"
+        return str(self.codebook)
 
 
-class NearestCode(Distribution):
-    """q(z) = 1 where z is z_q, at each place the code nearest to z_e. Backwards, a sample is z_e: d z / d z_e = I (straight-through).
+class Quantized(Distribution):
+    """q(z) = 1 where z is z_q, the codes that stand for z_e. A sample is z_q; its gradient is that of an estimator.
 
     Args:
         z_e: (*batch, D, *space).
-        codebook: (K, D, 1, ..., 1), with as many dimensions as one event and the first. `z_q` has a gradient for it, samples do not.
+        codebook: of vectors of D numbers.
+        event_ndim: how many dimensions (D, *space) has.
+        indices: of the codes; None: those nearest to z_e.
+        z_q: None: the codes with these indices.
+        stand_in: what a sample has the gradient of, in the shape of z_e; None: z_e itself (straight-through).
+        losses: terms that train quantiser and encoder, computed when an objective asks for them; None: there are none.
+        needs_losses: whether codes that are trained have no gradient but that of these terms.
     """
 
-    arg_constraints: ClassVar = {"z_e": constraints.real, "codebook": constraints.real}
+    arg_constraints: ClassVar = {"z_e": constraints.real}
     has_rsample = True
 
-    def __init__(self, z_e: Float[Tensor, "..."], codebook: Float[Tensor, "k d ..."], validate_args: bool | None = None) -> None:
-        self.z_e, self.codebook, self.num_codes = z_e, codebook, len(codebook)
-        self.indices = indices_of(z_e, codebook)
-        self.z_q = embed(self.indices, codebook)
-        batch_ndim = z_e.ndim - (codebook.ndim - 1)
+    def __init__(
+        self,
+        z_e: Float[Tensor, "..."],
+        codebook: Codebook,
+        event_ndim: int,
+        indices: Int[Tensor, "..."] | None = None,
+        z_q: Float[Tensor, "..."] | None = None,
+        stand_in: Float[Tensor, "..."] | None = None,
+        losses: Callable[[], dict[str, Tensor]] | None = None,
+        needs_losses: bool = False,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.z_e, self.codebook = z_e, codebook
+        self.indices = codebook.indices_of(z_e, event_ndim - 1) if indices is None else indices
+        self.z_q = codebook.embed(self.indices, event_ndim - 1) if z_q is None else z_q
+        self.stand_in = straight_through(z_e, self.z_q, -event_ndim) if stand_in is None else stand_in
+        self.losses, self.needs_losses = losses or dict[str, Tensor], needs_losses and codebook.like.requires_grad
+        batch_ndim = z_e.ndim - event_ndim
         super().__init__(z_e.shape[:batch_ndim], z_e.shape[batch_ndim:], validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
-        return Codes(self.codebook)
+        return Codes(self.codebook, len(self.event_shape))
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
@@ -89,36 +91,72 @@ class NearestCode(Distribution):
         return torch.zeros(others.shape, dtype=value.dtype, device=value.device).masked_fill(others, -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        z = self.z_q.detach() + (self.z_e - self.z_e.detach())  # the bracket is exactly zero, so that z is z_q to the last bit
+        z = self.z_q.detach() + (self.stand_in - self.stand_in.detach())  # the bracket is exactly zero, so that z is z_q to the last bit
         return z.expand(*sample_shape, *z.shape)
+
+
+class UniformIndices(Distribution):
+    """p(k) = K^-N for grids k of N indices below K.
+
+    Args:
+        num_codes: K.
+        like: a tensor with the dtype of probabilities, on the device of the indices.
+        space: the shape of the grid.
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, num_codes: int, like: Tensor, space: Shape, batch_shape: Shape = (), validate_args: bool | None = None) -> None:
+        self.num_codes, self.like = num_codes, like
+        super().__init__(Size(batch_shape), Size(space), validate_args=validate_args)
+
+    def expand(self, batch_shape: Shape, _instance: None = None) -> "UniformIndices":
+        return UniformIndices(self.num_codes, self.like, self.event_shape, batch_shape, validate_args=False)
+
+    def log_prob(self, value: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+        shape = torch.broadcast_shapes(value.shape, self._extended_shape())
+        return self.like.new_full(shape[: len(shape) - len(self.event_shape)], -self.event_shape.numel() * log(self.num_codes))
+
+    def sample(self, sample_shape: Shape = ()) -> Int[Tensor, "..."]:
+        return torch.randint(self.num_codes, self._extended_shape(Size(sample_shape)), device=self.like.device)
 
 
 class Embedded(Distribution):
     """p(z) = p(k) for the grid of indices k whose codes z is made of.
 
     Args:
-        indices: the distribution over grids of indices, with event shape (*space).
-        codebook: (K, D, 1, ..., 1), with as many dimensions as one z and the first.
+        indices: the distribution over grids of indices, with event shape (*space), or (*space, depth).
+        codebook: whose codes they are.
     """
 
     arg_constraints: ClassVar = {}
 
-    def __init__(self, indices: Distribution, codebook: Float[Tensor, "k d ..."], validate_args: bool | None = None) -> None:
-        assert len(indices.event_shape) == codebook.ndim - 2
-        self.indices, self.codebook = indices, codebook.detach()
-        super().__init__(indices.batch_shape, codebook.shape[1:2] + indices.event_shape, validate_args=validate_args)
+    def __init__(self, indices: Distribution, codebook: Codebook, validate_args: bool | None = None) -> None:
+        self.indices, self.codebook = indices, codebook
+        self.space_ndim = len(indices.event_shape) - (codebook.depth is not None)
+        space = indices.event_shape[: self.space_ndim]
+        super().__init__(indices.batch_shape, Size((codebook.dim, *space)), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
-        return Codes(self.codebook)
+        return Codes(self.codebook, self.space_ndim + 1)
 
     def expand(self, batch_shape: Shape, _instance: None = None) -> "Embedded":
         return Embedded(self.indices.expand(Size(batch_shape)), self.codebook, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log p of the codes nearest to z."""
-        return self.indices.log_prob(indices_of(value, self.codebook))
+        return self.indices.log_prob(self.codebook.indices_of(value, self.space_ndim))
 
     @torch.no_grad()
     def sample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        return embed(self.indices.sample(Size(sample_shape)), self.codebook)
+        return self.codebook.embed(self.indices.sample(Size(sample_shape)), self.space_ndim)
+
+
+def kl_quantized_embedded(q: Quantized, p: Embedded) -> Float[Tensor, "..."]:
+    """KL(q || p) = -log p(k) for the indices k of z_q."""
+    return -p.indices.log_prob(q.indices)
+
+
+register_kl(Quantized, Embedded)(kl_quantized_embedded)

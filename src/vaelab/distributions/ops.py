@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 
+from vaelab.distributions.code import Quantized
+
 
 def log_mean_exp(x: Float[Tensor, "k ..."], dim: int = 0) -> Float[Tensor, "..."]:
     """log (1/K) sum_k exp x_k, without overflow."""
@@ -58,6 +60,8 @@ def detach(q: Distribution) -> Distribution:
     Raises:
         ValueError: if q has no density that can be asked for at any z, as a flow without an inverse.
     """
+    if isinstance(q, Quantized):  # whose log q(z) is 0
+        return q
     if isinstance(q, Independent):
         return Independent(detach(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
     names = [name for name in q.arg_constraints if name in q.__dict__]  # a lazy parameter (probs of logits) is not one to copy

@@ -6,9 +6,11 @@ from vaelab.networks.conv_ladder import ConvLadder
 from vaelab.networks.ladder import DenseLadder
 from vaelab.networks.mlp import MLP
 from vaelab.networks.resnet import ResNetDecoder, ResNetEncoder
+from vaelab.networks.transformer import CausalTransformer
 
 __all__ = [
     "MLP",
+    "CausalTransformer",
     "Conv1dDecoder",
     "Conv1dEncoder",
     "ConvDecoder",

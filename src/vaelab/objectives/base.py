@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vaelab.checks import check_choice
-from vaelab.distributions import NearestCode, OptimalSigmaNormal
+from vaelab.distributions import OptimalSigmaNormal, Quantized
 from vaelab.divergences import ESTIMATORS
 from vaelab.draw import Draw, Latent
 from vaelab.models import Model
@@ -92,13 +92,15 @@ def check_reparameterised(latents: Sequence[Latent]) -> None:
 
 
 def check_codes_trained(latents: Sequence[Latent]) -> None:
-    """A codebook with update=gradient learns from a term of its own, which is in the loss of the VQ-VAE.
+    """Codes that no running average and no gradient of the decoder moves learn from a term of their own, in the loss of the VQ-VAE.
 
     Raises:
-        ValueError: if there is such a codebook.
+        ValueError: if there are such codes.
     """
-    if any(isinstance(latent.q, NearestCode) and latent.q.codebook.requires_grad for latent in latents):
-        raise ValueError("this objective has no gradient for the codebook: set posterior.update=ema, or objective=vq")
+    if any(isinstance(latent.q, Quantized) and latent.q.needs_losses for latent in latents):
+        raise ValueError(
+            "this objective has no gradient for the codebook: set objective=vq (or posterior.update=ema for posterior=vector_quantized)"
+        )
 
 
 def check_kl(kl: str) -> None:

@@ -7,32 +7,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.checks import check_choice
-from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.distributions import NearestCode, nearest_codes
+from vaelab.conditional import NetworkFactory
+from vaelab.distributions import Quantized, Table
+from vaelab.posteriors.codebook_updates import follow, renew
+from vaelab.posteriors.quantizer import Quantizer, check_table
 
 
-class VectorQuantized(Conditional):
+class VectorQuantized(Quantizer):
     """q(z | x) = 1 where each vector of z is the one of K codes that is nearest to the network's.
 
     The codes follow the encoder in each training forward pass with a gradient, before that pass is quantised: by the running averages
     of appendix A.1, N_k <- gamma N_k + (1 - gamma) n_k and m_k <- gamma m_k + (1 - gamma) sum of the n_k vectors nearest to e_k, with
     e_k = m_k / N_k; or by the gradient of `objective=vq`. A code that is used much less than the others is replaced by an output of
-    the encoder (Dhariwal et al., 2020, https://arxiv.org/abs/2005.00341), which is also how the codes begin. Several processes share
-    the use of all of their batches, and have the same codes; what replaces one is an output for the batch of the first.
+    the encoder (Dhariwal et al., 2020, https://arxiv.org/abs/2005.00341). Several processes share the use of all of their batches, and
+    have the same codes; what replaces one is an output for the batch of the first.
 
     Args:
-        network, in_shape, num_classes: see `Conditional`.
-        event_shape: (D, *space): D numbers in each code, and a code at each place.
+        network, in_shape, event_shape, num_classes, batch_norm: see `Quantizer`.
         num_codes: K.
         update: "ema" or "gradient".
         decay: gamma.
-        revive_below: how much of the mean use, a share in [0, 1), is too little. 0: only codes that were never used are replaced.
+        revive_below: how much of the mean use, a share in [0, 1), is too little. 0: only codes that were never used are replaced; None:
+            none is.
+        estimator: of the gradient; with "diveq" and update="gradient" codes learn from the decoder.
+        start: codes of the first batch: "outputs" of the encoder, their "k_means", or "random", N(0, I).
 
     Raises:
-        ValueError: if a number is out of range, or the update is unknown.
+        ValueError: if a number is out of range, or the update, the estimator or the start is unknown.
     """
 
-    num_params = 1
     codebook: Tensor  # (K, D)
     counts: Tensor  # N_k
 
@@ -45,43 +48,41 @@ class VectorQuantized(Conditional):
         num_codes: int = 512,
         update: str = "ema",
         decay: float = 0.99,
-        revive_below: float = 0.1,
+        revive_below: float | None = 0.1,
+        estimator: str = "straight_through",
+        start: str = "outputs",
+        batch_norm: bool = False,
     ) -> None:
-        super().__init__(network, in_shape, event_shape, num_classes)
+        super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm)
         check_choice(("ema", "gradient"), update=update)
-        if num_codes < 2 or not 0 <= decay < 1 or not 0 <= revive_below < 1:
+        check_choice(("outputs", "k_means", "random"), start=start)
+        if num_codes < 2 or not 0 <= decay < 1 or not (revive_below is None or 0 <= revive_below < 1):
             raise ValueError(f"num_codes={num_codes} must be at least 2, and decay={decay} and revive_below={revive_below} in [0, 1)")
-        self.event_shape, self.update, self.decay, self.revive_below = tuple(event_shape), update, decay, revive_below
-        codebook = torch.randn(num_codes, event_shape[0])
+        if estimator == "diveq" and update == "ema":
+            raise ValueError("estimator=diveq trains the codes by the decoder's gradient: set update=gradient, or another estimator")
+        self.update, self.decay, self.revive_below, self.start = update, decay, revive_below, start
+        check_table(num_codes, self.event_shape[0])
+        codebook = torch.randn(num_codes, self.event_shape[0])
         if update == "gradient":
             self.codebook = nn.Parameter(codebook)
         else:
             self.register_buffer("codebook", codebook)
-        self.register_buffer("counts", torch.zeros(num_codes))
+        self.register_buffer("counts", torch.full((num_codes,), float(start == "random")))
+        self.needs_losses = update == "gradient" and estimator != "diveq"
 
-    def distribution(self, z_e: Float[Tensor, "..."]) -> NearestCode:
+    @property
+    def codes(self) -> Table:
+        return Table(self.codebook)
+
+    def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        if self.estimator == "diveq":
+            return {}
+        codebook = {"codebook": self.pull(u.detach(), z_q)} if self.needs_losses else {}
+        return {"commitment": self.pull(u, z_q.detach()), **codebook}
+
+    def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
         if self.training and torch.is_grad_enabled():
-            self._follow(z_e.movedim(-self.event_ndim, -1).reshape(-1, self.event_shape[0]))
-        return NearestCode(z_e, self.codebook.reshape(*self.codebook.shape, *[1] * (self.event_ndim - 1)), validate_args=False)
-
-    @torch.no_grad()
-    def _follow(self, vectors: Float[Tensor, "n d"]) -> None:
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        size = len(self.codebook)
-        rows = torch.randperm(len(vectors), device=vectors.device).repeat(-(-size // len(vectors)))[:size]
-        replacements = vectors[rows].to(self.codebook.dtype)
-        if several:
-            torch.distributed.broadcast(replacements, src=0)
-        dead = self.counts <= self.revive_below * self.counts.mean()
-        self.codebook.copy_(torch.where(dead[:, None], replacements, self.codebook))
-        self.counts.copy_(torch.where(dead, self.counts.mean(), self.counts))
-
-        use = self.codebook.new_zeros(size, vectors.shape[1] + 1)
-        use.index_add_(0, nearest_codes(vectors, self.codebook), torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1))
-        if several:
-            torch.distributed.all_reduce(use)
-        total, count = use[:, :-1], use[:, -1]
-        self.counts.lerp_(count, 1 - self.decay)
-        if self.update == "ema":  # m_k / N_k, written as a step from e_k, so that a code without vectors stays exactly where it is
-            step = (1 - self.decay) * (total - count[:, None] * self.codebook)
-            self.codebook += step / self.counts[:, None].clamp(min=torch.finfo(step.dtype).tiny)
+            vectors = self.vectors_of(u.detach())
+            renew(self.codebook, self.counts, vectors, self.revive_below, self.start)
+            follow(self.codebook, self.counts, vectors, self.decay, self.update == "ema")
+        return super().quantize(u)

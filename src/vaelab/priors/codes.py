@@ -1,79 +1,93 @@
-"""Priors over the codes of a VQ-VAE (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937, section 3.3).
+"""Priors over the codes of a quantiser (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937, section 3.3).
 
-Both are over the codebook that the posterior has at that time. They do not own it.
+Both are over the codes that the posterior has at that time. They do not own them.
 """
 
+from collections.abc import Callable
 from math import prod
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent
 
-from vaelab.distributions import Autoregressive, Embedded
+from vaelab.distributions import Autoregressive, Codebook, Embedded, UniformIndices
 from vaelab.networks.masked_conv import PixelCNN
+
+MOST_CODES = 2**20  # of a prior that gives each code a number of its own
 
 
 class UniformCodes(nn.Module):
-    """p(z) = K^-N for N places of z, with one of K codes each.
+    """p(z) = K^-N for N indices of z, with one of K codes each.
 
     Args:
-        posterior: the vector-quantised posterior.
+        posterior: the quantiser.
 
     Raises:
-        ValueError: if it has no codebook.
+        ValueError: if it has no codes.
     """
 
     def __init__(self, posterior: nn.Module) -> None:
         super().__init__()
-        self._posterior = (with_codebook(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
+        self._posterior = (with_codes(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
-        codebook, space = codes(*self._posterior)
-        uniform = Categorical(logits=codebook.new_zeros(*space, len(codebook)), validate_args=False)
-        return Embedded(Independent(uniform, len(space), validate_args=False), codebook, validate_args=False)
+        book, shape = codes(*self._posterior)
+        return Embedded(UniformIndices(book.num_codes, book.like.detach(), shape, validate_args=False), book, validate_args=False)
 
 
 class AutoregressiveCodes(nn.Module):
-    """p(z) = prod_i p(k_i | k_1, ..., k_(i-1)) for the indices k of the codes of z, by masked convolutions over the grid of them.
+    """p(z) = prod_i p(k_i | k_1, ..., k_(i-1)) for the indices k of the codes of z, by a network that looks back only.
 
-    A space of more or fewer than two dimensions is folded into rows along its last.
+    A space of more or fewer than two dimensions is folded into rows along its last. Codes that are sums have their indices, coarse to
+    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider.
 
     Args:
-        posterior: the vector-quantised posterior.
+        posterior: the quantiser.
         channels: of the network.
-        num_layers: of masked convolutions.
+        num_layers: of it.
+        network: a factory, network(in_shape, out_shape, channels, num_layers): masked convolutions, or
+            `vaelab.networks.CausalTransformer`.
 
     Raises:
-        ValueError: if the posterior has no codebook.
+        ValueError: if the posterior has no codes, or more than a network has numbers for.
     """
 
-    def __init__(self, posterior: nn.Module, channels: int = 64, num_layers: int = 5) -> None:
+    def __init__(self, posterior: nn.Module, channels: int = 64, num_layers: int = 5, network: Callable[..., nn.Module] = PixelCNN) -> None:
         super().__init__()
-        self._posterior = (with_codebook(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
-        codebook, space = codes(posterior)
-        self.grid = (prod(space[:-1]), prod(space[-1:]))
-        self.embedding = nn.Embedding(len(codebook), channels)
-        self.network = PixelCNN((channels, *self.grid), (len(codebook), *self.grid), channels, num_layers)
+        self._posterior = (with_codes(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
+        book, shape = codes(posterior)
+        if book.num_codes > MOST_CODES:
+            raise ValueError(
+                f"{book.num_codes} codes are too many for a prior that gives each a number of its own, which at most {MOST_CODES} can"
+                " have: set prior=uniform_codes, or make fewer codes"
+            )
+        self.depth = book.depth or 1
+        space = shape[: len(shape) - (book.depth is not None)]
+        self.grid = (prod(space[:-1]), prod(space[-1:]) * self.depth)
+        self.embedding = nn.Embedding(self.depth * book.num_codes, channels)
+        self.network = network((channels, *self.grid), (book.num_codes, *self.grid), channels, num_layers)
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
-        codebook, space = codes(*self._posterior)
-        return Embedded(Autoregressive(self.logits, codebook, space, validate_args=False), codebook, validate_args=False)
+        book, shape = codes(*self._posterior)
+        return Embedded(Autoregressive(self.logits, book.like.detach(), shape, validate_args=False), book, validate_args=False)
 
     def logits(self, indices: Int[Tensor, "n ..."]) -> Float[Tensor, "n k ..."]:
         """The logits of each index given those before it."""
-        embedded = self.embedding(indices.reshape(len(indices), *self.grid)).movedim(-1, 1)
-        logits = self.network(embedded).reshape(len(indices), -1, *indices.shape[1:])
+        grid = indices.reshape(len(indices), *self.grid)
+        if self.depth > 1:  # an index of another depth is of another code
+            num_codes = self.embedding.num_embeddings // self.depth
+            grid = grid + num_codes * (torch.arange(self.grid[1], device=grid.device) % self.depth)
+        logits = self.network(self.embedding(grid).movedim(-1, 1)).reshape(len(indices), -1, *indices.shape[1:])
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def with_codebook(posterior: nn.Module) -> nn.Module:
+def with_codes(posterior: nn.Module) -> nn.Module:
     """The posterior.
 
     Raises:
-        ValueError: if it has no codebook.
+        ValueError: if it has no codes.
     """
-    if not isinstance(getattr(posterior, "codebook", None), Tensor):
+    if not isinstance(getattr(posterior, "codes", None), Codebook):
         raise ValueError(
             f"this prior is over the codes of a codebook, but the posterior {type(posterior).__name__} has none: set"
             " posterior=vector_quantized, or prior=standard_normal"
@@ -81,9 +95,9 @@ def with_codebook(posterior: nn.Module) -> nn.Module:
     return posterior
 
 
-def codes(posterior: nn.Module) -> tuple[Float[Tensor, "k d ..."], tuple[int, ...]]:
-    """The codebook, with as many dimensions as z and one more, and the space that codes fill."""
-    codebook, event_shape = posterior.codebook, posterior.event_shape
-    assert isinstance(codebook, Tensor)
+def codes(posterior: nn.Module) -> tuple[Codebook, tuple[int, ...]]:
+    """The codebook, and the shape of a grid of indices."""
+    book, event_shape = posterior.codes, posterior.event_shape
+    assert isinstance(book, Codebook)
     assert isinstance(event_shape, tuple)
-    return codebook.reshape(*codebook.shape, *[1] * (len(event_shape) - 1)), event_shape[1:]
+    return book, book.index_shape(event_shape[1:])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from vaelab.checks import check_at_least
-from vaelab.distributions import GaussianMixture
+from vaelab.distributions import Codebook, GaussianMixture
 
 
 class Clamp(torch.autograd.Function):
@@ -59,7 +59,7 @@ class VampPrior(nn.Module):
         super().__init__()
         if getattr(posterior, "num_classes", 0):
             raise ValueError("a VampPrior is not conditional on y: set prior=conditional_gaussian, or num_classes=0")
-        if hasattr(posterior, "codebook"):
+        if isinstance(getattr(posterior, "codes", None), Codebook):
             raise ValueError("a VampPrior needs a posterior with a density: for posterior=vector_quantized set prior=uniform_codes")
         check_at_least(1, num_components=num_components)
         self._posterior = (posterior,)  # in a tuple it is no submodule, so its weights are saved and trained once, by the model

@@ -74,6 +74,7 @@ class LitVAE(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
+        self.stops_at_nan = True  # a loss that is not finite ends training, if no callback leaves such updates out
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
         self._evaluation = ExitStack()
@@ -121,7 +122,7 @@ class LitVAE(LightningModule):
         terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
         logging = self.logs_next_step()
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
-        if (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
+        if self.stops_at_nan and (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
             raise ValueError(self._not_finite(terms))
         if logging:
             self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -15,6 +15,7 @@ from vaelab.runs.log import tell
 from vaelab.training.speed import STEP_HOOKS, is_overridden
 
 AROUND = ("on_train_batch_start", "on_train_batch_end")  # a step; the other hooks of STEP_HOOKS lie within it
+BEFORE_UPDATE = "on_before_optimizer_step"
 OF_THE_DATA = ("on_before_batch_transfer", "transfer_batch_to_device")
 
 
@@ -55,7 +56,7 @@ def watches_steps(callback: Callback) -> bool:
     """
     used = {hook for hook in STEP_HOOKS if is_overridden(callback, Callback, hook)}
     known = type(callback).__module__.split(".")[0] in ("vaelab", "lightning") and not isinstance(callback, LambdaCallback)
-    return bool(used - set(AROUND) if known else used)
+    return bool(used - {*AROUND, BEFORE_UPDATE} if known else used)
 
 
 class ShortSteps:
@@ -76,8 +77,9 @@ class ShortSteps:
         self.connector: Any = trainer._logger_connector
         self.own = partial(type(self.loop).advance, self.loop)
         parts = [*((callback, (trainer, module)) for callback in trainer.callbacks), (module, ())]  # type: ignore[attr-defined]
-        found = [[partial(getattr(part, hook), *first) for part, first in parts if callable(getattr(part, hook))] for hook in AROUND]
-        self.starts, self.ends = found
+        hooks = (*AROUND, BEFORE_UPDATE)
+        found = [[partial(getattr(part, hook), *first) for part, first in parts if callable(getattr(part, hook))] for hook in hooks]
+        self.starts, self.ends, self.before_update = found
 
     def __call__(self, fetcher: Any) -> None:
         if self.module.logs_next_step() or self.connector.should_update_logs or self.loop.restarting:
@@ -126,6 +128,8 @@ class ShortSteps:
                 optimizer.zero_grad()
                 counters.zero_grad.increment_completed()
             loss.backward()
+            for hook in self.before_update if last else ():
+                hook(optimizer)
             if last and trainer.gradient_clip_val:
                 self.module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
             return loss

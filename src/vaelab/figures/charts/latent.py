@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -87,6 +87,39 @@ def rate_chart(results: Mapping[str, Any]) -> Figure:
     axis.grid(axis="y", color="#DDDDDD", lw=0.6)
     axis.set_axisbelow(True)
     name_dimensions(axis, order)
+    return figure
+
+
+def code_usage_chart(counts: Int[Tensor, "t k"]) -> Figure:
+    """The use of each code, as a multiple of the even share 1 / K, the codes of each depth sorted by it.
+
+    The axis is logarithmic, and codes that were never chosen have no height: where a line ends is how many are used.
+
+    Args:
+        counts: of K codes at each of T depths.
+    """
+    depths, num_codes = counts.shape
+    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+    axis = figure.subplots()
+    colours = [colormaps["viridis"](0.85 * depth / max(depths - 1, 1)) for depth in range(depths)] if depths > 1 else [BLUE]
+    for depth, (row, colour) in enumerate(zip(counts.cpu(), colours, strict=True)):
+        heights = row[row > 0].sort(descending=True).values.double() * num_codes / row.sum()
+        label = f"depth {depth}: {len(heights)} of {num_codes}"
+        axis.stairs(heights, range(1, len(heights) + 2), baseline=None, color=colour, lw=1.5, label=label, fill=False)
+        if depths == 1:
+            floor = heights.min().item() / 2
+            axis.stairs(heights, range(1, len(heights) + 2), baseline=floor, color=colour, alpha=0.25, fill=True)
+    axis.axhline(1, color=GREY, ls="--", lw=1, zorder=1)
+    axis.annotate(
+        "even use", (1, 1), xycoords=axis.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points", color=GREY, ha="right"
+    )
+    axis.set_yscale("log")
+    axis.set_xlim(1, num_codes + 1)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(title=f"{int((counts > 0).sum())} of {counts.numel()} codes are used", xlabel="rank of the code", ylabel="use / even use")
+    if depths > 1:
+        axis.legend(frameon=False, loc="lower left", handletextpad=0.4)
     return figure
 
 

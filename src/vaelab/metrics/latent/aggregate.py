@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from vaelab.distributions import NearestCode
+from vaelab.distributions import Quantized
 from vaelab.metrics.progress import progress
 
 
@@ -94,7 +94,7 @@ def parts_of_rate(
     log_q, log_p, q = log_q.cpu().double(), log_p.cpu().double(), posteriors[0]
     terms: dict[str, Tensor | None] = dict.fromkeys(("mutual_information", "marginal_kl", "total_correlation", "dimension_wise_kl"))
     terms["rate_monte_carlo"] = log_q - log_p
-    if isinstance(q, NearestCode) or hasattr(q, "rsample_and_log_prob"):
+    if isinstance(q, Quantized) or hasattr(q, "rsample_and_log_prob"):
         return terms
     joint, marginals = aggregate_log_prob(z, posteriors, chunk_size)
     terms["mutual_information"] = log_q - joint

@@ -14,7 +14,7 @@ from vaelab.runs.summary.finished import ABSENT, Finished, Unfinished
 from vaelab.runs.summary.intervals import Interval, student_interval
 from vaelab.runs.summary.settings import as_number, columns_of, labels_of, shortened
 
-HEADLINE = ("elbo", "log_likelihood", "rate", "distortion", "active_units", "accuracy")
+HEADLINE = ("elbo", "log_likelihood", "rate", "distortion", "active_units", "val/code_usage", "val/code_perplexity", "accuracy")
 HIGHER = (
     *(
         "elbo",
@@ -29,6 +29,7 @@ HIGHER = (
         "*_r2",
     ),
     *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
+    *("code_usage", "code_perplexity"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
 )
 LOWER = ("distortion", "bits_per_dim", "fid", "kid", "frechet_*", "kernel_distance*")

@@ -1,0 +1,128 @@
+"""Codebooks: finite sets of vectors, and the bijection between them and their indices.
+
+A code is a vector of D numbers. Latent variables z of shape (*batch, D, *space) have one code at each place of their space; which codes
+they are is a grid of indices, (*batch, *space), or (*batch, *space, depth) where a code is a sum of several.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@torch.no_grad()
+def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], max_numbers: int = 2**24) -> Int[Tensor, "n"]:
+    """argmin_k |v - e_k|^2 = argmin_k (|e_k|^2 / 2 - v e_k), for max_numbers of the n k products at a time."""
+    with torch.autocast(vectors.device.type, enabled=False):  # half precision would choose another code
+        half_norms = codebook.square().sum(-1) / 2
+        chunks = vectors.split(max(max_numbers // len(codebook), 1))
+        return torch.cat([torch.addmm(half_norms, chunk, codebook.T, alpha=-1).argmin(-1) for chunk in chunks])
+
+
+class Codebook(ABC):
+    """K vectors e_k of D numbers each. `depth` is how many indices a code has; None: one, without an axis of its own."""
+
+    num_codes: int  # K, of each of the depths
+    dim: int  # D
+    depth: int | None = None
+    like: Tensor  # with the dtype and on the device of the codes
+
+    @abstractmethod
+    def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """The codes with these indices."""
+
+    @abstractmethod
+    def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
+        """The indices of the codes that are nearest to these vectors."""
+
+    def embed(self, indices: Int[Tensor, "..."], space_ndim: int) -> Float[Tensor, "..."]:
+        """z of these indices: (*batch, *space) -> (*batch, D, *space)."""
+        return self.vectors(indices).movedim(-1, -1 - space_ndim)
+
+    def indices_of(self, z: Float[Tensor, "..."], space_ndim: int) -> Int[Tensor, "..."]:
+        """The indices of the codes nearest to z at each place: (*batch, D, *space) -> (*batch, *space)."""
+        return self.nearest(z.detach().movedim(-1 - space_ndim, -1))
+
+    def index_shape(self, space: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the grid of indices of codes that fill a space."""
+        return (*space, *([] if self.depth is None else [self.depth]))
+
+    def __str__(self) -> str:
+        return f"the {self.num_codes} codes of a codebook" if self.depth is None else f"sums of {self.depth} of {self.num_codes} codes each"
+
+
+class Table(Codebook):
+    """Vectors that may lie anywhere (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
+
+    Args:
+        codes: (K, D).
+    """
+
+    def __init__(self, codes: Float[Tensor, "k d"]) -> None:
+        self.codes = self.like = codes
+        self.num_codes, self.dim = codes.shape
+
+    def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        return torch.nn.functional.embedding(indices, self.codes)
+
+    def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
+        return nearest_codes(vectors.reshape(-1, self.dim), self.codes).reshape(vectors.shape[:-1])
+
+
+class Lattice(Codebook):
+    """All vectors whose number d is one of L_d evenly spaced ones, (l - centre_d) step_d for l = 0, ..., L_d - 1: K = prod_d L_d.
+
+    The index is sum_d l_d prod_(c < d) L_c. There is no table: K may be larger than memory.
+
+    Args:
+        levels: L_d.
+        centre, step: (D,).
+    """
+
+    def __init__(self, levels: Sequence[int], centre: Float[Tensor, "d"], step: Float[Tensor, "d"]) -> None:
+        self.levels, self.centre, self.step = tuple(levels), centre, step
+        self.num_codes, self.dim, self.like = prod(self.levels), len(self.levels), step
+
+    def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        digits = []
+        for level in self.levels:
+            digits.append(indices % level)
+            indices = indices // level
+        return (torch.stack(digits, -1) - self.centre) * self.step
+
+    def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
+        rounded = torch.ceil(vectors / self.step + (self.centre - 0.5))  # half-way values go down, so that a bit is the sign of a number
+        digits = rounded.long().unbind(-1)
+        index = torch.zeros_like(digits[0])
+        for digit, level in zip(reversed(digits), reversed(self.levels), strict=True):
+            index = index * level + digit.clamp(0, level - 1)
+        return index
+
+
+class Sums(Codebook):
+    """sum_i scale_i e^i of one code of each of several codebooks; the indices are chosen one after the other, each for what remains.
+
+    A vector may be the sum of several codes, so that the indices of z are known where z was quantised, and searched here: greedily.
+
+    Args:
+        books: with K codes each.
+        scales: one number, or one for each of D numbers, for each book.
+    """
+
+    def __init__(self, books: Sequence[Codebook], scales: Sequence[Tensor | float]) -> None:
+        self.books, self.scales = tuple(books), tuple(scales)
+        self.num_codes, self.dim, self.depth, self.like = books[0].num_codes, books[0].dim, len(books), books[0].like
+
+    def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        parts = zip(self.books, self.scales, indices.unbind(-1), strict=True)
+        return sum((book.vectors(index) * scale for book, scale, index in parts), torch.zeros_like(self.like.flatten()[0]))
+
+    def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
+        indices = []
+        for book, scale in zip(self.books, self.scales, strict=True):
+            indices.append(book.nearest(vectors / scale))
+            vectors = vectors - book.vectors(indices[-1]) * scale
+        return torch.stack(indices, -1)
