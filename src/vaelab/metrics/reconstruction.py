@@ -1,4 +1,4 @@
-"""How near reconstructions are to what they are of: E[x | z] at the centre of q(z | x), beside x."""
+"""Distances between examples and their reconstructions: E[x | z] at the centre of q(z | x), beside x."""
 
 from collections import defaultdict
 from importlib import import_module
