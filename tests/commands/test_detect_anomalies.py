@@ -142,12 +142,12 @@ def test_the_extremes_are_those_of_the_scores(run: Path) -> None:
 def test_a_killed_search_goes_on_where_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a file that ends within a line of the third batch of anomalies: the first two are kept, and all becomes what it would have."""
     monkeypatch.setattr(scoring, "BATCH", 10)
-    detect(run, "name=killed")
+    detect(run, f"output={run}/anomalies/killed")
     path = run / "anomalies" / "killed" / "scores.csv"
     lines, whole = path.read_text().splitlines(), results(run, "killed")
     path.write_text("\n".join([*lines[: 1 + 18 + 20], lines[39][:30]]))
     (path.parent / "results.json").write_text(json.dumps({"options": whole["options"]}))
-    detect(run, "name=killed")
+    detect(run, f"output={run}/anomalies/killed")
     assert path.read_text().splitlines() == lines
     assert results(run, "killed")["scores"] == whole["scores"]
 
@@ -159,7 +159,7 @@ def test_what_is_known_is_kept(run: Path) -> None:
     lines = [*lines[:11], *lines[19:29]]  # ten of each
     lines[1] = ",".join([*lines[1].split(",")[:-1], "123456"])
     path.write_text("\n".join([*lines, ""]))
-    detect(run, "num_images=5")
+    detect(run, "num=5")
     assert path.read_text().splitlines() == lines
     assert results(run)["normal"].startswith("5 of")
     detect(run)
@@ -169,10 +169,10 @@ def test_what_is_known_is_kept(run: Path) -> None:
 
 def test_scores_found_otherwise_are_not_overwritten(run: Path) -> None:
     before = table(run)
-    with pytest.raises(ValueError, match=r"other_classes holds scores found with num_samples=3: choose name=<another>"):
+    with pytest.raises(ValueError, match=r"other_classes holds scores found with num_samples=3: choose output=<another>"):
         detect(run, "num_samples=4")
     assert table(run) == before
-    detect(run, "num_samples=4", "name=more", "num_images=5")
+    detect(run, "num_samples=4", f"output={run}/anomalies/more", "num=5")
     assert len(table(run, "more")) == 10
     model = run / "checkpoints" / "best.ckpt"
     model.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes() + b" ")
@@ -188,7 +188,7 @@ def test_what_else_is_at_work_or_broken_is_said(run: Path, capfd: pytest.Capture
         taken.join()
     assert f"another process is at work in {folder}" in capfd.readouterr().err
     (folder / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"results.json cannot be read \(.*\): remove its folder, or choose name="):
+    with pytest.raises(ValueError, match=r"results.json cannot be read \(.*\): remove its folder, or choose output="):
         detect(run)
 
 
@@ -217,7 +217,7 @@ def test_a_folder_of_pictures_and_another_run(of_all_classes: Path, tmp_path: Pa
     assert sorted(anomalies.values()) == sorted(str(path) for path in (tmp_path / "pictures").rglob("*.png"))
     assert {row["name"] for row in table(run, "pictures") if row["is_anomaly"] == "0"} == {f"row {i}" for i in range(60)}
     Image.new("RGB", (40, 30), (1, 200, 99)).save(tmp_path / "pictures" / "0" / "0.png")
-    with pytest.raises(ValueError, match=r"scores.csv holds scores of other examples than 7 of pictures: choose name=<another>"):
+    with pytest.raises(ValueError, match=r"scores.csv holds scores of other examples than 7 of pictures: choose output=<another>"):
         detect(run, f"against={tmp_path / 'pictures'}")
     other = train_small(tmp_path / "discs", "data.size=28", "data.dataset.num_test=30", "logger=csv", *QUICK)
     detect(run, f"against={other}", f"background={of_all_classes}")
@@ -268,7 +268,7 @@ def test_what_8_bits_cannot_hold_has_no_complexity_ratio(tmp_path: Path) -> None
     """Images of which half is missing."""
     missing = ["missing=true", "data.transform={_target_:vaelab.data.Missing,share:0.5}", "data.static_seed=0"]
     run = train_small(tmp_path / "run", "data.classes={radius: [0, 1]}", "logger=csv", *missing, *QUICK)
-    detect(run, "num_images=10")
+    detect(run, "num=10")
     assert results(run)["scores"].keys() == set(SCORES) - {"complexity_ratio"}
     assert (run / "anomalies" / "other_classes" / "most_and_least_anomalous.png").is_file()
 
@@ -282,10 +282,11 @@ def test_what_8_bits_cannot_hold_has_no_complexity_ratio(tmp_path: Path) -> None
         (["against=nothing"], r"against=nothing is neither a folder nor a choice of conf/data \(array, .*kmnist"),
         (["against=folder"], "against=folder is neither a folder nor a choice of conf/data"),
         (["against={empty}"], "is a folder without pictures: looked for "),
-        (["against=kmnist", "num_images=0"], "num_images=0 must be a whole number of at least 2"),
-        (["against=kmnist", "num_images=true"], "num_images=True must be a whole number of at least 2"),
-        (["against=kmnist", "name=../../elsewhere"], r"name=../../elsewhere must be the name of a folder, such as name=mine"),
-        (["against=kmnist", "name=7"], "name=7 must be the name of a folder"),
+        (["against=kmnist", "num=0"], "num=0 must be a whole number of at least 2"),
+        (["against=kmnist", "num=true"], "num=True must be a whole number of at least 2"),
+        (["against=kmnist", "output={discs}"], r"output=.*discs is the folder of a run: give another, such as output=.*discs/mine"),
+        (["against=kmnist", "output={discs}/metrics.csv"], "metrics.csv is a file: give the name of a folder"),
+        (["against=kmnist", "output=7"], "output=7 must be text"),
         (["against=kmnist", "pictured=entropy"], "pictured=entropy is none of the scores of this model: negative_log_likelihood, "),
         (["against=kmnist", "background=nowhere"], "there is no run folder"),
         (["against=kmnist", "background={discs}"], r"data of shape \[1, 28, 28\], but background=.*discs of \[1, 16, 16\]"),

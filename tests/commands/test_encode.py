@@ -89,7 +89,7 @@ def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> No
     found = encoded(tmp_path / "run", tmp_path / "codes.csv", "split=all")
     assert sorted(found["name"].tolist()) == sorted(row[0] for row in rows)
     assert dict(zip(found["name"], found["y"], strict=True)) == {row[0]: row[3] for row in rows}
-    with pytest.raises(ValueError, match=r"conditional on y, and an example has none: give the class of all with y=<number>"):
+    with pytest.raises(ValueError, match=r"conditional on y, and an example has none: give the class of all with y=<class>"):
         encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'")
     assert not (tmp_path / "new.csv").exists()
     of_file = encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'", "y=1")
@@ -120,7 +120,7 @@ def test_every_posterior_has_codes(tmp_path: Path, posterior: str, known: list[s
         (["output=codes.txt"], "output=codes.txt must end in .csv, .tsv, .npz, .parquet"),
         (["split=training"], "split=training is unknown: choose train, val, test or all"),
         (["num=-1"], "num=-1 must be a whole number of at least 0"),
-        (["y=cat"], "y=cat"),
+        (["y=cat"], "y=cat: this run is not conditional on y"),
         (["input=nothing.npy"], "input=nothing.npy is not there"),
     ],
 )

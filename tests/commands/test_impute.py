@@ -1,18 +1,26 @@
 """A table from a file to a run, and holes in another file filled in: `vaelab train data=table`, and `vaelab impute`."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_runs import composed
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab.build import open_run
 from vaelab.commands.impute import impute
 from vaelab.commands.train import train
 
-QUICK = ["trainer.max_epochs=2", "evaluation.figures=false", "evaluation.report=false", "logger=csv", "trainer.enable_progress_bar=false"]
+QUICK = [
+    "trainer.max_epochs=2",
+    "evaluation.figures=false",
+    "evaluation.report=false",
+    "logger=[csv,tensorboard]",
+    "trainer.enable_progress_bar=false",
+]
 NUM = 200
 
 
@@ -61,6 +69,12 @@ def test_a_run_knows_its_columns_and_begins_with_their_scales(trained: Path) -> 
     assert run.model.log_likelihood(x[:5], num_samples=10).isfinite().all()
 
 
+def test_columns_are_pictured_while_training(trained: Path) -> None:
+    events = EventAccumulator(str(trained), size_guidance={"images": 0}).Reload()
+    assert events.Tags()["images"] == ["marginals"]
+    assert [image.width > 500 for image in events.Images("marginals")] == [True]  # after the last of two epochs
+
+
 def test_only_what_is_missing_is_filled_in(trained: Path, tmp_path: Path) -> None:
     table = rows(1)
     table[5] = ["", "", "", ""]
@@ -89,8 +103,42 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(ValueError, match=message):
             imputed(trained, words[0], Path(words[1]))
-    table[7][3] = "d"
-    with pytest.raises(ValueError, match=r"row 7, column 'ward': 'd' is none of its 3 values \(a, b, c\)"):
+    table[7][1] = "-3"
+    with pytest.raises(ValueError, match="row 7, column 'visits': '-3' is negative, which no count is"):
         imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["holes.csv"]
     with pytest.raises(ValueError, match="has no column 'ward', which the run was trained on"):
         imputed(trained, written(tmp_path / "holes.csv", [row[:3] for row in table]), tmp_path / "filled.csv")
+
+
+def test_all_other_characters_stay(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Line ends, quotes, blanks, a mark at the beginning, blank lines; and a category that no training row has, which is told."""
+    lines = [
+        '\ufeff"net income",visits,level, note ,ward',
+        '10000.50,"3","high, very","a ""note""",a',
+        "",
+        ' 9990 ,,low,"two\r\nlines",b',
+        "9990, NA ,low,,mauve",
+    ]
+    source = tmp_path / "holes.csv"
+    source.write_bytes("\r\n".join(lines).encode())
+    imputed(trained, str(source), tmp_path / "filled.csv", "num=1")
+    assert "1 cell has a value that no training row has, which counts as missing: row 3, column 'ward': 'mauve'" in capsys.readouterr().out
+    for name in ("filled.csv", "filled_1.csv"):
+        found = (tmp_path / name).read_bytes().decode()
+        first, second = (int(cell) for cell in re.search(r" 9990 ,(\d+),.*9990,(\d+),", found, re.DOTALL).groups())  # type: ignore[union-attr]
+        expected = "\r\n".join(lines).replace(" 9990 ,,", f" 9990 ,{first},").replace(" NA ", str(second))
+        assert found == expected
+
+
+def test_a_file_is_filled_in_block_by_block(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = rows(1)
+    whole = imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
+    monkeypatch.setattr("vaelab.commands.impute.BLOCK", 7)
+    parts = imputed(trained, str(tmp_path / "holes.csv"), tmp_path / "parts.csv")
+    assert len(whole) == len(parts) == len(table)
+    assert all(
+        cell in ("", now) and now for before, after in zip(table, parts, strict=True) for cell, now in zip(before, after, strict=True)
+    )
+    numbers = [row["row"] for row in csv.DictReader((tmp_path / "parts_spread.csv").open())]
+    assert numbers == [str(row) for row, cells in enumerate(table) for cell in cells if not cell]

@@ -18,7 +18,7 @@ from vaelab.applications import hidden
 from vaelab.build import open_run
 from vaelab.commands.inpaint import BATCH, inpaint_run
 
-SHORT = ["accelerator=cpu", "num_images=5", "num_completions=3", "num_steps=4", "num_pseudo_gibbs=3", "num_samples=30", "num_pictured=4"]
+SHORT = ["accelerator=cpu", "num=5", "num_completions=3", "num_steps=4", "num_pseudo_gibbs=3", "num_samples=30", "num_pictured=4"]
 QUICK = ["trainer.max_epochs=1", "evaluation.enabled=false", "evaluation.figures=false", "evaluation.report=false"]
 FILES = {"results.json", "completions.npz", "completions.png"}
 
@@ -84,15 +84,30 @@ def test_what_is_left_behind(method: str, run: Path) -> None:
     assert f"inpainting/half_{method}" in events.Tags()["images"]
 
 
+def test_errors_of_scaled_data_are_in_their_units(tmp_path: Path) -> None:
+    """As the arrays of the file have them; images have one scale, by which they differ from those of what the model sees."""
+    run = train_small(tmp_path / "run", "data.scale=standardize", "likelihood=gaussian", "trainer.max_epochs=1", "logger=csv", *QUICK)
+    inpainted(run, "method=pseudo_gibbs")
+    arrays, found = np.load(run / "inpainting" / "half_pseudo_gibbs" / "completions.npz"), results(run, "half_pseudo_gibbs")["found"]
+    hidden = arrays["hidden"]
+    of_mean, of_draws = ((arrays[name] - arrays["x"])[..., hidden] for name in ("mean", "completions"))
+    assert found["rmse"] == pytest.approx(np.sqrt(np.square(of_mean).mean()), rel=1e-4)
+    assert found["rmse_of_completions"] == pytest.approx(np.sqrt(np.square(of_draws).mean()), rel=1e-4)
+    assert found["std"] == pytest.approx(np.sqrt(np.square(arrays["std"][hidden]).mean()), rel=1e-4)
+    data = open_run(run).datamodule
+    data.setup("test")
+    assert found["rmse"] == pytest.approx(found["scaled_rmse"] * float(data.modality.scaling.scale), rel=1e-4)
+
+
 def test_a_seed_repeats_itself(run: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        inpainted(run, "mask=random", f"seed={seed}", f"name={name}")
+        inpainted(run, "mask=random", f"seed={seed}", f"output={run}/inpainting/{name}")
     same, again, other = ((run / "inpainting" / name / "completions.npz").read_bytes() for name in "abc")
     assert same == again != other
 
 
 def test_more_examples_than_a_batch_and_than_there_are(run: Path) -> None:
-    inpainted(run, "num_images=1000", "method=importance_resampling", "num_pseudo_gibbs=0")
+    inpainted(run, "num=1000", "method=importance_resampling", "num_pseudo_gibbs=0")
     arrays = np.load(run / "inpainting" / "half_importance_resampling" / "completions.npz")
     assert arrays["x"].shape[0] == arrays["mean"].shape[0] == arrays["completions"].shape[1] == 96 > BATCH
     assert np.array_equal(arrays["mean"][:, :, :8], arrays["x"][:, :, :8])
@@ -105,7 +120,7 @@ def test_masks_from_files(run: Path, tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "window.png")
     np.save(tmp_path / "window.npy", mask)
     for suffix in ("png", "npy"):
-        inpainted(run, f"mask='{tmp_path}/window.{suffix}'", "method=pseudo_gibbs", f"name={suffix}")
+        inpainted(run, f"mask='{tmp_path}/window.{suffix}'", "method=pseudo_gibbs", f"output={run}/inpainting/{suffix}")
         assert results(run, suffix)["found"]["hidden_share"] == 12 / 256
     inpainted(run, "mask=random", "missing_share=1", "method=pseudo_gibbs")
     found = results(run, "random_pseudo_gibbs")["found"]
@@ -138,7 +153,8 @@ REFUSED = [
     (["mask='{nothing}'"], "nothing.npy hides nothing, so there is nothing to complete"),
     (["mask=random", "missing_share=0"], r"missing_share=0 must lie in \(0, 1\]"),
     (["num_completions=0"], "num_completions=0 must be a whole number of at least 1"),
-    (["num_images=2.5"], "num_images=2.5 must be a whole number of at least 1"),
+    (["num=2.5"], "num=2.5 must be a whole number of at least 1"),
+    (["output='{run}'"], "is the folder of a run: give another, such as output="),
     (["num_pseudo_gibbs=0"], "num_pseudo_gibbs=0 must be at least 1"),
 ]
 
@@ -149,7 +165,7 @@ def test_what_cannot_be_completed_is_refused(overrides: list[str], message: str,
     np.save(masks["small"], np.ones((3, 4)))
     np.save(masks["nothing"], np.zeros((16, 16)))
     with pytest.raises(ValueError, match=message):
-        inpainted(run, *(override.format(**masks) for override in overrides))
+        inpainted(run, *(override.format(**masks, run=run) for override in overrides))
     assert not (run / "inpainting").exists()
 
 
@@ -177,9 +193,9 @@ def test_pictures_of_ones_own_are_completed(run: Path, tmp_path: Path) -> None:
         (tmp_path / "own").mkdir(exist_ok=True)
         Image.fromarray(values).save(tmp_path / "own" / f"{name}.png")
     for file, count in ((tmp_path / "own" / "a.png", 1), (tmp_path / "own", 2)):
-        inpainted(run, f"file={file}", "method=pseudo_gibbs")
+        inpainted(run, f"input={file}", "method=pseudo_gibbs")
         arrays = np.load(run / "inpainting" / f"{file.stem}_half_pseudo_gibbs" / "completions.npz")
         assert arrays["names"].tolist() == [str(tmp_path / "own" / f"{name}.png") for name in "ab"[:count]]
         assert (arrays["x"][:, 0] * 255 == pixels[:count]).all()
-    with pytest.raises(ValueError, match="file=nowhere is not there: give a picture, a folder of pictures, an array, or a table"):
-        inpainted(run, "file=nowhere")
+    with pytest.raises(ValueError, match="input=nowhere is not there: give a picture, a folder of pictures, an array, or a table"):
+        inpainted(run, "input=nowhere")

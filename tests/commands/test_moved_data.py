@@ -49,9 +49,9 @@ def top(trained: Path, tmp_path: Path) -> Path:
 
 LINES = {
     "evaluate": ["evaluate.py", *EVALUATE],
-    "generate": ["generate.py", "accelerator=cpu", "num_images=2"],
-    "inpaint": ["inpaint.py", "accelerator=cpu", "num_images=2", "num_pictured=1", "num_steps=2", "num_samples=2", "num_pseudo_gibbs=1"],
-    "detect_anomalies": ["detect_anomalies.py", "accelerator=cpu", "num_train=4", "num_samples=2", "num_images=4"],
+    "generate": ["generate.py", "accelerator=cpu", "num=2"],
+    "inpaint": ["inpaint.py", "accelerator=cpu", "num=2", "num_pictured=1", "num_steps=2", "num_samples=2", "num_pseudo_gibbs=1"],
+    "detect_anomalies": ["detect_anomalies.py", "accelerator=cpu", "num_train=4", "num_samples=2", "num=4"],
     "resume": ["train.py", "trainer.max_epochs=2", "evaluation.enabled=false"],
 }
 

@@ -16,7 +16,6 @@ from small_runs import QUICK, SMALL, composed, train_small
 
 from vaelab.build import load
 from vaelab.checks import check_flag
-from vaelab.commands.common import below
 from vaelab.commands.evaluate import evaluate_runs
 from vaelab.commands.runs import run_again
 from vaelab.commands.train import train
@@ -191,12 +190,6 @@ def test_files_take_the_place_of_links(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.lock is a link, and no lock of a run"), RunFolder(tmp_path).claim():
         pass
     assert (tmp_path / "kept").read_text() == "kept"
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", None, 3])
-def test_a_name_does_not_leave_its_folder(name: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be the name of a folder"):
-        below(tmp_path, name)
 
 
 def test_a_run_within_another_is_not_deleted_unasked(run: Path, tmp_path: Path) -> None:

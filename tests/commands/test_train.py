@@ -73,6 +73,13 @@ def test_every_experiment_trains_two_batches_without_a_download(experiment: str,
     if "override /data: folder" in text:
         write_pictures(tmp_path / "pictures")
         overrides = [f"data.root={tmp_path / 'pictures'}"]
+    if "override /data: array" in text:
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 11)).astype("float32"))
+        overrides = [f"data.file={tmp_path / 'x.npy'}"]
+    if "override /data: table" in text:
+        (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{i / 7:.3f},{'xy'[i % 2]}\n" for i in range(100)))
+        (tmp_path / "hidden.csv").write_text("1,1\n2,2\n")
+        overrides = [f"data.file={tmp_path / 'x.csv'}", f"data.hidden={tmp_path / 'hidden.csv'}"]
     (first,) = re.findall(r"pretrained: \?\?\? .*experiment=(\w+)", text) or [None]
     if first is not None:
         two_batches(first, data, tmp_path / "first")
@@ -163,7 +170,7 @@ def test_evaluate_and_generate_need_only_the_run_folder(finished: Path, tmp_path
     assert (finished / "report.html").is_file()
     assert again["rate"] == pytest.approx(results["rate"], rel=1e-5)
     assert again["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=1e-5)  # the same seed, the same noise
-    command("generate.py", f"run={finished}", "folder=pictures", cwd=tmp_path)
+    command("generate.py", f"run={finished}", "output=pictures", cwd=tmp_path)
     assert {path.stem for path in (tmp_path / "pictures").glob("*.png")} >= {"samples", "manifold"}
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]  # no folder or log of Hydra's
 

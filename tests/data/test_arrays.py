@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vaelab.data import DataModule, InMemory, array
-from vaelab.data.arrays import ArrayRows, all_of
+from vaelab.data.arrays import ArrayRows, all_of, as_read
 from vaelab.data.modality import Images, Modality, Vectors, modality_of
 from vaelab.data.record import record_of
 
@@ -301,11 +301,18 @@ def test_a_package_that_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: 
 
 
 def test_new_examples_are_all_rows_of_a_file(tmp_path: Path) -> None:
-    """What generate, inpaint and detect_anomalies are given with file=."""
+    """What generate, inpaint and detect_anomalies are given with input=."""
     values = RNG.normal(size=(7, 5))
     found = all_of(Path(save(values, tmp_path / "x.npy")), axes="NT")
     np.testing.assert_array_equal(found.x.numpy(), values[:, None])
     assert list(found.names) == [f"row {i}" for i in range(7)]
+
+
+@pytest.mark.parametrize("axes", ["N", "ND", "NT", "NTC", "NCT", "NHW", "NHWC", "NCHW", None])
+def test_what_is_written_is_read_as_the_same_examples(axes: str | None, tmp_path: Path) -> None:
+    values = RNG.normal(size=(7, 5, 3, 2)[: len(axes or "NTC")])
+    x = all_of(Path(save(values, tmp_path / "x.npy")), axes=axes).x.numpy()
+    np.testing.assert_array_equal(as_read(x, modality_of(x.shape[1:]), axes), values)
 
 
 def test_what_was_found_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

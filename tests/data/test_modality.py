@@ -26,6 +26,22 @@ def test_the_shape_says_what_x_is(shape: tuple[int, ...], kind: type) -> None:
     assert found.has_curves == (kind in (Series, Vectors))
 
 
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [
+        ((), ["x"]),
+        ((1,), ["x_0"]),
+        ((3,), ["x_0", "x_1", "x_2"]),
+        ((1, 2), ["time_0", "time_1"]),
+        ((2, 2), ["channel_0_time_0", "channel_0_time_1", "channel_1_time_0", "channel_1_time_1"]),
+        ((1, 2, 2), ["row_0_column_0", "row_0_column_1", "row_1_column_0", "row_1_column_1"]),
+        ((2, 1, 1, 2), ["x_0_0", "x_0_1", "x_1_0", "x_1_1"]),
+    ],
+)
+def test_every_value_has_a_name_of_its_own(shape: tuple[int, ...], names: list[str]) -> None:
+    assert modality_of(shape).value_names == names
+
+
 def test_to_float_divides_8_bits_by_255() -> None:
     x = torch.arange(256, dtype=torch.uint8)
     out = to_float(x)

@@ -1,5 +1,6 @@
 """Tables as they are found: what is inferred of their columns, how their cells become numbers and back, and what is refused in words."""
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -15,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from vaelab.data import DataModule, Table
 from vaelab.data.columns import Column
 from vaelab.data.record import check_record
+from vaelab.data.table_files import TableFile, with_cells
 
 NUM = 60
 
@@ -121,9 +123,9 @@ REAL, COUNT, POSITIVE = (Column("a", kind) for kind in ("real", "count", "positi
 
 @pytest.mark.parametrize("column", [REAL, COUNT, POSITIVE, Column("a", "ordinal", ("a", "1")), Column("a", "binary", ("1", "a"))], ids=str)
 def test_cells_and_back(column):
-    cells = np.array(["a", "1", "a"] if column.values else ["3", "41", "7"], dtype=object)
-    assert column.cells(column.numbers(cells)) == cells.tolist()
-    assert np.isnan(column.numbers(np.array([""], dtype=object))).all()
+    cells = ["a", "1", "a"] if column.values else ["3", "41", "7"]
+    assert column.cells(column.numbers(cells)) == cells
+    assert np.isnan(column.numbers([""])).all()
     assert Column.of_dict(json.loads(json.dumps(column.as_dict()))) == column
 
 
@@ -233,6 +235,9 @@ def changed(row: int, cell: str) -> dict[str, list[str]]:
         (changed(9, "1"), {"columns": {"z": "count"}}, "data.columns names the column 'z', which the table does not have: it has a, b"),
         (changed(9, "1"), {"columns": {"a": "binary"}}, "column 'a' cannot be binary: it has 59 values"),
         (changed(9, "1"), {"columns": {"a": 3}}, "column 'a' has the kind 3; write count, or"),
+        (changed(9, "1"), {"columns": {"b": {"ordinal": 3}}}, "column 'b' has the kind {'ordinal': 3}; write count, or"),
+        (changed(9, "1"), {"columns": {"b": {"ordinal": [1, 2, "1.0"]}}}, "data.columns.b: ordinal has the value '1' twice"),
+        (changed(9, "1e39"), {}, "row 9, column 'a': '1e39' is too large for 32 bits: divide the column"),
         (changed(9, "1"), {"types": "none.csv"}, "data.types=none.csv: there is no such file"),
         (changed(9, "1"), {"types": "{a: [}"}, "data.types is no YAML"),
         (changed(9, "1"), {"y": "c"}, "data.y=c: the table has no such column; it has a, b"),
@@ -282,3 +287,90 @@ def test_a_row_or_a_column_may_be_all_missing(tmp_path):
     x = torch.cat([table("train").x, table("test").x])
     assert x.isnan().all(1).sum() == 1
     assert x.isnan().any(1).sum() == 1
+
+
+def with_a_rare_colour(rows: Any, **others: Any) -> dict[str, Any]:
+    """A table in which some rows have a colour of their own."""
+    columns = of_all_kinds(**others)
+    columns["colour"] = [*columns["colour"]]
+    for row in rows:
+        columns["colour"][row] = "mauve"
+    return columns
+
+
+def test_categories_are_those_of_training_rows(tmp_path):
+    """Test rows are not looked at: what they alone have is missing, so that missing values follow, and it is told."""
+    file = written(tmp_path / "a.csv", of_all_kinds())
+    test, train = Table(file).rows["test"], Table(file).rows["train"]
+    rare = Table(written(tmp_path / "b.csv", with_a_rare_colour(test[2:4])))
+    assert rare.columns == Table(file).columns
+    assert (Table(file).found["missing"], rare.found["missing"]) == (False, True)
+    assert (rare("train").note, len(rare("test"))) == ("", 6)
+    told = f"2 cells have a value that no training row has, which counts as missing: row {test[2] + 1}, column 'colour': 'mauve', ..."
+    assert rare("test").note == told
+    assert rare("test").x[:, 5].isnan().tolist() == [False, False, True, True, False, False]
+    assert not rare("train").x.isnan().any()
+    sentence = f"row {test[2] + 1} .and 1 more rows., column 'colour': 'mauve' is none of its 3 values .* missing=true, which takes it"
+    with pytest.raises(ValueError, match=sentence):
+        Table(str(tmp_path / "b.csv"), missing=False)("test")
+    assert "mauve" in Table(written(tmp_path / "b.csv", with_a_rare_colour(train[:1]))).columns[5].values
+    kinds = {"colour": {"categorical": ["red", "green", "blue"]}}
+    with pytest.raises(ValueError, match=f"row {test[2] + 1}, column 'colour': 'mauve' is none of its 3 values"):
+        Table(written(tmp_path / "b.csv", with_a_rare_colour(test[2:3])), types=kinds)("train")
+
+
+def test_a_column_of_other_words_altogether_is_refused(tmp_path):
+    """Categories that are spelled in another way are no missing values."""
+    record = [column.as_dict() for column in Table(written(tmp_path / "a.csv", of_all_kinds())).columns]
+    other = of_all_kinds()
+    other["colour"] = [colour.upper() for colour in other["colour"]]
+    with pytest.raises(ValueError, match=r"row 1, column 'colour': '\w+' is none of its 3 values \(.*\), and no other cell is one"):
+        Table(written(tmp_path / "b.csv", other), missing=True)("train", recorded=record)
+
+
+@pytest.mark.parametrize("changes", [{}, {"height": [f"{i / 8:.3f}".replace(".", ",") for i in range(NUM)]}], ids=["points", "commas"])
+def test_many_different_cells_are_not_kept(changes, tmp_path, monkeypatch):
+    """What is inferred with few words in memory, of small blocks, is what is inferred with all."""
+    file = written(tmp_path / "a.csv", of_all_kinds(**changes), ";")
+    table = Table(file)
+    x, names = table("train").x, list(table("train").names)
+    monkeypatch.setattr("vaelab.data.inference.MOST_WORDS", 12)
+    monkeypatch.setattr(TableFile.blocks, "__defaults__", (7,))
+    again = Table(file)
+    assert again.cells["height"].has_more
+    assert again.roles == table.roles
+    assert again.columns == table.columns
+    assert torch.equal(again("train").x, x)
+    assert list(again("train").names) == names
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("1,5", "row 55, column 'a': '1,5' has a decimal comma, but other rows have a decimal point"),
+        ("none", "row 55, column 'a': 'none' is no number, but almost all of this column are"),
+        ("inf", "row 55, column 'a': 'inf' is not finite"),
+    ],
+)
+def test_bad_cells_behind_many_are_named(cell, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaelab.data.inference.MOST_WORDS", 12)
+    monkeypatch.setattr(TableFile.blocks, "__defaults__", (7,))
+    with pytest.raises(ValueError, match=message):
+        Table(written(tmp_path / "a.csv", changed(55, cell), ";"))("train")
+    with pytest.raises(ValueError, match="column 'a' cannot be categorical: it has more than 12 values"):
+        Table(str(tmp_path / "a.csv"), columns={"a": "categorical"})("train")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_lines_keep_their_characters(separator):
+    """Cells that are replaced are read back; the others are what they were."""
+    draw = np.random.default_rng(0)
+    cells = np.array(["", "a", '"x"', f'"a{separator}b"', '" q"" "', " ", '"l\nm"', "1.5"], dtype=object)
+    for end in ("\n", "\r\n", "\r", ""):
+        for _ in range(50):
+            parts = ["b", *draw.choice(cells, 4).tolist()]
+            text, new = separator.join(parts) + end, str(draw.choice(np.array(["z", "3,5", 'a"b', f"x{separator}"], dtype=object)))
+            assert with_cells(text, {}, separator) == text
+            (row,) = csv.reader(with_cells(text, {2: new}, separator).splitlines(keepends=True), delimiter=separator)
+            (before,) = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+            assert row == [*before[:2], new, *before[3:]]

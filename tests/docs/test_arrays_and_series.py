@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 from forked_scripts import ROOT, command
 
 PAGE = (ROOT / "docs" / "arrays_and_series.md").read_text()
@@ -12,15 +13,15 @@ COMMANDS = re.findall(r"^vaelab (\w+) (.*)$", PAGE.replace("\\\n", " "), re.MULT
 # so that it takes seconds
 FEWER = {
     "train": ["trainer=cpu", "trainer.max_epochs=1", "encoder.channels=[4,4]", "decoder.channels=[4,4]", "evaluation.figures=false"],
-    "generate": ["num_images=2"],
-    "inpaint": ["num_images=4", "num_pictured=2", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
+    "generate": ["num=2"],
+    "inpaint": ["num=4", "num_pictured=2", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
 }
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(PYTHON, {})
-    assert [name for name, _ in COMMANDS] == ["train", "generate", "inpaint"]
+    assert [name for name, _ in COMMANDS] == ["train", "generate", "generate", "generate", "inpaint"]
     run = ""
     for name, arguments in COMMANDS:
         words = [word.replace("outputs/array/<date_time>", run) for word in shlex.split(arguments)]
@@ -32,4 +33,5 @@ def test_the_example_runs(tmp_path: Path, monkeypatch) -> None:
             run = str(folder)
     figures = {path.stem for path in (folder / "figures").iterdir()}
     assert {"reconstructions", "samples", "traversals", "interpolations"} <= figures
+    assert np.load("samples.npz")["x"].shape == np.load("again.npz")["x"].shape == (2, 64)
     assert list(folder.glob("inpainting/*/completions.png"))

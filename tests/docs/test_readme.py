@@ -39,8 +39,8 @@ def test_the_command_lines_compose(name: str, arguments: str, tmp_path: Path) ->
 # so that it takes seconds; a run on circles has no kmnist to be compared with, but other circles
 FEWER = {
     "evaluate": ["metrics.likelihood.num_samples=5", "metrics=[likelihood,latent]"],
-    "detect_anomalies": ["against=null", "num_samples=5", "num_images=50", "num_train=50", "num_pictured=3"],
-    "inpaint": ["num_images=4", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
+    "detect_anomalies": ["against=null", "num_samples=5", "num=50", "num_train=50", "num_pictured=3"],
+    "inpaint": ["num=4", "num_steps=4", "num_pseudo_gibbs=2", "num_samples=20"],
 }
 
 

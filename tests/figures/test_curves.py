@@ -15,8 +15,8 @@ from vaelab.data import DataModule, InMemory
 from vaelab.data.modality import modality_of
 from vaelab.data.scaling import Scaling
 from vaelab.figures.charts.anomaly import Strip, extremes_chart
-from vaelab.figures.completions import completions
-from vaelab.figures.curves import completed_curves, families, fans, moving, overlaid, tiled
+from vaelab.figures.completions import completed_curves, completions
+from vaelab.figures.curves import families, fans, moving, overlaid, those_that_vary, tiled
 from vaelab.figures.scene import Scene
 from vaelab.figures.scenes import FIGURES, draw_figures
 
@@ -93,7 +93,7 @@ def test_fans_hold_half_and_nine_tenths() -> None:
 
 
 def test_families_are_ordered_by_colour_and_their_ends_are_black() -> None:
-    curves, ends = torch.randn(2, 5, 40), torch.randn(2, 2, 40)
+    curves, ends = torch.randn(2, 5, 40).cumsum(-1), torch.randn(2, 2, 40).cumsum(-1)
     figure = families(modality_of((40,)), curves, [-2, -1, 0, 1, 2], ["z[3]", "z[0]"], "z", "words", ends)
     for axis, panel, pair in zip(figure.axes, curves, ends, strict=False):
         np.testing.assert_allclose(lines(axis), torch.cat([pair, panel]).numpy())
@@ -151,4 +151,34 @@ def test_anomalies_are_lines_too() -> None:
     ]
     figure = extremes_chart(strips, scaled((1, 20)))
     np.testing.assert_allclose(lines(figure.axes[0]), torch.stack([strips[0].x[0, 0], strips[0].reconstructions[0, 0]]).numpy())
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["found\n0  a", "1  b", "2  c"]
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["0\na", "1\nb", "2\nc"]
+    assert [axis.texts[0].get_text() for axis in figure.axes[::3]] == ["found", "missed"]
+
+
+def test_values_without_an_order_are_bars_of_those_that_vary_most() -> None:
+    """White noise is shown by 16 of its values; what is like its neighbours, noisy or of narrow peaks, is a line, and so is a series."""
+    draw, t = np.random.default_rng(0), np.linspace(0, 1, 300)
+    waves = np.sin(20 * t + 6 * draw.random((50, 1)))
+    peaks = np.exp(-(((t - draw.random((8, 50, 1))) / 0.005) ** 2)).sum(0)
+    counts = draw.poisson(np.exp(2 * draw.normal(size=300)), (50, 300)).astype(float)
+    assert those_that_vary(waves) is those_that_vary(waves + 0.7 * draw.normal(size=waves.shape)) is those_that_vary(peaks) is None
+    assert those_that_vary(np.ones((3, 300))) is None
+    chosen = those_that_vary(counts)
+    assert chosen is not None
+    np.testing.assert_array_equal(chosen, np.sort(np.argsort(-counts.var(0))[:16]))
+    with_holes = np.where(draw.random(counts.shape) < 0.3, np.nan, counts)
+    with_holes[0], with_holes[:, chosen[0]] = np.nan, np.nan
+    found = those_that_vary(with_holes)
+    assert found is not None
+    assert chosen[0] not in found
+    assert those_that_vary(np.full((3, 300), np.nan)) is None
+    x = torch.from_numpy(counts[:6]).float().unflatten(0, (3, 2))
+    figure = overlaid(modality_of((300,)), x, ["x", "E[x | z]"], ["", "", ""], "words")
+    shown = those_that_vary(counts[:6])
+    for axis, (first, second) in zip(figure.axes, x.numpy(), strict=True):
+        np.testing.assert_array_equal([bar.get_height() for bar in axis.patches], first[shown])
+        np.testing.assert_array_equal(lines(axis)[0], second[shown])
+        assert [label.get_text() for label in axis.get_xticklabels()] == list(map(str, shown))
+    assert figure.texts[0].get_text() == "words\n(the 16 of 300 values that vary most)"
+    series = overlaid(modality_of((1, 300)), x[:, :, None], ["x", "E[x | z]"], ["", "", ""], "words")
+    assert all(len(line) == 300 for axis in series.axes for line in lines(axis))

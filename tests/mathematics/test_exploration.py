@@ -8,7 +8,7 @@ import torch
 from linear_gaussian import orthogonal, set_affine
 from torch import nn
 
-from vaelab.applications import by_rate, interpolate, manifold, nearest, slerp, traverse
+from vaelab.applications import by_rate, interpolate, manifold, nearest, pairs, slerp, traverse
 from vaelab.likelihoods import Gaussian
 from vaelab.models import VAE
 from vaelab.networks import MLP
@@ -90,6 +90,19 @@ def with_rates() -> VAE:
         torch.cat([torch.zeros(3), scales.log()]),
     )
     return model
+
+
+def test_pairs_are_apart_or_in_a_chain_and_of_one_class():
+    y = torch.tensor([0, 1, 0, 2, 1, 0, 0, 1])
+
+    def found(*options):
+        return list(zip(*(places.tolist() for places in pairs(y, *options)), strict=True))
+
+    assert found(3) == [(0, 3), (1, 4), (2, 5)]
+    assert found(3, True) == [(0, 1), (1, 2), (2, 3)]
+    assert found(4, False, True) == [(0, 5), (1, 4), (2, 6), (3, 3)]  # the only one of its class stays where it is
+    assert found(3, True, True) == [(0, 2), (1, 4), (2, 5)]
+    assert pairs(y[:4], 2, False, True)[1].tolist() == [2, 1]
 
 
 def test_dimensions_in_the_order_of_their_rates():

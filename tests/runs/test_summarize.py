@@ -18,7 +18,7 @@ def test_a_sweep_over_beta_becomes_a_rate_distortion_curve(tmp_path: Path) -> No
     """Two commands give a table of the numbers in results.json, and figures; .hydra or the checkpoints say what the runs are."""
     sweep = tmp_path / "sweep"
     command("train.py", "-m", *SMALL, *QUICK, "objective.beta=0.1,10", "seed=0,1", f"hydra.sweep.dir={sweep}", cwd=tmp_path)
-    done = command("summarize.py", "sweep", "--output", "table", cwd=tmp_path)
+    done = command("summarize.py", "sweep", "output=table", cwd=tmp_path)
     assert "4 runs of 2 settings on circles" in done.stdout
     assert str(tmp_path) not in done.stdout
     table = (tmp_path / "table" / "summary.csv").read_text()
@@ -65,7 +65,7 @@ def test_formats_that_are_printed(format: str, run: Path, monkeypatch: pytest.Mo
         (["nowhere"], "there is no folder nowhere"),
         (["{run}", "--metrics", "elbow"], "no run has the metric elbow; nearest are elbo"),
         (["{run}", "--baseline", "beta=1"], "--baseline beta=1: beta is none of the columns that differ (none does)"),
-        (["{run}", "--output", "{run}/results.json/x"], "cannot write to {run}/results.json/x: Not a directory"),
+        (["{run}", "output={run}/results.json/x"], "cannot write to {run}/results.json/x: Not a directory"),
     ],
 )
 def test_a_wrong_command_is_told_in_a_line_and_ends_with_2(

@@ -100,7 +100,7 @@ def starts_of(run: str) -> Iterator[tuple[str, list[str]]]:
         yield "train", [*dial.split(), *SMALL, *QUICK, "trainer.max_epochs=1"]
     yield "benchmark", [*SMALL, "benchmark.parts=[training]", "benchmark.rounds=1", "benchmark.epochs=1"]
     for name in OF_A_RUN:
-        start = [f"run='{run}'", "accelerator=cpu", *([METRICS] if name == "evaluate" else ["num_images=2"])]
+        start = [f"run='{run}'", "accelerator=cpu", *([METRICS] if name == "evaluate" else ["num=2"])]
         yield from [(name, start)] * 3
 
 

@@ -4,10 +4,10 @@ from vaelab.applications.anomaly import Detector, fit_detector
 from vaelab.applications.completion import Completion
 from vaelab.applications.detection import detection
 from vaelab.applications.encoding import codes, latent_moments
-from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, slerp, traverse
+from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, pairs, slerp, traverse, walk_in
 from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
 from vaelab.applications.importance_resampling import importance_resampling
-from vaelab.applications.inpainting import assess, inpaint, summarized
+from vaelab.applications.inpainting import assess, errors, inpaint, summarized
 from vaelab.applications.masks import hidden
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "by_rate",
     "codes",
     "detection",
+    "errors",
     "fit_detector",
     "hidden",
     "importance_resampling",
@@ -26,8 +27,10 @@ __all__ = [
     "manifold",
     "metropolis_within_gibbs",
     "nearest",
+    "pairs",
     "pseudo_gibbs",
     "slerp",
     "summarized",
     "traverse",
+    "walk_in",
 ]

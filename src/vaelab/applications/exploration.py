@@ -1,20 +1,22 @@
 """Walks through the latent space, decoded to E[x | z], and who lives nearby."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal
 
 from vaelab.checks import check_at_least
-from vaelab.distributions import centre
+from vaelab.distributions import VonMisesFisher, centre, is_euclidean
 from vaelab.draw import Latent
 from vaelab.metrics.latent import rate_per_dimension, unit_variances
 from vaelab.models import Model
 
 Walk = Callable[[Tensor, Tensor, float], Tensor]  # walk(start, end, t): at start for t = 0, at end for t = 1
+Reading = Callable[[Distribution], Tensor]  # what is shown of p(x | z)
 
 
 class Order(NamedTuple):
@@ -33,6 +35,40 @@ class Neighbours(NamedTuple):
     x: Float[Tensor, "n k ..."]
 
 
+def expectation(p_x: Distribution) -> Float[Tensor, "..."]:
+    """E[x | z]."""
+    return p_x.mean
+
+
+def walk_in(q: Distribution) -> Walk | None:
+    """The walk between points of the space of q: a straight line, or a great circle on a sphere; None where there are only codes."""
+    return slerp if isinstance(q, VonMisesFisher) else torch.lerp if is_euclidean(q) else None
+
+
+def pairs(
+    y: Shaped[Tensor, "n ..."], num: int, chained: bool = False, same_class: bool = False
+) -> tuple[Int[Tensor, "num"], Int[Tensor, "num"]]:
+    """The places of num pairs of examples to walk between: each of the first num with the one that is num further on.
+
+    Args:
+        y: labels of all examples.
+        num: of the pairs, at most half of the examples, or all but one of them if they are chained.
+        chained: whether each is paired with the next one instead, so that all walks make one path.
+        same_class: whether only examples of one label are paired: the k-th of those that start with the k-th of the others; with itself, if
+            there are no others.
+    """
+    start = torch.arange(num, device=y.device)
+    if not same_class:
+        return start, start + (1 if chained else num)
+    ends, seen = list[int](), Counter[int]()
+    for place, label in enumerate(y[:num].tolist()):
+        first = place + 1 if chained else num
+        others = (y[first:] == label).nonzero().flatten().tolist()
+        ends.append(first + others[0 if chained else seen[label] % len(others)] if others else place)
+        seen[label] += 1
+    return start, torch.tensor(ends, device=y.device)
+
+
 @torch.no_grad()
 def interpolate(
     model: Model,
@@ -41,6 +77,7 @@ def interpolate(
     steps: int = 8,
     y: Shaped[Tensor, "b ..."] | None = None,
     walk: Walk = torch.lerp,
+    reading: Reading = expectation,
 ) -> Float[Tensor, "b steps ..."]:
     """Walks between the posterior centres of pairs of examples.
 
@@ -50,9 +87,10 @@ def interpolate(
         steps: pictures of each walk, its ends among them.
         y: the labels of a conditional model, each of both examples of a pair.
         walk: straight lines, or `slerp`.
+        reading: of p(x | z).
     """
     start, end = centre(model.encode(x_from, y)), centre(model.encode(x_to, y))
-    return torch.stack([model.decode(walk(start, end, float(t)), y).mean for t in torch.linspace(0, 1, steps)], dim=1)
+    return torch.stack([reading(model.decode(walk(start, end, float(t)), y)) for t in torch.linspace(0, 1, steps)], dim=1)
 
 
 def slerp(start: Float[Tensor, "b ..."], end: Float[Tensor, "b ..."], t: float) -> Float[Tensor, "b ..."]:
@@ -92,6 +130,7 @@ def traverse(
     steps: int = 9,
     extent: float = 2.5,
     y: Shaped[Tensor, "1 ..."] | None = None,
+    reading: Reading = expectation,
 ) -> Float[Tensor, "d steps ..."]:
     """One example's posterior centre with one dimension at a time moved from -extent to extent (Higgins et al., 2017, figure 1)."""
     start = centre(model.encode(x, y))
@@ -99,7 +138,7 @@ def traverse(
     for dim in dims.tolist():
         z = start.flatten(1).repeat(steps, 1)
         z[:, dim] = torch.linspace(-extent, extent, steps).to(z)
-        rows.append(model.decode(z.reshape(steps, *start.shape[1:]), None if y is None else y.expand(steps, *y.shape[1:])).mean)
+        rows.append(reading(model.decode(z.reshape(steps, *start.shape[1:]), None if y is None else y.expand(steps, *y.shape[1:]))))
     return torch.stack(rows)
 
 

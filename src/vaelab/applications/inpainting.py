@@ -16,7 +16,7 @@ from vaelab.applications.importance_resampling import evidence_of_observed, impo
 from vaelab.evidence import importance_weighted
 from vaelab.models import Model
 
-ROOTS = {"mse": "rmse", "mse_of_completions": "rmse_of_completions", "variance": "std"}
+ROOTS = {"mse": "rmse", "scaled_mse": "scaled_rmse", "mse_of_completions": "rmse_of_completions", "variance": "std"}
 
 
 def inpaint(
@@ -59,6 +59,26 @@ def guess(
     return pseudo_gibbs(model, x, observed, y, num_guesses, num_pseudo_gibbs).x
 
 
+def errors(x: Float[Tensor, "b ..."], observed: Bool[Tensor, "b ..."], completion: Completion) -> dict[str, Float[Tensor, "b"]]:
+    """Mean squares over the hidden values of each example, where x is known; NaN where there are none. In the units of x, squared.
+
+    - mse of E[x_m | x_o], the best guess of x_m in the mean square, and mse_of_completions, of single draws;
+    - variance of hidden values, in the mean over them: where the model is right, the expectation of mse, and half that of
+      mse_of_completions.
+
+    Args:
+        x: of which NaN is not known.
+        observed: which values the completion was made from.
+        completion: in the same units.
+    """
+    hidden = ~x.isnan() & ~observed
+    return {
+        "mse": mean_over(hidden, (completion.mean - x).square()),
+        "mse_of_completions": mean_over(hidden, (completion.x - x).square().mean(0)),
+        "variance": mean_over(hidden, completion.std.square()),
+    }
+
+
 def assess(
     model: Model,
     x: Float[Tensor, "b ..."],
@@ -68,12 +88,8 @@ def assess(
     num_pseudo_gibbs: int = 50,
     num_samples: int = 2000,
 ) -> dict[str, Float[Tensor, "b"]]:
-    """Numbers that say how good the completion of each example is, where x is known.
+    """Numbers that say how good the completion of each example is, where x is known: its `errors`, and
 
-    - mse of E[x_m | x_o], the best guess of x_m in the mean square, and mse_of_completions, of single draws; over hidden values, NaN where
-      there are none.
-    - variance of hidden values, in the mean over them: where the model is right, the expectation of mse, and half that of
-      mse_of_completions.
     - log_p_missing: log p(x_m | x_o) = log p(x) - log p(x_o) in nats, from importance-weighted estimates of both. Each is too low in the
       mean, that of x_o more, so that their difference tends to be too high; their effective sample sizes say how far they can be trusted.
       It does not depend on the method. Left out where importance sampling has no weights: where q(z | x) is a point, or p(x | z) does not
@@ -85,12 +101,7 @@ def assess(
         num_pseudo_gibbs: of the guesses, see `guess`.
         num_samples: of both estimates.
     """
-    hidden = ~x.isnan() & ~observed
-    scores = {
-        "mse": mean_over(hidden, (completion.mean - x).square()),
-        "mse_of_completions": mean_over(hidden, (completion.x - x).square().mean(0)),
-        "variance": mean_over(hidden, completion.std.square()),
-    }
+    scores = errors(x, observed, completion)
     evidence = completion.evidence
     if evidence is None:
         guesses = guess(model, x, observed, y, num_pseudo_gibbs)

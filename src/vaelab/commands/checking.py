@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vaelab.checks import check_at_least, check_whole, given
 from vaelab.commands.judging import build_metrics
-from vaelab.runs.configs import MOVED_KEYS, moved_key
+from vaelab.commands.old_words import OLD_WORDS, now_called
 from vaelab.training.lit import LitVAE
 
 
@@ -93,7 +93,7 @@ def check_evaluation(options: DictConfig) -> None:
     """
     if options.checkpoint not in (None, "best", "last"):
         raise ValueError(f"evaluation.checkpoint={options.checkpoint} must be best or last, or null: which of them the objective says")
-    moved = sorted(MOVED_KEYS.keys() & options.keys())
-    if moved:
-        raise ValueError(moved_key("evaluation.", moved[0]))
+    for old, new in OLD_WORDS["train"].items():
+        if old.removeprefix("evaluation.") in options:
+            raise ValueError(now_called(old, new))
     build_metrics(options.get("metrics") or OmegaConf.create(), "evaluation.metrics")

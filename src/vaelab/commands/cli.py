@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaelab.commands.help import config_dirs, help_of_all, help_of_one
-from vaelab.runs.configs import check_moved, quoted
+from vaelab.commands.old_words import check_old_words
+from vaelab.runs.configs import quoted
 
 
 class Command(NamedTuple):
@@ -46,7 +47,6 @@ COMMANDS = {
     "docs": Command("print a page of the documentation, such as own_parts", "vaelab.commands.docs.print_page"),
     "benchmark": Command("measure how fast training and evaluation are here", "vaelab.benchmark.benchmark", "benchmark"),
 }
-MOVED_BELOW = {"train": "evaluation.", "evaluate": ""}  # where these commands had keys that have moved
 
 
 def main(command: str | None = None) -> int:
@@ -73,13 +73,16 @@ def main(command: str | None = None) -> int:
     from vaelab.commands.overrides import check_first_names
 
     _, function, config = COMMANDS[command]
+    try:
+        check_old_words(command, words)
+    except ValueError as error:
+        print(f"vaelab {command}: {error}", file=sys.stderr)
+        return 2
     if config is None:
         return imported(function)(words) or 0
     if {"-h", "--help"} & set(words):
         print(help_of_one(command, config, words))
         return 0
-    if command in MOVED_BELOW:
-        check_moved(words, MOVED_BELOW[command])
     words = with_places(words) if command == "train" else words
     try:
         check_first_names(words, config, config_dirs(words))

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from vaelab.build import OpenedRun, open_run
 from vaelab.checks import check_choice, check_whole
+from vaelab.commands.overrides import must_be_text
 from vaelab.data import DataModule
 from vaelab.metrics.progress import progress
 from vaelab.runs.claims import check_links
 from vaelab.runs.configs import flatten
+from vaelab.runs.folder import CONFIG, RunFolder
 from vaelab.runs.log import record
 from vaelab.training.speed import keep_freed_memory
 
@@ -114,15 +116,20 @@ def chosen_device(config: DictConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
 
 
-def below(folder: Path, name: Any) -> Path:
-    """A folder of that name in another.
+def chosen_folder(output: Any, default: Path) -> Path:
+    """The folder that a command was given with output=, or the one that is its own.
 
     Raises:
-        ValueError: if the name leads elsewhere.
+        ValueError: if it is no text, a file, or a run folder, whose results would be written over.
     """
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-        raise ValueError(f"name={name} must be the name of a folder, such as name=mine")
-    return folder / name
+    if not isinstance(output, str | None):
+        raise ValueError(must_be_text("output", str(output)))
+    folder = default if output is None else Path(output)
+    if folder.is_file():
+        raise ValueError(f"output={folder} is a file: give the name of a folder")
+    if RunFolder(folder).is_run(CONFIG):  # whatever results it holds: those of commands have the name of a run's
+        raise ValueError(f"output={folder} is the folder of a run: give another, such as output={folder / 'mine'}")
+    return folder
 
 
 def is_watched() -> bool:

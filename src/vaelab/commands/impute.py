@@ -1,9 +1,12 @@
 """Missing cells of a table, filled in by a model that was trained on such tables: what `vaelab impute` does."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -15,7 +18,9 @@ from vaelab.applications import Completion, importance_resampling
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
 from vaelab.data import Table
-from vaelab.data.columns import CODED, Column
+from vaelab.data.columns import CODED, Column, Unseen
+from vaelab.data.table import check_columns, noted, numbers_of
+from vaelab.data.table_files import BLOCK, Record, TableFile, with_cells
 from vaelab.models import Model
 from vaelab.runs.log import tell
 
@@ -66,23 +71,87 @@ def impute(config: DictConfig) -> None:
         raise ValueError("this run was trained on complete rows, and has not learned what a row with holes means: train with missing=true")
     if run.model.num_classes:
         raise ValueError(f"this run is conditional on y={trained.y}: train with num_classes=0, or without data.y, to fill in tables")
-    table = Table(str(source), na=trained.na, header=trained.header)
-    x = torch.from_numpy(table.values(columns)).float()
+    file = TableFile(source, trained.na, trained.header)
     run.model.to(device)
-    with rng.fork(config.seed):
-        found = list(filled(run.model, x, list(table.read), columns, max(config.num, NUM_DRAWS), config.num_samples))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    paths = [target, *(target.with_stem(f"{target.stem}_{number + 1}") for number in range(config.num))]
-    for number, path in enumerate(paths):
-        write(path, source, table, {(cell.row, cell.place): cell.draws[number - 1] if number else cell.guess for cell in found})
     spread = target.with_name(f"{target.stem}_spread.csv")
-    with spread.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", "column", "guess", "spread"])
-        writer.writerows([cell.row + 1, cell.column.name, cell.guess, f"{cell.spread:.4g}"] for cell in found)
-    left = sum(int((table.read[name] == "").sum()) for name in table.read) - len(found)
-    tell(f"{len(found)} cells are filled in" + f"; {left} stay empty, of columns that the model does not know" * bool(left))
-    tell("\n".join(str(shorter(path)) for path in [*paths, spread]))
+    paths = [target, *(target.with_stem(f"{target.stem}_{number + 1}") for number in range(config.num)), spread]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with rng.fork(config.seed), ExitStack() as stack:
+        outputs = [Output(stack.enter_context(part_of(path, file.encoding if path != spread else "utf-8")), path, file) for path in paths]
+        told = fill(run.model, file, columns, outputs[:-1], outputs[-1], config.num_samples)
+    tell(told)
+    tell("\n".join(str(shorter(path)) for path in paths))
+
+
+@contextmanager
+def part_of(path: Path, encoding: str) -> Iterator[TextIO]:
+    """A file to write to, which has its name when all of it is written, and is removed if that fails."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding=encoding, newline="") as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Output:
+    """A table that is written, line by line.
+
+    Args:
+        file: to write to.
+        path: that it will have.
+        source: the table whose lines are written.
+    """
+
+    def __init__(self, file: TextIO, path: Path, source: TableFile) -> None:
+        self.file, self.separator = file, "\t" if path.suffix.lower() == ".tsv" else source.separator
+        self.is_alike = self.separator == source.separator
+        self.writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
+
+    def write(self, record: Record, cells: dict[int, str]) -> None:
+        """Write a line with some cells filled in; all else is what it was, character by character, if the separator is the same."""
+        if self.is_alike:
+            self.file.write(with_cells(record.text, cells, self.separator) if cells else record.text)
+        elif record.cells:
+            self.writer.writerow([cells.get(place, cell) for place, cell in enumerate(record.cells)])
+
+
+def fill(model: Model, file: TableFile, columns: Sequence[Column], outputs: Sequence[Output], spread: Output, num_samples: int) -> str:
+    """Write the file with its missing cells filled in, BLOCK rows at a time; return how many there were, for a person.
+
+    Args:
+        outputs: the first one gets the best guesses, the others draws.
+        spread: gets a line for each cell that was missing.
+
+    Raises:
+        ValueError: if the file lacks a column, or has a cell that a column cannot have.
+    """
+    check_columns(columns, file)
+    spread.writer.writerow(["row", "column", "guess", "spread"])
+    lines, start, num_filled, num_left, unseen = file.records(), 0, 0, 0, list[Unseen]()
+    header = next((line for line in lines if line.cells), None) if file.has_header else None
+    for output in outputs if header else ():
+        output.write(header, {})  # type: ignore[arg-type]
+    for part in track(iter(lambda: list(islice(lines, BLOCK)), []), "filling in", transient=True):
+        rows = [record for record in part if record.cells]
+        block = file.block(list(zip(*(record.cells for record in rows), strict=True)) or [[]] * len(file.names))
+        x = torch.from_numpy(numbers_of(block, columns, start, unseen)).float()
+        cells: dict[int, list[Filled]] = {}
+        for cell in filled(model, x, file.names, columns, max(len(outputs) - 1, NUM_DRAWS), num_samples):
+            if not block[cell.column.name][cell.row]:  # else it is a category that the run does not know
+                cells.setdefault(cell.row, []).append(cell)
+                spread.writer.writerow([start + cell.row + 1, cell.column.name, cell.guess, f"{cell.spread:.4g}"])
+        for number, output in enumerate(outputs):
+            row = 0
+            for record in part:
+                mine = cells.get(row, ()) if record.cells else ()
+                output.write(record, {cell.place: cell.draws[number - 1] if number else cell.guess for cell in mine})
+                row += bool(record.cells)
+        new = sum(map(len, cells.values()))
+        num_filled, num_left, start = num_filled + new, num_left + sum(cells.count("") for cells in block.values()) - new, start + len(rows)
+    left = f"; {num_left} stay empty, of columns that the model does not know" * bool(num_left)
+    return "\n".join(filter(None, [f"{num_filled} cells are filled in{left}", noted(unseen)]))
 
 
 def filled(
@@ -94,8 +163,7 @@ def filled(
     num_samples: int,
 ) -> Iterator[Filled]:
     """The missing cells of x, row by row."""
-    rows = x.isnan().any(1).nonzero().flatten()
-    for batch in track(list(rows.split(BATCH)), f"filling in {len(rows)} rows", transient=True):
+    for batch in x.isnan().any(1).nonzero().flatten().split(BATCH):
         part = x[batch].to(model.device)
         found = importance_resampling(model, part, ~part.isnan(), None, num_draws, num_samples)
         for place, row in enumerate(batch.tolist()):
@@ -112,11 +180,3 @@ def cell_of(row: int, place: int, column: Column, found: Completion, where: tupl
         guess, spread = float(codes[counts.argmax()]), 1 - counts.max() / len(draws)
     (text,) = column.cells(np.array([guess]))
     return Filled(row, place, column, text, spread, column.cells(draws))
-
-
-def write(path: Path, source: Path, table: Table, cells: dict[tuple[int, int], str]) -> None:
-    """The source with some cells filled in; all others are what they were, character by character."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else table.content.separator, lineterminator="\n")
-        for row, line in enumerate(table.content.lines, start=-int(table.content.has_header)):
-            writer.writerow([cells.get((row, place), cell) for place, cell in enumerate(line)])

@@ -17,12 +17,12 @@ from rich.progress import track
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications import Completion, assess, hidden, inpaint, summarized
+from vaelab.applications import Completion, assess, errors, hidden, inpaint, summarized
 from vaelab.build import OpenedRun
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
 from vaelab.commands.judging import print_numbers
-from vaelab.commands.pictures import NEW, short_name, show_pictures
+from vaelab.commands.pictures import NEW, class_of, labels_with, short_name, show_pictures
 from vaelab.data.modality import Modality
 from vaelab.figures.completions import completions
 from vaelab.figures.files import save, show_in_tensorboard
@@ -32,7 +32,7 @@ from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
 
 BATCH = 50  # examples that are completed at a time
-OPTIONS = ("file", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
+OPTIONS = ("input", "y", "mask", "missing_share", "method", "num_completions", "num_steps", "num_pseudo_gibbs", "num_samples", "seed")
 Found = tuple[Completion, dict[str, Tensor]]  # of some examples, and how good it is
 
 
@@ -45,12 +45,13 @@ def inpaint_run(config: DictConfig) -> None:
     """
     prepare_process()
     check_given(config)
-    check_counts(config, num_images=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
+    check_counts(config, num=1, num_pictured=1, num_completions=1, num_steps=1, num_samples=1, num_pseudo_gibbs=0)
     run, device = chosen_run(config), chosen_device(config)
-    folder = below(run.folder.path / "inpainting", config.name or default_name(config))
+    folder = chosen_folder(config.output, run.folder.path / "inpainting" / default_name(config))
     run.model.to(device)
-    split = show_pictures(run, config.file)
-    x, y = run.datamodule.examples(split, config.num_images, device)
+    split = show_pictures(run, config.input)
+    x, y = run.datamodule.examples(split, config.num, device)
+    y = labels_with(run.model, y, class_of(run, config.y))
     names = [run.datamodule.splits[split].name(place) for place in range(len(x))]
     started = time.monotonic()
     with rng.fork(config.seed):
@@ -61,19 +62,27 @@ def inpaint_run(config: DictConfig) -> None:
 
 def default_name(config: DictConfig) -> str:
     """Name of the folder of completions."""
-    return "_".join([*([Path(config.file).stem] if config.file else []), Path(config.mask).stem, config.method])
+    return "_".join([*([Path(config.input).stem] if config.input else []), Path(config.mask).stem, config.method])
 
 
 def completed(
     run: OpenedRun, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."], observed: Bool[Tensor, "n ..."], config: DictConfig
 ) -> Iterator[Found]:
-    """Completions and how good they are, a batch at a time."""
+    """Completions in the units of the data and how good they are, a batch at a time.
+
+    Of scaled data, errors are in the units of the data too, and scaled_mse is of what the model sees, where all values count alike.
+    """
+    modality = run.datamodule.modality
     parts = list(zip(x.split(BATCH), observed.split(BATCH), y.split(BATCH), strict=True))
     for part in track(parts, f"completing {len(x)} examples", transient=True):
         completion = inpaint(
             run.model, *part, config.method, config.num_completions, config.num_steps, config.num_pseudo_gibbs, config.num_samples
         )
-        yield completion, assess(run.model, *part, completion, config.num_pseudo_gibbs, config.num_samples)
+        scores = assess(run.model, *part, completion, config.num_pseudo_gibbs, config.num_samples)
+        if modality.scaling is not None:
+            completion = in_units(completion, modality)
+            scores = {"scaled_mse": scores["mse"], **scores, **errors(modality.unscale(part[0]), part[1], completion)}
+        yield completion, scores
 
 
 def write_completions(
@@ -95,7 +104,7 @@ def write_completions(
         report["acceptance_rate"] = completion.acceptance_rate.mean().item()
     record = {"checkpoint": run.checkpoint.name, "options": {name: config[name] for name in OPTIONS}, "found": report}
     RunFolder(folder).write_results(record | stamp(x.device))
-    shown, completion = run.datamodule.modality.unscale(x), in_units(completion, run.datamodule.modality)
+    shown = run.datamodule.modality.unscale(x)
     np.savez_compressed(
         folder / "completions.npz",
         x=shown.cpu().numpy(),
@@ -108,7 +117,7 @@ def write_completions(
     )
     paths = [folder / RESULTS, folder / "completions.npz"]
     if run.datamodule.modality.is_pictured:
-        scene = Scene(run.model, run.datamodule, x, y, NEW if config.file else "test", config.num_pictured)
+        scene = Scene(run.model, run.datamodule, x, y, NEW if config.input else "test", config.num_pictured)
         errors = f"rmse {report['rmse']:.3g} of the mean, {report['rmse_of_completions']:.3g} of completions"
         title = f"mask={config.mask}, {config.method}: {errors}"
         paths.append(folder / "completions.png")
@@ -120,8 +129,6 @@ def write_completions(
 
 def in_units(completion: Completion, modality: Modality) -> Completion:
     """A completion in the units of the data; of a logarithm, the standard deviation is that above the mean."""
-    if modality.scaling is None:
-        return completion
     x, expected, mean, above = map(modality.unscale, (completion.x, completion.expected, completion.mean, completion.mean + completion.std))
     return replace(completion, x=x, expected=expected, mean=mean, std=above - mean)
 

@@ -22,6 +22,7 @@ from vaelab.commands.common import WithProgress, check_counts
 from vaelab.evidence import evaluating
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, rate_chart
+from vaelab.figures.charts.marginals import marginal_distances_chart
 from vaelab.runs.folder import RESULTS, RunFolder
 from vaelab.runs.log import tell
 from vaelab.runs.provenance import stamp
@@ -32,6 +33,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "active_units": (active_units_chart, "active_units_variances"),
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
+    "marginal_distances": (marginal_distances_chart, "marginal_distances"),
 }
 WIDTH = 100  # characters of a table of numbers
 COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each
@@ -112,9 +114,13 @@ def final_metrics(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def print_numbers(title: str, found: Mapping[str, Any]) -> None:
-    """Print numbers with their standard errors or intervals, a line each."""
+    """Print numbers with their standard errors or intervals, a line each, and below them lists of rows as tables."""
     table = Table(box=None, show_header=False, padding=(0, 2))
+    below = [rows_of(value) for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
     for key, value in found.items():
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            table.add_row(key, ", ".join(value) or "none", "")
+            continue
         if isinstance(value, bool | list | dict) or value is None or key.endswith("_std_error"):
             continue
         text = f"{value:.5g}" if isinstance(value, float) else str(value)
@@ -125,8 +131,16 @@ def print_numbers(title: str, found: Mapping[str, Any]) -> None:
             text, spread = f"{value:.{decimals}f}", f"± {error:.{decimals}f}"
         table.add_row(key, text, spread)
     page = Console(width=WIDTH, file=io.StringIO())
-    page.print(table)
+    page.print(table, *below)
     tell("\n".join([title, *(line.rstrip() for line in page.file.getvalue().splitlines())]))  # type: ignore[attr-defined]
+
+
+def rows_of(rows: list[dict[str, Any]]) -> Table:
+    """A table of rows that have the same keys."""
+    table = Table(*rows[0], box=None, padding=(0, 2))
+    for row in rows:
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
 
 
 def report(run: RunFolder, config: DictConfig, results: str = RESULTS) -> Path:

@@ -14,8 +14,8 @@ from vaelab.runs.configs import value_at
 from vaelab.runs.files import read_yaml
 
 # keys of text, which Hydra takes for a number or a boolean where it looks like one
-PLACES = ("data.cache", "data.file", "data.root", "data_dir", "folder")
-TEXT = (*PLACES, "against", "background", "checkpoint", "file", "mask", "name", "pretrained", "resume", "run", "sweep")
+PLACES = ("data.cache", "data.file", "data.hidden", "data.root", "data_dir", "input", "output")
+TEXT = (*PLACES, "against", "background", "checkpoint", "mask", "name", "pretrained", "resume", "run", "sweep")
 
 LISTS = ("callbacks", "logger", "metrics")  # dials of which several may be chosen, or none
 

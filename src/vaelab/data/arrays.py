@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,24 +17,13 @@ from vaelab.checks import check_choice
 from vaelab.data.array_files import Array, as_numbers, open_array, read_column
 from vaelab.data.listing import NAMED
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.modality import Modality, Series
+from vaelab.data.row_names import RowNames
 
 AXES = {"N": "numbers", "ND": "vectors", "NT": "series", "NTC": "series", "NCT": "series"}
 AXES |= {"NHW": "pictures", "NHWC": "pictures", "NCHW": "pictures"}
 COLOURS = (1, 3, 4)  # how many channels the last axis of pictures has
 NUM_HASHED = 1000  # examples that stand for all of a mapped file in its digest
-
-
-class RowNames(Sequence[str]):
-    """ "row 17" of a file, for each of some rows."""
-
-    def __init__(self, rows: Int[np.ndarray, "n"]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: Any) -> Any:
-        return f"row {int(self.rows[place])}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +50,12 @@ class Layout:
         elif self.axes in ("NTC", "NHWC"):
             rows = np.moveaxis(rows, -1, 1)
         return torch.from_numpy(as_numbers(rows, self.is_8_bit_picture))
+
+    def back(self, x: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """Rows of the array from examples: the inverse of `of`."""
+        if self.axes in ("N", "NT", "NHW"):
+            return x[:, 0]
+        return np.moveaxis(x, 1, -1) if self.axes in ("NTC", "NHWC") else x
 
     def words(self, shape: Sequence[int]) -> str:
         """The number of examples and what they are, for a person."""
@@ -107,6 +101,8 @@ class ArrayRows(Dataset):
         split: "train", "val" or "test".
     """
 
+    is_shared: bool = False  # whether every split has these same rows
+
     def __init__(self, file: ArrayFile, split: str) -> None:
         self.file, self.rows, self.note = file, file.rows[split], file.note
         self.names, self.y_names, self.has_val = RowNames(self.rows), file.y_names, "val" in file.rows
@@ -144,7 +140,7 @@ def array(
         axes: of the array, such as "NTC": see AXES; None: ND, NTC (of bytes NHW) or NHWC, by how many there are.
         split_by: the split of each example, train, val or test (or 0, 1, 2): a key or a file, as y. None: a share of all is the test data.
         group: such as the patient that each example is of: a key or a file, as y; no group is in two splits.
-        test_share: of the examples, chosen by split_seed.
+        test_share: of the examples, chosen by split_seed; 0: every split has all examples.
         val_size: of the groups that are validated on: a share of the examples, or a number of them.
         split_seed: of the choice.
         max_memory: in bytes; a larger array in a .npy or HDF5 file stays there, and its rows are read when they are asked for.
@@ -161,11 +157,12 @@ def array(
     if split not in found.rows:
         raise ValueError(f"{path.name} has the splits {', '.join(found.rows)}, but not {split!r}: set data.val_size")
     rows = ArrayRows(found, split)
+    rows.is_shared = test_share == 0
     if not isinstance(found.array, np.ndarray) or isinstance(found.array, np.memmap):
         return rows
     labels = None if found.y is None else found.y[rows.rows]
     data = InMemory(found.layout.of(found.array[rows.rows]), labels, found.y_names, names=rows.names)
-    data.note, data.has_val = rows.note, rows.has_val
+    data.note, data.has_val, data.is_shared = rows.note, rows.has_val, rows.is_shared
     return data
 
 
@@ -178,6 +175,11 @@ def all_of(file: Path, key: str | None = None, axes: str | None = None) -> InMem
     values, name = open_array(file, key, (), 2**62)
     layout = layout_of(values, axes, name)
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
+
+
+def as_read(x: Float[np.ndarray, "n ..."], modality: Modality, axes: str | None = None) -> Float[np.ndarray, "n ..."]:
+    """Examples as an array that `all_of` reads as the same examples; channels of series are the last axis unless axes says otherwise."""
+    return Layout(axes or ("NTC" if isinstance(modality, Series) else "")).back(x)
 
 
 @lru_cache(maxsize=1)  # the splits are asked for one by one
@@ -253,8 +255,13 @@ def rows_of(
     """The rows of each split, rising.
 
     Raises:
-        ValueError: if a split has no row, is given by another word, or a group is in two of those that are given.
+        ValueError: if a split has no row, is given by another word, or a group is in two of those that are given; or if all rows are to be
+            in every split, and a split or group is given.
     """
+    if test_share == 0:
+        if given is not None or groups is not None:
+            raise ValueError("data.test_share=0 puts all examples into every split: leave out data.split and data.group")
+        return dict.fromkeys(("train", "val", "test"), np.arange(count))
     if given is not None:
         rows = given_rows(given)
         if groups is not None:

@@ -16,4 +16,6 @@ def breast_cancer(split: str) -> InMemory:
     """
     x, y = load_breast_cancer(return_X_y=True)
     x = (x - x.mean(0)) / x.std(0)
-    return InMemory(torch.from_numpy(x).float(), torch.from_numpy(y).long(), ("malignant", "benign"))
+    data = InMemory(torch.from_numpy(x).float(), torch.from_numpy(y).long(), ("malignant", "benign"))
+    data.is_shared = True
+    return data

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from vaelab.checks import check_choice, check_whole
 from vaelab.data.augment import augment_of
 from vaelab.data.batches import Batches, Loader, SameBatches
+from vaelab.data.columns import Column
 from vaelab.data.memory import Examples, InMemory, as_example
 from vaelab.data.modality import Images, Rows, modality_of, to_float
 from vaelab.data.record import SPLITS, Record, compare, digest_of_values, record_of
@@ -140,7 +141,7 @@ class DataModule(LightningDataModule):
                 train = hide_labels(train, self.num_labelled, train_indices, self.split_seed)
             self._keep("train", train, train_indices, self.transform if static else None, self.static_seed or 0)
             self._fit_scaling(self.splits["train"])
-            self._keep("val", val, val_indices, self.transform, self.split_seed)
+            self._keep("val", val, val_indices, self.transform, self._seed_of_draws(val, self.split_seed))
         if stage == "test" and "test" not in self.splits:
             if self.scale != "none" and self.modality.scaling is None:
                 self.setup("fit")
@@ -149,7 +150,11 @@ class DataModule(LightningDataModule):
             order = present(test, torch.randperm(len(test), generator=torch.Generator().manual_seed(self.split_seed)))
             self._check_recorded("test", test, order, digest_of_values(test))
             # another seed than the validation data's: example i of one is not example i of the other
-            self._keep("test", test, order, self.transform, self.split_seed + 1)
+            self._keep("test", test, order, self.transform, self._seed_of_draws(test, self.split_seed + 1))
+
+    def _seed_of_draws(self, dataset: Examples, seed: int) -> int:
+        """The seed of the transform of validation or test data; that of training if they are the same examples, which are drawn once."""
+        return self.static_seed or 0 if getattr(dataset, "is_shared", False) else seed
 
     def _keep(self, name: str, dataset: Examples, indices: Int[Tensor, "n"], transform: Transformation | None, seed: int) -> None:
         self.splits[name] = Split(dataset, indices, self.modality, transform, seed, self.missing)
@@ -178,6 +183,8 @@ class DataModule(LightningDataModule):
             if "unexpected keyword argument" not in str(error):
                 raise
             raise ValueError(f"data.dataset: {error}") from error
+        if isinstance(self.dataset, Table):
+            self.modality.columns = tuple(map(Column.of_dict, self.recorded.get("columns") or ())) or self.dataset.columns
         if isinstance(dataset, TensorDataset) and len(dataset.tensors) < 3:
             dataset = InMemory(dataset.tensors[0], dataset.tensors[1] if len(dataset.tensors) > 1 else None)
         self._tell(dataset)
@@ -193,9 +200,12 @@ class DataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell(self, dataset: Examples) -> None:
-        """Say once what was found in a folder of pictures, or in a file."""
+        """Say once what was found in a folder of pictures, or in a file, and whether test data are training data."""
         contents = getattr(dataset, "contents", None)
         note = getattr(dataset, "note", "") if contents is None else f"pictures: {contents.note}"
+        if getattr(dataset, "is_shared", False):
+            shared = f"note: every split has the same {len(dataset):,} {self.modality.plural}: numbers of test data are of training data"
+            note = "\n".join(filter(None, (note, shared)))
         if note and self._told != note:
             print(note)
             self._told = note
@@ -215,7 +225,9 @@ class DataModule(LightningDataModule):
         files: dict[str, Any] = {} if contents is None else {"files": {name: dict(files) for name, files in contents.files.items()}}
         known = {**self.recorded, **self._records}
         if isinstance(self.dataset, Table):
-            files = {"columns": known.get("columns") or [column.as_dict() for column in self.dataset.columns]}
+            columns = self.modality.columns or self.dataset.columns
+            files = {"columns": known.get("columns") or [column.as_dict() for column in columns]}
+            files["id"] = self.recorded["id"] if "id" in self.recorded else self.dataset.named_by  # noqa: SIM401  # it is read for that
         return {"split_seed": self.split_seed, **files, **{name: known[name] for name in SPLITS if name in known}}
 
     def train_dataloader(self) -> DataLoader:

@@ -50,6 +50,8 @@ class InMemory(Dataset):
     absent: frozenset[int] = frozenset()  # places of examples that could not be read, and are left out
     note: str = ""  # one line for a person: what was found in a file
     has_val: bool = False  # whether there are validation data of their own
+    is_shared: bool = False  # whether every split has these same examples
+    truth: Tensor | None = None  # x with the values that were hidden on purpose; None: none were
 
     def __init__(
         self,
@@ -81,6 +83,8 @@ class InMemory(Dataset):
         """The same examples with another x or y."""
         other = InMemory(x, y, self.y_names, self.y_values, self.y_cyclic, self.names)
         other.contents, other.absent, other.note, other.has_val = self.contents, self.absent, self.note, self.has_val
+        other.is_shared = self.is_shared
+        other.truth = None if self.truth is None else self.truth.to(x.device)
         return other
 
     def to(self, device: torch.device) -> "InMemory":

@@ -7,11 +7,13 @@ Figures, metrics and commands ask the modality of the data, and never guess from
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from vaelab.data.columns import Column
 from vaelab.data.scaling import Scaling
 
 NUM_LEVELS = 256  # of 8 bits
@@ -27,17 +29,19 @@ def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class Modality(ABC):
     """A kind of data.
 
-    `scaling` is that of the training data, once it has been fitted.
+    `scaling` is that of the training data, once it has been fitted; `columns` are those of a table, once it has been read.
 
     Args:
         shape: of one x.
     """
 
     noun: str  # for one x, in captions
+    axes: tuple[str, ...] = ()  # names of the axes of x
     is_pictured = True  # whether there are pictures of x
     has_curves = False  # whether these are lines
     is_viewable = False  # whether x are grey or colour images, which 8 bits can hold if their values lie in [0, 1]
     scaling: Scaling | None = None
+    columns: tuple[Column, ...] = ()
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
@@ -62,6 +66,15 @@ class Modality(ABC):
         seen = x[~x.isnan()]
         low, high = float(seen.min()), float(seen.max())
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+    @property
+    def value_names(self) -> list[str]:
+        """A name for each value of x, flattened: x_3, channel_0_time_12, row_0_column_5; axes of length 1 are left out."""
+        axes = range(len(self.shape))
+        kept = [axis for axis in axes if self.shape[axis] > 1] or list(axes[-1:])
+        words = {axis: f"{self.axes[axis]}_" if self.axes else "" for axis in kept}
+        names = ([f"{words[axis]}{place[axis]}" for axis in kept] for place in np.ndindex(self.shape))
+        return ["_".join(name if self.axes else ["x", *name]) for name in names]
 
     @property
     def plural(self) -> str:
@@ -93,7 +106,7 @@ class Modality(ABC):
 class Images(Modality):
     """x of shape (channels, height, width)."""
 
-    noun = "image"
+    noun, axes = "image", ("channel", "row", "column")
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__(shape)
@@ -130,7 +143,7 @@ class Vectors(Curves):
 class Series(Curves):
     """x of shape (channels, times)."""
 
-    noun = "series"
+    noun, axes = "series", ("channel", "time")
 
     @property
     def plural(self) -> str:

@@ -4,11 +4,11 @@ A record is of plain types, for a file:
 
     {"split_seed": 0,
      "files": {"train": {name: bytes, ...}, "test": {...}},
-     "columns": [{"name": "age", "kind": "count", "values": [], "comma": false}, ...],
+     "columns": [{"name": "age", "kind": "count", "values": [], "comma": false}, ...], "id": "patient",
      "train": {"num": 900, "digest": ...}, "val": {"num": 100, "digest": ..., "indices": [...]}, "test": {...}}
 
-`files` are those of a folder of pictures, `columns` those of a table, and `indices` those of the training data that are validated on,
-where it has no files of its own.
+`files` are those of a folder of pictures, `columns` those of a table, `id` the column that names its rows, and `indices` those of the
+training data that are validated on, where it has no files of its own.
 The digest of pictures is of the names and sizes of their files, so that 100,000 of them need not be read; that of data in memory is of all
 their values. Another dataset has a number of examples alone, unless it has names.
 """
@@ -77,6 +77,7 @@ def check_record(record: Any) -> Record:
     right = all(isinstance(part, dict) and all(isinstance(i, int) for i in part.get("indices", [])) for part in parts)
     files = record.get("files") or {} if isinstance(record, dict) else None
     columns = record.get("columns", []) if isinstance(record, dict) else None
+    right = right and isinstance(record.get("id", ""), str | None)
     right = right and isinstance(columns, list) and all(isinstance(each, dict) and each.keys() == COLUMN for each in columns)
     if not right or not isinstance(files, dict) or not all(map(is_files, files.values())) or not files.keys() <= set(SPLITS):
         raise ValueError("the record of the split, split.json, is of another shape than this version writes: remove it to split anew")

@@ -115,8 +115,11 @@ class Split(Dataset):
         return self.modality.scale(x.to(device)), y.to(device)
 
     def untransformed(self) -> "Split":
-        """The same examples as they are before a transform."""
-        return Split(self.dataset, self.indices, self.modality, missing=self.missing)
+        """The same examples as they are before a transform, and before values were hidden."""
+        truth, dataset = getattr(self.dataset, "truth", None), self.dataset
+        if isinstance(dataset, InMemory) and truth is not None:
+            dataset = dataset.replaced(truth, dataset.y)
+        return Split(dataset, self.indices, self.modality, missing=self.missing)
 
 
 def name_of(dataset: Examples, index: int) -> str:

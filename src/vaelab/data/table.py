@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities import rank_zero_only
 
 from vaelab.checks import check_choice
-from vaelab.data.columns import ALIASES, CODED, LEFT_OUT, Column, build_column, infer
+from vaelab.data.columns import ALIASES, CODED, LEFT_OUT, Column, Unseen, plain, shortened, to_number
+from vaelab.data.hidden import read_hidden
+from vaelab.data.inference import Summary, build_column, infer
 from vaelab.data.memory import InMemory
-from vaelab.data.table_files import Content, Kinds, kinds_of, read_kinds, read_table
+from vaelab.data.row_names import Chosen, RowNames, Texts
+from vaelab.data.table_files import Block, Kinds, TableFile, kinds_of, read_kinds
 
 PLAIN = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+NUM_ODD = 20  # cells that are no value of their column, from which on the column is another one if all are
 ID_NAMES = ("id", "index", "uuid", "key", "rowid", "row_id", "unnamed: 0", "c1")
 
 
@@ -26,7 +30,8 @@ class Table:
     """The rows of a csv, tsv or parquet file, x (N, D) in the units of the file, with codes for categories and NaN for what is missing.
 
     The kind of each column is inferred (see `vaelab.data.columns.infer`) or given; dates, ids, free text and columns of a single value are
-    left out. Categories and kinds are those of the whole file; whatever has a scale is fitted to training rows by the model.
+    left out. Kinds are those of the whole file, categories those of training rows: another one is a missing value. Whatever has a scale is
+    fitted to training rows by the model. Some rows of the file are in memory at a time, and of all of them the numbers, in 32 bits.
 
     Args:
         file: path of the table.
@@ -36,8 +41,10 @@ class Table:
         columns: kinds by name, which come before those of `types`; a kind may also be "out": the column is left out.
         na: words that stand for a missing value.
         header: whether the first line names the columns; None: as `read_table` finds.
-        test_share: of the rows.
+        test_share: of the rows; 0: every split has all rows.
         split_seed: of the choice of test rows.
+        missing: whether a category that no training row has is a missing value, or an error; None: it is if there is one.
+        hidden: a file of cells that models do not see, which metrics hold against what is filled in; see `read_hidden`.
 
     Raises:
         ValueError: if the file cannot be read, or a cell cannot be what its column is, with its row and column.
@@ -54,33 +61,55 @@ class Table:
         header: bool | None = None,
         test_share: float = 0.1,
         split_seed: int = 0,
+        missing: bool | None = None,
+        hidden: str | None = None,
     ) -> None:
-        if not 0 < test_share < 1:
+        if not 0 <= test_share < 1:
             raise ValueError(f"data.test_share={test_share} must lie between 0 and 1")
         self.file, self.y, self.id, self.types, self.given = Path(file), y, id, types, dict(columns or {})
         self.na, self.header, self.test_share, self.split_seed = tuple(na), header, test_share, split_seed
+        self.missing, self.hidden = missing, hidden
 
     @cached_property
-    def content(self) -> Content:
-        """The file as it was read."""
-        return read_table(self.file, self.na, self.header)
+    def source(self) -> TableFile:
+        """The file."""
+        return TableFile(self.file, self.na, self.header)
 
-    @property
-    def read(self) -> dict[str, np.ndarray]:
-        """The cells of all columns of the file, by name."""
-        return self.content.columns
+    @cached_property
+    def cells(self) -> dict[str, Summary]:
+        """Summaries of the cells of all columns of the file, by name."""
+        found = {name: Summary() for name in self.source.names}
+        for block in self.source.blocks():
+            for name, cells in block.items():
+                found[name].add(cells)
+        return found
+
+    @cached_property
+    def rows(self) -> dict[str, Int[np.ndarray, "_"]]:
+        """The rows of "train" and "test", rising; of all splits, if there are no test rows of their own.
+
+        Raises:
+            ValueError: if there are too few.
+        """
+        num = next(iter(self.cells.values())).num
+        if self.test_share == 0:
+            return dict.fromkeys(("train", "val", "test"), np.arange(num))
+        order, num_test = np.random.default_rng(self.split_seed).permutation(num), max(1, round(self.test_share * num))
+        if num_test >= num:
+            raise ValueError(f"{self.file} has {num} rows: too few to split into training and test data")
+        return {"train": np.sort(order[num_test:]), "test": np.sort(order[:num_test])}
 
     @cached_property
     def roles(self) -> dict[str, tuple[str, list[str] | None, bool]]:
         """Kind of each column of the file, or why it is left out; its values, if they are given; and whether it has decimal commas."""
-        names = list(self.read)
+        names = self.source.names
         given: Kinds = {} if self.types is None else read_kinds(self.types, names)
         given |= kinds_of({name: kind for name, kind in self.given.items() if kind is not None}, names, "data.columns")
         for key, name in (("data.y", self.y), ("data.id", self.id)):
             if name is not None and name not in names:
                 raise ValueError(f"{key}={name}: the table has no such column; it has {', '.join(names)}")
         roles: dict[str, tuple[str, list[str] | None, bool]] = {}
-        for name, cells in self.read.items():
+        for name, cells in self.cells.items():
             kind, values = given.get(name, (None, None))
             if kind == "out" or name == self.id:
                 roles[name] = ("out" if kind == "out" else "id", None, False)
@@ -101,7 +130,7 @@ class Table:
         kept = {name: role for name, role in self.roles.items() if role[0] not in (*LEFT_OUT, "out") and name != self.y}
         if not kept:
             raise ValueError(f"{self.file} has no column that a model can be shown: {self.left_out}")
-        return tuple(build_column(name, self.read[name], *role) for name, role in kept.items())
+        return tuple(build_column(name, self.cells[name], *role, self.rows["train"]) for name, role in kept.items())
 
     @cached_property
     def label(self) -> Column | None:
@@ -111,19 +140,25 @@ class Table:
         kind, values, comma = self.roles[self.y]
         if kind not in CODED:
             raise ValueError(f"data.y={self.y} is {kind}: y must be a category; if its values are, set +data.columns.{self.y}=categorical")
-        return build_column(self.y, self.read[self.y], kind, values, comma)
+        return build_column(self.y, self.cells[self.y], kind, values, comma)
 
     @property
     def found(self) -> dict[str, Any]:
         """Keys of a config that only the file tells, and their values."""
-        has_holes = any((self.read[column.name] == "").any() for column in self.columns)
         kinds = [column.for_model for column in self.columns]
         return {
             "data.shape": [len(kinds)],
             "data.kinds": kinds,
-            "missing": bool(has_holes),
+            "missing": self.hidden is not None or any(map(self.has_holes, self.columns)),
             "num_classes": 0 if self.label is None else len(self.label.values),
         }
+
+    def has_holes(self, column: Column) -> bool:
+        """True if a cell of a column is empty, or has a category that no training row has, which is taken for missing."""
+        cells = self.cells[column.name]
+        known = set(column.values)
+        is_known = column.kind not in CODED or all(plain(word, to_number(word, column.comma)) in known for word in cells.words)
+        return not is_known or cells.count("") > 0
 
     @property
     def left_out(self) -> str:
@@ -150,52 +185,71 @@ class Table:
         Raises:
             ValueError: as `Table`, or if the split is another one.
         """
-        check_choice(("train", "test"), split=split)
+        check_choice(self.rows, split=split)
         columns = [Column.of_dict(each) for each in recorded] if recorded else self.columns
-        x = self.values(columns)
-        num = len(x)
-        order = np.random.default_rng(self.split_seed).permutation(num)
-        num_test = max(1, round(self.test_share * num))
-        if num_test >= num:
-            raise ValueError(f"{self.file} has {num} rows: too few to split into training and test data")
-        rows = np.sort(order[:num_test] if split == "test" else order[num_test:])
-        y = (
-            None
-            if self.label is None
-            else torch.from_numpy(np.nan_to_num(self.label.numbers(self.read[self.label.name]), nan=-1)[rows]).long()
-        )
-        y_names = () if self.label is None else self.label.values
-        return InMemory(torch.from_numpy(x[rows]).float(), y, y_names, names=[self.names[row] for row in rows.tolist()])
+        label, rows = self.label, self.rows[split]
+        x, unseen = self.read([*columns, *([] if label is None else [label])], self.missing or (self.missing is None and not recorded))
+        y = None if label is None else torch.from_numpy(np.nan_to_num(x[rows, -1], nan=-1)).long()
+        truth = torch.from_numpy(x[rows, : len(columns)])
+        hidden = None if self.hidden is None else torch.from_numpy(self.is_hidden(self.hidden, columns, len(x))[rows])
+        shown = truth if hidden is None else truth.masked_fill(hidden, torch.nan)
+        data = InMemory(shown, y, label.values if label else (), names=self.names(rows))
+        mine = set(rows.tolist()) if unseen else ()
+        data.note = noted([each for each in unseen if each.row - 1 in mine])
+        data.has_val = data.is_shared = self.test_share == 0
+        data.truth = None if hidden is None else truth
+        return data
 
-    def values(self, columns: Sequence[Column]) -> Float[np.ndarray, "n d"]:
-        """Numbers of all rows, of columns that were found here or in another file.
+    def is_hidden(self, file: str, columns: Sequence[Column], num: int) -> Bool[np.ndarray, "n d"]:
+        """The cells of these columns and of so many rows that models do not see."""
+        names = list(self.source.names)
+        return read_hidden(Path(file), (num, len(names)))[:, [names.index(column.name) for column in columns]]
+
+    def read(self, columns: Sequence[Column], take_unseen: bool = False) -> tuple[Float[np.ndarray, "n d"], list[Unseen]]:
+        """Numbers of all rows in 32 bits, of columns that were found here or in another file; and cells that are no value of their column.
+
+        Args:
+            columns: as many as there are numbers of a row.
+            take_unseen: whether there may be such cells, which become NaN, as missing values.
 
         Raises:
-            ValueError: if one is not there, or has a cell that it cannot have.
+            ValueError: if a column is not there, or has a cell that it cannot have.
         """
-        absent = [column.name for column in columns if column.name not in self.read]
-        if absent:
-            raise ValueError(f"{self.file} has no column {absent[0]!r}, which the run was trained on: it has {', '.join(self.read)}")
-        return np.stack([column.numbers(self.read[column.name]) for column in columns], 1)
+        found, unseen, start = bytearray(), list[Unseen](), 0
+        check_columns(columns, self.source)
+        for block in self.source.blocks():
+            numbers = numbers_of(block, columns, start, unseen if take_unseen else None)
+            found += numbers.astype(np.float32).tobytes()
+            start += len(numbers)
+        return np.frombuffer(found, np.float32).reshape(start, len(columns)), unseen
 
     @cached_property
-    def names(self) -> list[str]:
-        """Names of all rows: their ids, or "row 17", counted from 1.
+    def named_by(self) -> str | None:
+        """The column that names the rows: the one that was given, or the first that is inferred to be one."""
+        return self.id or next((name for name, (kind, _, _) in self.roles.items() if kind == "id"), None)
+
+    def names(self, rows: Int[np.ndarray, "n"]) -> Sequence[str]:
+        """Names of rows: their ids, or "row 17", counted from 1.
 
         Raises:
-            ValueError: if two rows have the same id, and the column was given.
+            ValueError: if two rows of the file have the same id.
         """
-        named = self.id or next((name for name, (kind, _, _) in self.roles.items() if kind == "id"), None)
-        if named is None:
-            return [f"row {row + 1}" for row in range(len(next(iter(self.read.values()))))]
-        ids = self.read[named].tolist()
-        if len(set(ids)) < len(ids):
-            seen: dict[str, int] = {}
-            for row, name in enumerate(ids):
-                if name in seen:
-                    raise ValueError(f"data.id={named}: rows {seen[name] + 1} and {row + 1} have the same id, {name!r}")
-                seen[name] = row
-        return ids
+        if self.named_by is None:
+            return RowNames(rows + 1)
+        ids = self.ids(self.named_by)
+        same = ids.first_repeated()
+        if same is not None:
+            first, second = same
+            raise ValueError(f"data.id={self.named_by}: rows {first + 1} and {second + 1} have the same id, {ids[first]!r}")
+        return Chosen(ids, rows)
+
+    def all_names(self, num: int) -> Sequence[str]:
+        """Names of all rows, as `id` has them, if the file has such a column; they may be the same."""
+        return self.ids(self.id) if self.id and self.id in self.source.names else RowNames(np.arange(num) + 1)
+
+    def ids(self, name: str) -> Texts:
+        """The cells of a column."""
+        return Texts(block[name] for block in self.source.blocks())
 
     @rank_zero_only
     def tell(self) -> None:
@@ -203,13 +257,54 @@ class Table:
         print(f"columns: {self.note}")
 
 
-def is_id(name: str, cells: np.ndarray, inferred: str) -> bool:
+def is_id(name: str, cells: Summary, inferred: str) -> bool:
     """True if a column numbers the rows: whole numbers in order, or unlike ones in a column of such a name."""
-    if inferred not in ("count", "positive", "nonnegative", "id") or len(set(cells.tolist())) < len(cells):
+    if inferred not in ("count", "positive", "nonnegative", "id"):
         return False
-    if inferred == "id" or name.lower() in ID_NAMES[:-1]:
-        return True
-    return cells.tolist() in ([str(row + start) for row in range(len(cells))] for start in (0, 1))
+    return bool(cells.is_numbered) or ((inferred == "id" or name.lower() in ID_NAMES[:-1]) and cells.are_different)
+
+
+def check_columns(columns: Sequence[Column], file: TableFile) -> None:
+    """Raise if a file lacks a column that a run was trained on.
+
+    Raises:
+        ValueError: if it does.
+    """
+    absent = [column.name for column in columns if column.name not in file.names]
+    if absent:
+        raise ValueError(f"{file.path} has no column {absent[0]!r}, which the run was trained on: it has {', '.join(file.names)}")
+
+
+def numbers_of(block: Block, columns: Sequence[Column], start: int, unseen: list[Unseen] | None) -> Float[np.ndarray, "n d"]:
+    """Numbers of a block of rows.
+
+    Args:
+        block: the cells of all columns of the file.
+        columns: of x.
+        start: how many rows there are before them.
+        unseen: takes the cells that are none of the values of their columns, and then are NaN; None: there must be none.
+
+    Raises:
+        ValueError: if a column has a cell that it cannot have, or NUM_ODD cells or more, and none that it can have.
+    """
+    found = []
+    for column in columns:
+        cells, before = block[column.name], len(unseen or ())
+        found.append(column.numbers(cells, start, unseen))
+        if unseen and len(unseen) - before >= max(NUM_ODD, sum(map(bool, cells))):
+            words = f"is none of its {len(column.values)} values ({shortened(column.values)}), and no other cell is one"
+            raise ValueError(f"row {unseen[before].row}, column {column.name!r}: {unseen[before].cell!r} {words}")
+    return np.stack(found, 1)
+
+
+def noted(unseen: Sequence[Unseen]) -> str:
+    """A line for a person about cells that are taken for missing; "" if there are none."""
+    if not unseen:
+        return ""
+    row, column, cell = unseen[0]
+    what = "1 cell has" if len(unseen) == 1 else f"{len(unseen)} cells have"
+    where = f"row {row}, column {column!r}: {cell!r}"
+    return f"{what} a value that no training row has, which counts as missing: {where}" + ", ..." * (len(unseen) > 1)
 
 
 def as_word(kinds: Mapping[str, str]) -> str:

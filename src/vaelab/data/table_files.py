@@ -1,14 +1,14 @@
-"""Tables in files: csv, tsv and parquet, as columns of text, and the files that say of which kinds their columns are."""
+"""Tables in files: csv, tsv and parquet, as blocks of text, and the files that say of which kinds their columns are."""
 
 import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from vaelab.checks import check_choice
@@ -17,27 +17,27 @@ from vaelab.data.array_files import package
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
 
-class Content(NamedTuple):
-    """A table in a file.
-
-    Args:
-        columns: by name, in order, each an array of its cells as text without blanks around; "" where a value is missing.
-        lines: of the file, that of the names among them, in cells as they stand there.
-        has_header: whether the first line names the columns.
-        separator: of the cells.
-    """
-
-    columns: dict[str, np.ndarray]
-    lines: list[list[str]]
-    has_header: bool
-    separator: str
-
-
+BLOCK = 8192  # rows that are read at a time
+Block = dict[str, list[str]]  # the cells of some rows by column, without blanks around; "" where a value is missing
 Kinds = dict[str, tuple[str, list[str] | None]]  # kind of each column by name, and its values in order, where they are given
 
 
-def read_table(path: Path, na: Sequence[str], header: bool | None = None) -> Content:
-    """The table in a file.
+class Record(NamedTuple):
+    """A line of a file of text, or several where a cell has a line break.
+
+    Args:
+        cells: as they stand there, without quotes.
+        text: all of it, with quotes and its end.
+        line: of the file, the last one, from 1.
+    """
+
+    cells: list[str]  # none of a blank line
+    text: str
+    line: int
+
+
+class TableFile:
+    """A table in a file, of which some rows are in memory at a time.
 
     Args:
         path: of a file that ends in .csv, .tsv, .txt or .parquet.
@@ -45,70 +45,129 @@ def read_table(path: Path, na: Sequence[str], header: bool | None = None) -> Con
         header: whether the first line names the columns; None: it does if a cell of it is no number. Else they are called c1, c2, ...
 
     Raises:
-        ValueError: if there is no such file, it is empty or damaged, rows have other numbers of cells than the first, or names are not
-            different.
+        ValueError: if there is no such file, it is empty or damaged, or names of columns are not different.
     """
-    check_choice(ENDINGS, **{"the ending of data.file": path.suffix.lower()})
-    if not path.is_file():
-        raise ValueError(f"there is no file {path.absolute()}: set data.file to a table")
-    lines, header, separator = lines_of_parquet(path) if path.suffix.lower() == ".parquet" else lines_of_text(path, header)
-    rows = lines[int(header) :]
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    names = [cell.strip() if header else "" for cell in lines[0]]
-    names = [name or f"c{place + 1}" for place, name in enumerate(names)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path} has more than one column {twice[0]!r}: give each a name of its own")
-    missing = dict.fromkeys(na, "")
-    columns = (np.array([missing.get(cell, cell) for cell in map(str.strip, cells)], dtype=object) for cells in zip(*rows, strict=True))
-    return Content(dict(zip(names, columns, strict=True)), lines, header, separator)
+
+    def __init__(self, path: Path, na: Sequence[str], header: bool | None = None) -> None:
+        check_choice(ENDINGS, **{"the ending of data.file": path.suffix.lower()})
+        if not path.is_file():
+            raise ValueError(f"there is no file {path.absolute()}: set data.file to a table")
+        self.path, self.missing, self.has_header, self.separator = path, dict.fromkeys(na, ""), True, ","
+        if path.suffix.lower() == ".parquet":
+            first = parquet_file(path).schema_arrow.names
+        else:
+            self.encoding = encoding_of(path)
+            self.separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(first_line(path, self.encoding))
+            first = next((record.cells for record in records(path, self.encoding, self.separator) if record.cells), [])
+            self.has_header = any(not is_number(cell) for cell in first) if header is None else header
+        self.names = [(cell.strip() if self.has_header else "") or f"c{place + 1}" for place, cell in enumerate(first)]
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{path} has more than one column {twice[0]!r}: give each a name of its own")
+
+    def records(self) -> Iterator[Record]:
+        """All lines of a file of text, that of the names and blank ones among them.
+
+        Raises:
+            ValueError: if a row has another number of cells than the first.
+        """
+        row = -int(self.has_header)
+        for record in records(self.path, self.encoding, self.separator):
+            if record.cells:
+                row += 1
+                if len(record.cells) != len(self.names):
+                    where = f"{self.path}: row {row} (line {record.line})"
+                    raise ValueError(f"{where} has {len(record.cells)} cells, but the first line has {len(self.names)}")
+            yield record
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Block]:
+        """The rows in blocks.
+
+        Raises:
+            ValueError: as `records`, or if there is no row.
+        """
+        found = False
+        if self.path.suffix.lower() == ".parquet":
+            parts: Iterator[Sequence[Sequence[str]]] = columns_of_parquet(self.path, size)
+        else:
+            rows = islice((record.cells for record in self.records() if record.cells), int(self.has_header), None)
+            parts = (list(zip(*part, strict=True)) for part in iter(lambda: list(islice(rows, size)), []))
+        for columns in parts:
+            found = True
+            yield self.block(columns)
+        if not found:
+            raise ValueError(f"{self.path} has no rows")
+
+    def block(self, columns: Sequence[Sequence[str]]) -> Block:
+        """Some rows, of the cells of all columns as they stand in the file."""
+        pairs = zip(self.names, columns, strict=True)
+        return {name: [self.missing.get(cell, cell) for cell in map(str.strip, cells)] for name, cells in pairs}
 
 
-def lines_of_text(path: Path, header: bool | None) -> tuple[list[list[str]], bool, str]:
-    """Lines in cells of a file of text; whether the first names the columns; and the separator.
+def with_cells(text: str, cells: Mapping[int, str], separator: str) -> str:
+    """The text of a line of csv with some cells replaced, by their place; all others are what they were, character by character.
+
+    >>> with_cells('1,"a, b", ?,\r\n', {2: "3,5", 3: "x"}, ",")
+    '1,"a, b","3,5",x\r\n'
+    """
+    line = text.rstrip("\r\n")
+    mark = re.escape(separator)
+    parts = re.findall(rf'("(?:[^"]|"")*"[^{mark}]*|[^{mark}]*)(?:{mark}|$)', line, re.DOTALL)
+    parts = parts[: len(parts) - (not line.endswith(separator))]  # another empty one is found at the end
+    for place, cell in cells.items():
+        special = any(mark in cell for mark in (separator, '"', "\n", "\r"))
+        parts[place] = '"' + cell.replace('"', '""') + '"' if special else cell
+    return separator.join(parts) + text[len(line) :]
+
+
+def records(path: Path, encoding: str, separator: str) -> Iterator[Record]:
+    """The lines of a file of text, whatever ends them.
 
     Raises:
-        ValueError: if it is empty, or rows have other numbers of cells than the first.
+        ValueError: if it cannot be read.
     """
-    text = read_text(path)
-    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(text)
-    reader = csv.reader(opened(text), delimiter=separator)
-    known: dict[str, str] = {}  # equal cells are one object: a million rows fit in memory
-    rows, lines = list[list[str]](), list[int]()
-    try:
-        for row in reader:
-            if row:
-                rows.append([known.setdefault(cell, cell) for cell in row])
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-    if header is None:
-        header = any(not is_number(cell) for cell in rows[0])
-    for number, (row, line) in enumerate(zip(rows, lines, strict=True)):
-        if len(row) != len(rows[0]):
-            raise ValueError(f"{path}: row {number + 1 - header} (line {line}) has {len(row)} cells, but the first line has {len(rows[0])}")
-    return rows, header, separator
+    taken = list[str]()
+
+    def lines(file: Iterable[str]) -> Iterator[str]:
+        for line in file:
+            taken.append(line)
+            yield line
+
+    with path.open(encoding=encoding, newline="") as file:
+        reader = csv.reader(lines(file), delimiter=separator)
+        try:
+            for cells in reader:
+                yield Record(cells, "".join(taken), reader.line_num)
+                taken.clear()
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise not_text(path) from error
 
 
-def lines_of_parquet(path: Path) -> tuple[list[list[str]], bool, str]:
-    """Lines in cells of a parquet file, as `lines_of_text` has them.
+def parquet_file(path: Path) -> Any:
+    """A parquet file, opened.
 
     Raises:
         ValueError: if it cannot be read, or pyarrow is not installed.
     """
     reader = package("pyarrow.parquet", path, "pip install 'vaelab[tables]', or save the table as csv")
     try:
-        columns = reader.read_table(path).to_pydict()
+        return reader.ParquetFile(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet: {' '.join(str(error).split())[:200]}") from error
+
+
+def columns_of_parquet(path: Path, size: int) -> Iterator[list[list[str]]]:
+    """The cells of a parquet file by column, some rows at a time."""
 
     def text(cell: Any) -> str:
         if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return ""
         return f"{cell:.15g}" if isinstance(cell, float) else str(cell)
 
-    return [list(columns), *([text(cell) for cell in row] for row in zip(*columns.values(), strict=True))], True, ","
+    for batch in parquet_file(path).iter_batches(size):
+        yield [list(map(text, column.to_pylist())) for column in batch.columns]
 
 
 def opened(text: str) -> io.StringIO:
@@ -116,21 +175,51 @@ def opened(text: str) -> io.StringIO:
     return io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n"), newline="")
 
 
+def encoding_of(path: Path) -> str:
+    """The encoding of a file of text, by the mark at its beginning; UTF-8 if there is none."""
+    with path.open("rb") as file:
+        mark = file.read(3)
+    return "utf-16" if mark[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig" if mark == b"\xef\xbb\xbf" else "utf-8"
+
+
+def first_line(path: Path, encoding: str) -> str:
+    """The first line of a file that is not blank.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            found = next((line for line in file if line.strip()), "")
+    except UnicodeDecodeError as error:
+        raise not_text(path) from error
+    if not found:
+        raise ValueError(f"{path} is empty")
+    return found
+
+
+def not_text(path: Path) -> ValueError:
+    """An error that says in which line the bytes are no UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return ValueError(f"{path}, line {number}: the bytes are no UTF-8 text: save the file as UTF-8")
+    return ValueError(f"{path} is no text in UTF-16")
+
+
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte-order mark.
+    """The text of a small file, without a byte-order mark.
 
     Raises:
         ValueError: if it is not in UTF-8, or is empty.
     """
-    data = path.read_bytes()
+    first_line(path, encoding_of(path))
     try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return path.read_bytes().decode(encoding_of(path))
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: the bytes are no UTF-8 text: save the file as UTF-8") from error
-    if not text.strip():
-        raise ValueError(f"{path} is empty")
-    return text
+        raise not_text(path) from error
 
 
 def separator_of(text: str) -> str:
@@ -206,9 +295,9 @@ def kinds_of(given: Any, names: Sequence[str], where: str) -> Kinds:
         raise ValueError(f"{where} names the column {unknown[0]!r}, which the table does not have: it has {', '.join(names)}")
     found: Kinds = {}
     for name, kind in given.items():
-        if isinstance(kind, Mapping) and len(kind) == 1:
-            ((word, values),) = kind.items()
-            found[name] = str(word), [str(value) for value in values]
+        values = next(iter(kind.values())) if isinstance(kind, Mapping) and len(kind) == 1 else None
+        if isinstance(kind, Mapping) and isinstance(values, Sequence) and not isinstance(values, str):
+            found[name] = str(next(iter(kind))), [str(value) for value in values]
         elif isinstance(kind, str):
             found[name] = kind, None
         else:

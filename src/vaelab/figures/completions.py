@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from vaelab.applications import Completion
 from vaelab.data.modality import Images
-from vaelab.figures.charts.colours import SKY_BLUE
-from vaelab.figures.curves import completed_curves
+from vaelab.figures.charts.colours import BLACK, BLUE, SKY_BLUE, VERMILION
+from vaelab.figures.curves import FEW, Panels, in_units
 from vaelab.figures.files import rendered
 from vaelab.figures.scene import Scene
 from vaelab.figures.tiles import captioned
@@ -51,3 +53,59 @@ def completions(
 def colour(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
     """The images with three channels."""
     return x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def completed_curves(
+    scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "", names: Sequence[str] = ()
+) -> Figure:
+    """A panel for each example: what was observed and what was hidden of it, completions, their mean and two standard deviations of x.
+
+    Args:
+        scene: of the examples.
+        observed: which of their values were.
+        completion: of them, in the units of the data.
+        title: of the figure.
+        names: of the examples.
+    """
+    n, modality = min(scene.num_images, len(scene.x)), scene.modality
+    x, known = modality.unscale(scene.x[:n]), observed[:n]
+    ends = [completion.mean[:n] + sign * completion.std[:n] for sign in (-2, 2)]
+    grid = Panels(in_units(modality), n, torch.cat([x, *ends]), columns=2, title=title)
+    labels = scene.labels(scene.y[:n])
+    for place, words in enumerate(" ".join(filter(None, pair)) for pair in zip(names or [""] * n, labels, strict=True)):
+        hidden = grid.lines(known[place].double()) < 0.5
+        middle, spread = (grid.lines(each[place]) for each in (completion.mean, completion.std))
+        for line in completion.expected[:, place]:
+            of_hidden(grid, place, grid.lines(line), hidden, color=BLUE, linewidth=0.6, alpha=0.5, label="completions E[x | z]")
+        of_hidden(grid, place, middle, hidden, color=BLUE, linewidth=1.4, label="mean")
+        for channel, axis in enumerate(grid.of(place)):
+            low, high = (np.where(beside(hidden[channel]), middle[channel] + sign * spread[channel], np.nan) for sign in (-2, 2))
+            axis.fill_between(np.arange(hidden.shape[-1]), low, high, color=BLUE, alpha=0.2, lw=0, label="2 standard deviations")
+        of_hidden(grid, place, grid.lines(x[place]), hidden, color=VERMILION, linewidth=1, label="x, hidden")
+        seen = np.where(hidden, np.nan, grid.lines(x[place]))
+        for channel, axis in enumerate(grid.of(place)):
+            axis.plot(seen[channel], color=BLACK, linewidth=1, label="x, observed", **points(hidden))  # type: ignore[arg-type]
+        if words:
+            grid.titled(place, words)
+    grid.legend()
+    return grid.figure
+
+
+def beside(hidden: Bool[np.ndarray, "t"]) -> Bool[np.ndarray, "t"]:
+    """The hidden places and those next to them, so that a line goes on from what was observed."""
+    wider = hidden.copy()
+    wider[1:] |= hidden[:-1]
+    wider[:-1] |= hidden[1:]
+    return wider
+
+
+def of_hidden(grid: Panels, place: int, lines: np.ndarray, hidden: np.ndarray, **style: object) -> None:
+    """Lines where x was hidden."""
+    for channel, axis in enumerate(grid.of(place)):
+        axis.plot(np.where(beside(hidden[channel]), lines[channel], np.nan), **{**points(hidden), **style})  # type: ignore[arg-type]
+
+
+def points(hidden: Bool[np.ndarray, "c t"]) -> dict[str, object]:
+    """A point at each value, where hidden ones are scattered among others and lines are short."""
+    turns = int((hidden[:, 1:] != hidden[:, :-1]).sum())
+    return {"marker": ".", "markersize": 3} if turns > FEW or hidden.shape[-1] <= FEW else {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,16 +14,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vaelab.applications import Completion
 from vaelab.data.modality import Modality, Vectors
-from vaelab.figures.charts.colours import BLACK, BLUE, GREY, OKABE_ITO, VERMILION
-from vaelab.figures.scene import Scene
+from vaelab.figures.charts.colours import BLACK, BLUE, GREY, OKABE_ITO
 
 WIDTH = 10.5  # inches
 LEFT, RIGHT, TOP, BOTTOM, ABOVE, BETWEEN = 0.6, 0.65, 0.35, 0.5, 0.25, 0.2  # of a figure, of a panel, and between panels, in inches
 MOST_CHANNELS = 4  # that are shown
+LINE, UPRIGHT = 0.19, 0.7  # of a title, and the space below a figure where words stand upright, in inches
+MOST_LETTERS = 120  # of a title at its usual size
 FEW = 24  # values of a vector, up to which each is a bar or a point
 WIDE = 100  # how many times the median value the largest one is, from which the axis is logarithmic
+NUM_OF_ROUGH = 16  # values that are shown of a longer vector whose neighbours are not alike
+LEAST_ALIKE = 0.25  # correlation of neighbours in a vector, from which it is a line
 COLUMNS = 4  # panels side by side
 BANDS = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32))  # quantiles, and how dense their band is
 DPI_OF_FRAMES = 90
@@ -39,40 +41,57 @@ class Panels:
         columns: panels side by side.
         height: of an axis in inches.
         title: of the figure.
+        above: space above each panel in inches.
     """
 
     def __init__(
-        self, modality: Modality, num: int, shown: Float[Tensor, "n ..."], columns: int = COLUMNS, height: float = 1.5, title: str = ""
+        self,
+        modality: Modality,
+        num: int,
+        shown: Float[Tensor, "n ..."],
+        columns: int = COLUMNS,
+        height: float = 1.5,
+        title: str = "",
+        above: float = ABOVE,
     ) -> None:
         self.modality, self.columns = modality, max(1, min(columns, num))
+        self.chosen: np.ndarray | None = None  # the values of a vector that are shown; None: all
         self.values = self.lines(shown)  # (n, channels, times)
+        if isinstance(modality, Vectors):
+            self.chosen = those_that_vary(self.values[:, 0])
+            self.values = self.lines(shown)
         self.channels, self.is_short = self.values.shape[-2], isinstance(modality, Vectors) and self.values.shape[-1] <= FEW
         height = 2.1 if self.channels == 1 and num <= 2 else height if self.channels < 3 else 0.7 * height
+        total = modality.shape[0] if len(modality.shape) > 1 else 1
+        self.words = f" (the first {self.channels} of {total} channels)" if total > self.channels else ""
+        self.words += "" if self.chosen is None else f"\n(the {len(self.chosen)} of {modality.shape[0]} values that vary most)"
+        words = title + self.words
+        self.top, self.above, self.bottom = TOP + LINE * words.count("\n"), above, BOTTOM if self.chosen is None else UPRIGHT
         self.figure, self.axes = self._placed(num, -(-num // self.columns), height)
+        size = 11 * min(1.0, MOST_LETTERS / max(1, *map(len, words.split("\n"))))
+        self.title = self.figure.text(0.5, 1 - 0.45 * self.top / self.figure.get_figheight(), words, size=size, ha="center", va="center")
         for place in range(num):
             for channel, axis in enumerate(self.of(place)):
                 self._prepare(axis, channel, place % self.columns == 0, place + self.columns >= num and channel == self.channels - 1)
-        total = modality.shape[0] if len(modality.shape) > 1 else 1
-        words = f" (the first {self.channels} of {total} channels)" if total > self.channels else ""
-        self.title = self.figure.text(0.5, 1 - 0.16 / self.figure.get_figheight(), title + words, size=11, ha="center", va="center")
 
     def _placed(self, num: int, rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:
         """The axes of each panel, at places in inches: to find them out would take matplotlib longer than to draw."""
         wide = (WIDTH - LEFT - RIGHT + BETWEEN) / self.columns
-        high = self.channels * (height + 0.08) + ABOVE
-        total = TOP + rows * high + BOTTOM
+        high = self.channels * (height + 0.08) + self.above
+        total = self.top + rows * high + self.bottom
         figure, axes = Figure(figsize=(WIDTH, total)), list[list[Axes]]()
         for place in range(num):
             row, column = divmod(place, self.columns)
-            lowest = [total - TOP - row * high - ABOVE - (channel + 1) * (height + 0.08) for channel in range(self.channels)]
+            lowest = [total - self.top - row * high - self.above - (channel + 1) * (height + 0.08) for channel in range(self.channels)]
             boxes = [(LEFT + column * wide, low, wide - BETWEEN, height) for low in lowest]
             axes.append([figure.add_axes((x / WIDTH, y / total, w / WIDTH, h / total)) for x, y, w, h in boxes])
         return figure, axes
 
     def lines(self, x: Float[Tensor, "..."]) -> np.ndarray:
-        """The lines of x in the units of the data, of the channels that are shown: (..., channels, times)."""
+        """The lines of x in the units of the data, of the channels and values that are shown: (..., channels, times)."""
         curves = self.modality.curves(self.modality.unscale(x))
-        return curves[..., :MOST_CHANNELS, :].detach().cpu().numpy()
+        lines = curves[..., :MOST_CHANNELS, :].detach().cpu().numpy()
+        return lines if self.chosen is None else lines[..., self.chosen]
 
     def of(self, place: int) -> list[Axes]:
         """The axes of a panel, one for each channel."""
@@ -95,7 +114,9 @@ class Panels:
         if is_left and self.channels > 1:
             axis.set_ylabel(f"channel {channel}", size=8)
         if self.is_short:
-            axis.set_xticks(range(times), [str(i) for i in range(times)], size=6)
+            words = list(map(str, range(times) if self.chosen is None else self.chosen.tolist()))
+            room = 1 if self.columns <= COLUMNS else 3  # a word at every third place only
+            axis.set_xticks(range(0, times, room), words[::room], size=6, rotation=0 if self.chosen is None else 90)
 
     def draw(self, place: int, x: Float[Tensor, "..."], **style: object) -> list:
         """One line of each channel; of a few values or times, with a point at each."""
@@ -124,10 +145,28 @@ class Panels:
     def colours(self, scale: ScalarMappable, symbol: str) -> None:
         """A bar of colours to the right, and what they stand for."""
         high = self.figure.get_figheight()
-        axis = self.figure.add_axes((1 - 0.5 / WIDTH, BOTTOM / high, 0.1 / WIDTH, max(0.5, 1 - (TOP + BOTTOM + ABOVE) / high)))
+        axis = self.figure.add_axes(
+            (1 - 0.5 / WIDTH, self.bottom / high, 0.1 / WIDTH, max(0.5, 1 - (self.top + self.bottom + self.above) / high))
+        )
         self.figure.colorbar(scale, cax=axis)
         axis.tick_params(labelsize=7)
         axis.set_title(symbol, size=9)
+
+
+def those_that_vary(x: Float[np.ndarray, "n d"]) -> np.ndarray | None:
+    """Places of the values with the largest variances, rising; None if there are few, or neighbours are alike, as in a spectrum.
+
+    Neighbours are alike if r = 1 - sum_i (x_i+1 - x_i)^2 / (2 sum_i (x_i - mean)^2), nearly their correlation (von Neumann, 1941,
+    https://doi.org/10.1214/aoms/1177731677), is at least 1/4 in the median over x. A line through values without an order says nothing.
+    """
+    if x.shape[1] <= FEW:
+        return None
+    known = x[np.isfinite(np.diff(x)).any(1)]
+    steps, spread = np.nanmean(np.diff(known) ** 2, 1), 2 * np.nanvar(known, 1)
+    alike = 1 - steps[spread > 0] / spread[spread > 0]
+    if not len(alike) or np.median(alike) >= LEAST_ALIKE:
+        return None
+    return np.sort(np.argsort(-np.ma.masked_invalid(x).var(0).filled(0))[:NUM_OF_ROUGH])
 
 
 def overlaid(modality: Modality, curves: Float[Tensor, "panels k ..."], names: Sequence[str], panels: Sequence[str], title: str) -> Figure:
@@ -245,7 +284,7 @@ def moving(
     still, frames = canvas.copy_from_bbox(grid.figure.bbox), list[Image.Image]()
     for step in range(steps):
         canvas.restore_region(still)
-        title.set_text(titles[step])
+        title.set_text(titles[step] + grid.words)
         grid.figure.draw_artist(title)
         for place in range(num_panels):
             for axis, line, values in zip(grid.of(place), lines[place], heights[step][place], strict=True):
@@ -260,6 +299,8 @@ def tiled(modality: Modality, curves: Float[Tensor, "rows columns ..."], title: 
     figure = Figure(figsize=(WIDTH, 0.75 * WIDTH))
     axis = figure.add_axes((0.01, 0.01, 0.98, 0.94))
     lines = modality.curves(modality.unscale(curves))[..., :MOST_CHANNELS, :].detach().cpu().numpy()
+    chosen = those_that_vary(lines[..., 0, :].reshape(-1, lines.shape[-1])) if isinstance(modality, Vectors) else None
+    lines = lines if chosen is None else lines[..., chosen]
     low = lines.min(axis=(0, 1, 3), keepdims=True)
     lines = (lines - low) / np.maximum(lines.max(axis=(0, 1, 3), keepdims=True) - low, 1e-12)
     rows, columns, channels, times = lines.shape
@@ -276,62 +317,6 @@ def tiled(modality: Modality, curves: Float[Tensor, "rows columns ..."], title: 
     return figure
 
 
-def completed_curves(
-    scene: Scene, observed: Bool[Tensor, "n ..."], completion: Completion, title: str = "", names: Sequence[str] = ()
-) -> Figure:
-    """A panel for each example: what was observed and what was hidden of it, completions, their mean and two standard deviations of x.
-
-    Args:
-        scene: of the examples.
-        observed: which of their values were.
-        completion: of them, in the units of the data.
-        title: of the figure.
-        names: of the examples.
-    """
-    n, modality = min(scene.num_images, len(scene.x)), scene.modality
-    x, known = modality.unscale(scene.x[:n]), observed[:n]
-    ends = [completion.mean[:n] + sign * completion.std[:n] for sign in (-2, 2)]
-    grid = Panels(in_units(modality), n, torch.cat([x, *ends]), columns=2, title=title)
-    labels = scene.labels(scene.y[:n])
-    for place, words in enumerate(" ".join(filter(None, pair)) for pair in zip(names or [""] * n, labels, strict=True)):
-        hidden = grid.lines(known[place].double()) < 0.5
-        middle, spread = (grid.lines(each[place]) for each in (completion.mean, completion.std))
-        for line in completion.expected[:, place]:
-            of_hidden(grid, place, grid.lines(line), hidden, color=BLUE, linewidth=0.6, alpha=0.5, label="completions E[x | z]")
-        of_hidden(grid, place, middle, hidden, color=BLUE, linewidth=1.4, label="mean")
-        for channel, axis in enumerate(grid.of(place)):
-            low, high = (np.where(beside(hidden[channel]), middle[channel] + sign * spread[channel], np.nan) for sign in (-2, 2))
-            axis.fill_between(np.arange(hidden.shape[-1]), low, high, color=BLUE, alpha=0.2, lw=0, label="2 standard deviations")
-        of_hidden(grid, place, grid.lines(x[place]), hidden, color=VERMILION, linewidth=1, label="x, hidden")
-        seen = np.where(hidden, np.nan, grid.lines(x[place]))
-        for channel, axis in enumerate(grid.of(place)):
-            axis.plot(seen[channel], color=BLACK, linewidth=1, label="x, observed", **points(hidden))  # type: ignore[arg-type]
-        if words:
-            grid.titled(place, words)
-    grid.legend()
-    return grid.figure
-
-
 def in_units(modality: Modality) -> Modality:
     """The modality of the same x in the units of the data."""
     return type(modality)(modality.shape)
-
-
-def beside(hidden: Bool[np.ndarray, "t"]) -> Bool[np.ndarray, "t"]:
-    """The hidden places and those next to them, so that a line goes on from what was observed."""
-    wider = hidden.copy()
-    wider[1:] |= hidden[:-1]
-    wider[:-1] |= hidden[1:]
-    return wider
-
-
-def of_hidden(grid: Panels, place: int, lines: np.ndarray, hidden: np.ndarray, **style: object) -> None:
-    """Lines where x was hidden."""
-    for channel, axis in enumerate(grid.of(place)):
-        axis.plot(np.where(beside(hidden[channel]), lines[channel], np.nan), **{**points(hidden), **style})  # type: ignore[arg-type]
-
-
-def points(hidden: Bool[np.ndarray, "c t"]) -> dict[str, object]:
-    """A point at each value, where hidden ones are scattered among others and lines are short."""
-    turns = int((hidden[:, 1:] != hidden[:, :-1]).sum())
-    return {"marker": ".", "markersize": 3} if turns > FEW or hidden.shape[-1] <= FEW else {}

@@ -61,6 +61,10 @@ def of_column(axes: Axes, column: Column, data: Float[np.ndarray, "n"], samples:
         return
     low, high = np.quantile(np.concatenate([data, samples]), [0.005, 0.995])
     bins = np.linspace(low, high if high > low else low + 1, NUM_BINS + 1).tolist()
+    if column.kind == "count":  # as many whole numbers in each
+        step = max(1, int(np.ceil((high - low) / NUM_BINS)))
+        bins = np.arange(np.floor(low) - 0.5, high + step, step).tolist()
     for label, values in both.items():
         weights = np.full(len(values), 1 / max(len(values), 1))
         axes.hist(values, bins, weights=weights, alpha=0.55, label=label)
+    axes.locator_params(axis="x", nbins=4)

@@ -13,6 +13,7 @@ from vaelab.applications import by_rate
 from vaelab.applications.exploration import Order
 from vaelab.data import DataModule
 from vaelab.data.modality import Modality
+from vaelab.data.record import SPLITS
 from vaelab.distributions import is_euclidean
 from vaelab.figures.tiles import GAP, captioned
 from vaelab.models import Model
@@ -45,6 +46,11 @@ class Scene:
     def modality(self) -> Modality:
         """The kind of x."""
         return self.datamodule.modality
+
+    @property
+    def is_new(self) -> bool:
+        """True if the examples are of one's own, and not of the run's data."""
+        return self.split not in SPLITS
 
     @cached_property
     def levels(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ Each is a function of a `Scene` that returns a picture, the frames of an animati
 list.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,10 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from vaelab import rng
-from vaelab.applications import interpolate, manifold, nearest, slerp, traverse
+from vaelab.applications import interpolate, manifold, nearest, pairs, slerp, traverse, walk_in
 from vaelab.data import DataModule, InMemory, Table
-from vaelab.data.columns import Column
-from vaelab.distributions import VonMisesFisher, centre
+from vaelab.distributions import centre
 from vaelab.figures.charts.latent import latent_scatter
 from vaelab.figures.curves import families, fans, moving, overlaid, tiled
 from vaelab.figures.files import rendered, save
@@ -54,7 +53,7 @@ def samples(scene: Scene) -> Picture:
     n, classes = scene.num_images, scene.model.num_classes
     if scene.modality.has_curves:
         return sampled_curves(scene)
-    columns = classes if 1 < classes <= MAX_COLUMNS else n
+    columns = classes if 1 < classes <= MAX_COLUMNS and len(scene.y.unique()) > 1 else n
     y = torch.arange(columns, device=scene.y.device).repeat(n) if columns == classes else scene.like(n * n)
     x = scene.model.sample(n * columns, y, mean=True).unflatten(0, (n, columns))
     labels = scene.labels(y)
@@ -118,21 +117,16 @@ def interpolations(scene: Scene) -> Picture:
 
 def spherical_interpolations(scene: Scene) -> Picture:
     """Great circles between the same pairs, also where z lives on a sphere."""
-    on_sphere = isinstance(scene.model.encode(scene.x[:1], scene.y[:1]), VonMisesFisher)
-    return walks_between(scene, slerp, "great circles") if on_sphere or scene.order is not None else None
+    has_walks = walk_in(scene.model.encode(scene.x[:1], scene.y[:1])) is not None
+    return walks_between(scene, slerp, "great circles") if has_walks else None
 
 
 def walks_between(scene: Scene, walk: Callable[[Tensor, Tensor, float], Tensor], name: str) -> Picture:
     """A row for each pair: the one, the walk from its reconstruction to the other's, and the other."""
-    n = min(scene.num_images, len(scene.x) // 2)
+    n = min(scene.num_images, len(scene.x) - 1 if scene.is_new else len(scene.x) // 2)
     if not n:
         return None
-    start = torch.arange(n, device=scene.x.device)
-    end = start + n
-    if scene.model.num_classes:  # both ends of a walk are decoded with one label
-        later = torch.arange(len(scene.y), device=start.device)
-        alike = (scene.y[:, None] == scene.y[:n]) & (later[:, None] >= n)
-        end = torch.where(alike.any(0), alike.int().argmax(0), start)
+    start, end = pairs(scene.y, n, scene.is_new, scene.model.num_classes > 0)  # both ends of a walk are decoded with one label
     x_from, x_to, y = scene.x[start], scene.x[end], scene.y[start]
     steps = interpolate(scene.model, x_from, x_to, steps=8, y=y, walk=walk)
     rows = torch.cat([x_from[:, None], steps, x_to[:, None]], dim=1)
@@ -168,8 +162,8 @@ def latent_space(scene: Scene) -> Picture:
 
 def columns_of_tables(scene: Scene) -> Picture:
     """Each column of a table: data against samples."""
-    samples, columns = scene.model.sample(len(scene.x), scene.y), map(Column.of_dict, scene.datamodule.record()["columns"])
-    return rendered(marginals(list(columns), scene.x.cpu().numpy(), samples.cpu().numpy()))
+    samples = scene.model.sample(len(scene.x), scene.y)
+    return rendered(marginals(scene.modality.columns, scene.x.cpu().numpy(), samples.cpu().numpy()))
 
 
 def nearest_training_images(scene: Scene) -> Picture:
@@ -191,19 +185,18 @@ def nearest_training_images(scene: Scene) -> Picture:
     scaled = "of scaled x " if scene.modality.scaling is not None else ""
     title = f"median Euclidean distance {scaled}to the nearest of {num_train} training {noun}: samples {medians[0]:.2f}"
     title += f", reconstructed {scene.split} {noun} {medians[1]:.2f}, {scene.split} {noun} {medians[2]:.2f}"
-    is_new = scene.split not in ("train", "val", "test")  # pictures of one's own, whose neighbours are asked for
-    first, pictured = (2 * count, unseen) if is_new else (0, drawn)
+    first, pictured = (2 * count, unseen) if scene.is_new else (0, drawn)  # the neighbours of pictures of one's own are asked for
     shown = torch.cat([pictured[:n, None], found.x[first : first + n]], dim=1).transpose(0, 1)
     pairs = zip(found.distances[first : first + n].T.tolist(), found.indices[first : first + n].T.tolist(), strict=True)
     distances = [[f"{far:.2f}\n{scene.name('train', i)}" for far, i in zip(*pair, strict=True)] for pair in pairs]
-    names = ["x" if is_new else "sample", "nearest", "second", "third"][: len(shown)]
+    names = ["x" if scene.is_new else "sample", "nearest", "second", "third"][: len(shown)]
     if scene.modality.has_curves:
         panels = [
-            scene.name(scene.split, i) if is_new else f"at {distance:.2f}"
+            scene.name(scene.split, i) if scene.is_new else f"at {distance:.2f}"
             for i, distance in enumerate(found.distances[first : first + n, 0].tolist())
         ]
         return rendered(overlaid(scene.modality, shown.transpose(0, 1), names, panels, title))
-    above = [scene.name(scene.split, i) for i in range(n)] if is_new else scene.labels(y[:n])
+    above = [scene.name(scene.split, i) for i in range(n)] if scene.is_new else scene.labels(y[:n])
     return scene.captioned(shown, names, [above, *distances], title, min(1200, 250 + 150 * n))
 
 
@@ -220,26 +213,52 @@ FIGURES = WHILE_TRAINING | {
     "latent_space": latent_space,
     "nearest_training_images": nearest_training_images,
 }
-OF_TABLES: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables, "latent_space": latent_space}
+OF_TABLES_WHILE_TRAINING: dict[str, Callable[[Scene], Picture]] = {"marginals": columns_of_tables}
+OF_TABLES = OF_TABLES_WHILE_TRAINING | {"latent_space": latent_space}
 
 
 @torch.no_grad()
-def draw_figures(
-    model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8, split: str = "test"
-) -> list[Path]:
-    """Draws all of FIGURES, of test data or another split, each with noise of its own from the seed; returns the files.
+def drawn(scene: Scene, seed: int = 0, names: Collection[str] | None = None) -> Iterator[tuple[str, Image.Image | list[Image.Image]]]:
+    """All of FIGURES, or those of some names, each with noise of its own from the seed; of tables all of OF_TABLES.
 
     There are none of data that have no pictures, and no walks through latent variables that are no vectors of real numbers, such as codes.
     """
-    figures = FIGURES if datamodule.modality.is_pictured else OF_TABLES if isinstance(datamodule.dataset, Table) else {}
-    if not figures:
-        return []
-    model.eval()
-    scene, paths = Scene(model, datamodule, *datamodule.examples(split, NUM_ENCODED, device), split, num_images), []
+    is_table = isinstance(scene.datamodule.dataset, Table)
+    figures = FIGURES if scene.modality.is_pictured else OF_TABLES if is_table else {}
     for name, draw in figures.items():
-        with rng.fork(seed):
-            picture = draw(scene)
-        if picture is not None:
-            paths.append(folder / f"{name}.{'gif' if isinstance(picture, list) else 'png'}")
-            save(picture, paths[-1])
+        if names is None or name in names:
+            with rng.fork(seed):
+                picture = draw(scene)
+            if picture is not None:
+                yield name, picture
+
+
+def draw_figures(
+    model: Model, datamodule: DataModule, folder: Path, device: torch.device, seed: int = 0, num_images: int = 8, split: str = "test"
+) -> list[Path]:
+    """Draws all figures of test data or another split into a folder; returns the files. See `drawn`."""
+    return save_all(drawn(scene_of(model, datamodule, device, num_images, split), seed), folder)
+
+
+def scene_of(
+    model: Model, datamodule: DataModule, device: torch.device, num_images: int = 8, split: str = "test", label: int | None = None
+) -> Scene:
+    """The scene of the first examples of a split.
+
+    Args:
+        model, datamodule, num_images, split: as of `Scene`.
+        device: of the examples.
+        label: of all of them, in place of their own.
+    """
+    x, y = datamodule.examples(split, NUM_ENCODED, device)
+    y = y if label is None else torch.full((len(x),), label, device=device)
+    return Scene(model.eval(), datamodule, x, y, split, num_images)
+
+
+def save_all(pictures: Iterable[tuple[str, Image.Image | list[Image.Image]]], folder: Path) -> list[Path]:
+    """Saves pictures by their names in a folder; returns the files."""
+    paths = []
+    for name, picture in pictures:
+        paths.append(folder / f"{name}.{'gif' if isinstance(picture, list) else 'png'}")
+        save(picture, paths[-1])
     return paths

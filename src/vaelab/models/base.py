@@ -25,6 +25,7 @@ class Model(nn.Module, ABC):
 
     prior: nn.Module  # (y) -> p(z)
     num_classes: int = 0  # how many classes y may name; 0: the model does not look at y
+    recognises: bool = False  # whether a label of -1 stands for the class that the model takes x for
     missing: bool = False  # whether NaN in x is a missing value, which is not scored
     units: Units | None = None  # of the data, if x are scaled before they are shown to the model: densities are in these units
 

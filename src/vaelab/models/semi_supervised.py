@@ -29,6 +29,7 @@ class SemiSupervisedVAE(Model):
     """
 
     class_logits: Tensor
+    recognises = True
 
     def __init__(
         self, classifier: nn.Module, posterior: nn.Module, likelihood: nn.Module, prior: nn.Module | partial, num_classes: int

@@ -1,6 +1,6 @@
 """Configs of runs: flat, compared, and with one table of the keys that change no number."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
 from functools import cache
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ IMMATERIAL = (
     *(Immaterial(key, "says where files are", ALL) for key in ("paths", "download")),
     *(
         Immaterial(f"data.{key}", "says where files are, and what is in them is compared", frozenset({Use.RESUME}))
-        for key in ("root", "file")
+        for key in ("root", "file", "hidden")
     ),
     *(Immaterial(key, "names the folder of a run or sweep", ALL) for key in ("name", "sweep")),
     *(Immaterial(key, "says what to do with a run that exists", ALL) for key in ("existing", "resume", "trust")),
@@ -137,27 +137,6 @@ def of_today(config: Mapping[str, Any]) -> dict[str, Any]:
         likelihood = {"_target_": "vaelab.metrics.evaluate_test_data", "_partial_": True, **old}
         today["evaluation"]["metrics"] = {"likelihood": likelihood, **(today["evaluation"].get("metrics") or {})}
     return today
-
-
-def check_moved(words: Iterable[str], prefix: str = "") -> None:
-    """End the process if a word of its command line sets a key that has moved.
-
-    Args:
-        words: of the command line.
-        prefix: of the keys.
-
-    Raises:
-        SystemExit: if one does, with the key of today.
-    """
-    for word in words:
-        key = word.split("=")[0].lstrip("+~")
-        if key.startswith(prefix) and key.removeprefix(prefix) in MOVED_KEYS:
-            raise SystemExit(moved_key(prefix, key.removeprefix(prefix)))
-
-
-def moved_key(prefix: str, key: str) -> str:
-    """Text that says where a key of older versions is today."""
-    return f"{prefix}{key} is now {prefix}{MOVED_KEYS[key]}: the numbers at the end of training are its metric likelihood"
 
 
 def with_moved_targets(node: Any) -> Any:

@@ -20,6 +20,8 @@ CAPTIONS = {
     "interpolations": "From one example to another, along a straight line between the centres of their q(z | x).",
     "spherical_interpolations": "The same, along a great circle.",
     "manifold": "The whole latent space of two dimensions, at the quantiles of N(0, I).",
+    "marginals": "Columns of test data and of samples, with the distance between them; the worst fitted first.",
+    "marginal_distances": "How far each column of samples is from test data; marks: training data, than which less cannot be hoped for.",
     "latent_space": "The centres of q(z | x) of test data, coloured by their labels.",
     "nearest_training_images": "Samples above the training data that are nearest to them: a copy means that the model repeats its data.",
 }
@@ -94,10 +96,14 @@ def section(title: str, body: str) -> str:
 
 
 def rounded(value: Any) -> str:
-    """A number with four digits, or one after the point if it is large; a long list is said by its length."""
+    """A number with four digits, or one after the point if it is large; a long list or a mapping is said by its length."""
     if value is None:
         return "–"
+    if isinstance(value, dict):
+        return f"{len(value)} values, in the results"
     if isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            return html.escape(", ".join(value) or "none")
         flat = all(isinstance(item, int | float) for item in value)
         return ", ".join(rounded(item) for item in value) if flat and len(value) <= 4 else f"{len(value)} values, in the results"
     return (
@@ -121,7 +127,7 @@ def headline(test: dict[str, Any]) -> str:
 
 
 def tables(known: dict[str, Any]) -> str:
-    """Every number, by the metric that found it."""
+    """Every number, by the metric that found it; rows, such as those of columns, are a table of their own."""
     test, evaluations = known.get("test") or {}, known.get("evaluations") or {}
     groups = {name: how.get("keys") or [] for name, how in evaluations.items()}
     groups = {"at the end of training": [key for key in test if not any(key in keys for keys in groups.values())]} | groups
@@ -130,13 +136,26 @@ def tables(known: dict[str, Any]) -> str:
         rows = "".join(
             f"<tr><td>{html.escape(key)}</td><td>{rounded(test[key])}</td><td class='muted'>{spread(test, key)}</td></tr>"
             for key in keys
-            if key in test and not key.endswith(("_std_error", "_ci"))
+            if key in test and not key.endswith(("_std_error", "_ci")) and not are_rows(test[key])
         )
+        below = "".join(table_of(test[key]) for key in keys if are_rows(test.get(key)))
         how = evaluations.get(name)
         note = f"seed {how.get('seed')}, {how.get('seconds')} s, {how.get('finished')}" if how else ""
         if rows:
-            parts.append(f"<h3>{html.escape(name)} <span class='muted'>{html.escape(note)}</span></h3><table>{rows}</table>")
+            parts.append(f"<h3>{html.escape(name)} <span class='muted'>{html.escape(note)}</span></h3><table>{rows}</table>{below}")
     return "".join(parts)
+
+
+def are_rows(value: Any) -> bool:
+    """True of a list of mappings."""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """A table of rows with the same keys."""
+    head = "".join(f"<th>{html.escape(key.replace('_', ' '))}</th>" for key in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{rounded(value)}</td>' for value in row.values())}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def spread(test: dict[str, Any], key: str) -> str:

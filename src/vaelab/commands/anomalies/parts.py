@@ -13,10 +13,9 @@ from torch import Tensor
 
 from vaelab.build import OpenedRun, build_data, open_run
 from vaelab.commands.common import places_of_data
-from vaelab.commands.pictures import reader_of
+from vaelab.commands.pictures import examples_of
 from vaelab.data import InMemory
 from vaelab.data.datamodule import present
-from vaelab.data.images import pictures_of
 from vaelab.data.memory import Examples, as_example
 from vaelab.data.split import Split
 from vaelab.data.views import by_class
@@ -36,7 +35,7 @@ class Part:
 
 
 def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
-    """The normal test examples and the anomalies, in random orders, at most num_images of each.
+    """The normal test examples and the anomalies, in random orders, at most num of each.
 
     Normal are the test data of the classes that the run was trained on; anomalies are those of other classes, or the data of `against`.
 
@@ -53,7 +52,7 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
     test = data.splits["test"]
 
     def part(name: str, dataset: Examples, indices: Int[Tensor, "n"], is_anomaly: bool) -> Part:
-        return Part(name, Split(dataset, indices[: config.num_images], test.modality, test.transform, test.seed), is_anomaly)
+        return Part(name, Split(dataset, indices[: config.num], test.modality, test.transform, test.seed), is_anomaly)
 
     normal, others = test.indices, test.indices[:0]
     if data.classes is not None:
@@ -72,14 +71,14 @@ def find_parts(run: OpenedRun, config: DictConfig) -> list[Part]:
 
 
 def other_data(against: str, run: OpenedRun, config: DictConfig) -> Examples:
-    """The test data of a choice of conf/data or of another run, or a picture, or all of a folder.
+    """The test data of a choice of conf/data or of another run, or all of a file, or of a folder of pictures.
 
     Raises:
         ValueError: if it is none of these, or the folder holds no pictures.
     """
     path = Path(against)
     if (path.is_dir() and not RunFolder(path).checkpoints.is_dir()) or (path.is_file() and path.suffix != ".ckpt"):
-        return pictures_of(path, reader_of(run))
+        return examples_of(path, run)
     if path.exists():
         places = {key: value for key, value in places_of_data(config).items() if key != "data.root"}  # which is of the run itself
         return open_run(path, places=places, trust=config.trust).datamodule.read("test")

@@ -50,7 +50,7 @@ def keep_options(folder: RunFolder, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it holds others, or cannot be read.
     """
-    advice = "remove its folder, or choose name=<another>"
+    advice = "remove its folder, or choose output=<another>"
     known = folder.results(advice=advice)
     if not known:
         folder.write_results({"options": dict(options)})
@@ -58,7 +58,9 @@ def keep_options(folder: RunFolder, options: Mapping[str, Any]) -> None:
         raise DamagedFile(folder.path / RESULTS, "it has no options", advice)
     other = [f"{name}={value}" for name, value in known.get("options", {}).items() if options.get(name) != value]
     if other:
-        raise ValueError(f"{shorter(folder.path)} holds scores found with {', '.join(other)}: choose name=<another>, or remove that folder")
+        raise ValueError(
+            f"{shorter(folder.path)} holds scores found with {', '.join(other)}: choose output=<another>, or remove that folder"
+        )
 
 
 def complete(path: Path, parts: Sequence[Part], run: OpenedRun, background: Model | None, config: DictConfig) -> None:
@@ -131,7 +133,7 @@ def num_known(path: Path, part: Part) -> int:
     known = [row.get("checksum") for row in csv.DictReader(whole.splitlines()) if row["is_anomaly"] == str(int(part.is_anomaly))]
     for places in torch.arange(min(len(known), len(part.split))).split(BATCH):
         if list(map(str, checksums(part.split[places][0]))) != [known[i] for i in places]:
-            raise ValueError(f"{shorter(path)} holds scores of other examples than {part}: choose name=<another>, or remove that folder")
+            raise ValueError(f"{shorter(path)} holds scores of other examples than {part}: choose output=<another>, or remove that folder")
     return len(known)
 
 

@@ -1,5 +1,6 @@
 """The command: from a config to scores and what they say."""
 
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,7 +9,7 @@ from vaelab.build import OpenedRun, open_run
 from vaelab.commands.anomalies.outcome import write_outcome
 from vaelab.commands.anomalies.parts import find_parts
 from vaelab.commands.anomalies.scoring import check_pictured, complete, how, keep_options, read_scores
-from vaelab.commands.common import below, check_counts, check_given, chosen_device, chosen_run, prepare_process
+from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_folder, chosen_run, prepare_process
 from vaelab.commands.errors import report_errors
 from vaelab.models import Model
 from vaelab.runs.folder import RunFolder
@@ -25,15 +26,15 @@ def detect_anomalies(config: DictConfig) -> None:
     """
     prepare_process()
     check_given(config)
-    check_counts(config, ["num_images"], num_images=2, num_train=1, num_samples=1, num_pictured=1)
+    check_counts(config, ["num"], num=2, num_train=1, num_samples=1, num_pictured=1)
     run, device = chosen_run(config), chosen_device(config)
     background = open_background(run, config)
     for model in (run.model, background):
         if model is not None:
             model.to(device)
     parts = find_parts(run, config)
-    name = config.name or (Path(config.against).name if config.against else "other_classes")
-    folder = RunFolder(below(run.folder.path / "anomalies", name))
+    name = Path(os.path.abspath(config.against)).name if config.against else "other_classes"
+    folder = RunFolder(chosen_folder(config.output, run.folder.path / "anomalies" / name))
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.claim():
         keep_options(folder, how(config, run))

@@ -21,6 +21,7 @@ from vaelab.figures.tiles import tile
 
 NUM_BINS = 50
 TAIL = 0.005  # of the scores on each side, which is left out of the histograms: one outlier would squeeze all others into one bin
+ABOVE_STRIP = 0.8  # inches, for its title, and the scores and names of its examples
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -124,14 +125,17 @@ def extreme_curves(strips: Sequence[Strip], modality: Modality, title: str) -> F
     """The same of series and vectors: a row of panels for each strip, in each an example and its reconstruction."""
     most = max(len(strip.x) for strip in strips)
     every = torch.cat([torch.cat([strip.x, strip.reconstructions]) for strip in strips])
-    grid = Panels(in_units(modality), most * len(strips), every, most, title=title)
+    grid = Panels(in_units(modality), most * len(strips), every, most, title=title, above=ABOVE_STRIP)
     for row, strip in enumerate(strips):
         names = strip.names or [""] * len(strip.x)
         for column, (x, other, score, name) in enumerate(zip(strip.x, strip.reconstructions, strip.scores.tolist(), names, strict=True)):
             place = row * most + column
             grid.draw(place, x, color=BLACK, alpha=0.55, linewidth=1.4, label="x")
             grid.draw(place, other, color=BLUE, label="E[x | z]")
-            grid.titled(place, f"{strip.title}\n" * (column == 0) + f"{score:.4g}  {name}".strip())
+            grid.titled(place, f"{score:.4g}\n{name}".strip())
+        grid.of(row * most)[0].annotate(strip.title, (0, 1), (0, 32), "axes fraction", "offset points", size=10)
+        for axis in (axis for place in range(row * most + len(strip.x), (row + 1) * most) for axis in grid.of(place)):
+            axis.set_visible(False)
     grid.legend()
     return grid.figure
 

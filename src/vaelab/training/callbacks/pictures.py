@@ -13,12 +13,13 @@ from vaelab.checks import check_whole
 from vaelab.data import DataModule
 from vaelab.distributions import centre
 from vaelab.figures.scene import Scene
-from vaelab.figures.scenes import WHILE_TRAINING
+from vaelab.figures.scenes import OF_TABLES_WHILE_TRAINING, WHILE_TRAINING
 from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
 from vaelab.training.loggers import WITH_PICTURES, show_picture
 
 NUM_ENCODED = 256  # examples that speak for the dimensions of z
+NUM_ROWS = 2000  # of a table, whose columns are compared with those of samples
 
 LAYOUT = {
     "bound (nats)": {
@@ -40,7 +41,7 @@ def data(trainer: Trainer) -> DataModule:
 
 
 class Pictures(Callback):
-    """The figures that are quickly drawn, of validation images, for the loggers, and the latent space in TensorBoard's projector.
+    """The figures that are quickly drawn, of validation data, for the loggers, and the latent space in TensorBoard's projector.
 
     All figures follow when training is over.
 
@@ -72,12 +73,15 @@ class Pictures(Callback):
     @rank_zero_only
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WITH_PICTURES)]
-        if not loggers or not data(trainer).modality.is_pictured:
+        modality = data(trainer).modality
+        figures = WHILE_TRAINING if modality.is_pictured else OF_TABLES_WHILE_TRAINING if modality.columns else {}
+        if not loggers or not figures:
             return
-        x, y = data(trainer).examples("val", max(2 * self.num_images, NUM_ENCODED), pl_module.device)
+        num = NUM_ROWS if modality.columns else max(2 * self.num_images, NUM_ENCODED)
+        x, y = data(trainer).examples("val", num, pl_module.device)
         assert isinstance(pl_module, LitVAE)
         scene = Scene(pl_module.model, data(trainer), x, y, "val", self.num_images)
-        for name, draw in WHILE_TRAINING.items():
+        for name, draw in figures.items():
             with rng.fork(seed=0), torch.no_grad():
                 picture = draw(scene)
             if isinstance(picture, Image.Image):
