@@ -18,7 +18,7 @@ from vaelab.runs.configs import flatten, that_only_reads, value_at
 from vaelab.runs.files import read_checkpoint
 from vaelab.runs.folder import RunFolder, find_checkpoint
 from vaelab.training.checkpoints import model_weights
-from vaelab.training.lit import LitVAE, StartsFromData
+from vaelab.training.lit import LitVAE
 from vaelab.training.resume import recorded_split
 from vaelab.training.schedulers import Scheduling
 from vaelab.training.speed import NETWORK_SETTINGS, accelerate
@@ -153,39 +153,6 @@ def check_used(config: DictConfig) -> None:
         raise ValueError(f"nothing uses {', '.join(f'data.{key}' for key in sorted(unknown))}: the data module takes {', '.join(known)}")
     if "schedule" in raw:
         raise ValueError("a schedule was chosen, but for no weight: write +schedule@objective.beta=<schedule>")
-
-
-def start_from(model: Model, config: DictConfig, run: str) -> None:
-    """Give a model the weights of a trained one; a prior of another kind stays what it is.
-
-    Raises:
-        ValueError: if another part is not the same, or its config reads the machine.
-    """
-    checkpoint = read_checkpoint(find_checkpoint(run))
-    stored, origin = model_weights(checkpoint["state_dict"]), OmegaConf.create(checkpoint["config"])
-    check_interpolations(origin)
-    theirs, mine = kinds(origin), kinds(config)
-    if theirs != mine:  # weights of the same shapes would fit, and mean something else
-        raise ValueError(
-            f"pretrained={run} is made of {', '.join(theirs - mine)}; this model of {', '.join(mine - theirs)}: choose its dials"
-        )
-    for name, part in model.named_children():
-        own = part.state_dict(prefix=f"{name}.")
-        found = {key: value for key, value in stored.items() if key.startswith(f"{name}.")}
-        if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in found.items()}:
-            part.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
-            for started in part.modules():
-                if isinstance(started, StartsFromData):
-                    started.num_initial = 0  # it has started
-        elif name != "prior":
-            raise ValueError(f"pretrained={run}: the {name} of that run has other weights than this model's; choose the dials that it had")
-
-
-def kinds(config: DictConfig) -> set[str]:
-    """Places in the config of a model and the classes there, without those of its prior."""
-    model: dict[str, Any] = OmegaConf.to_container(OmegaConf.create({"model": config.model}, parent=config), resolve=True)  # type: ignore[assignment]
-    model["model"].pop("prior", None)
-    return {f"{key.removesuffix('._target_')}={value}" for key, value in flatten(model).items() if key.endswith("_target_")}
 
 
 class OpenedRun(NamedTuple):

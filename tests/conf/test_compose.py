@@ -82,9 +82,9 @@ def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
 
     from vaelab.build import build
 
-    z_shape = [4, 2, 2] if dials in ("encoder=resnet", "decoder=resnet") else [16]
+    z_shape = {"resnet": [4, 2, 2], "ldm": [4, 4, 4]}.get(dials.partition("=")[2], [16])
     small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
-    small = small[:2] if "mlp" in dials else small
+    small = small[:2] if "mlp" in dials else [*small, f"{dials.split('=')[0]}.norm_groups=2"] if "ldm" in dials else small
     if "conv1d" in dials:
         other = "decoder" if "encoder" in dials else "encoder"
         small = ["data.shape=[2,17]", *small[1:2], f"{other}=mlp", f"{dials.split('=')[0]}.channels=[4,4,4]"]

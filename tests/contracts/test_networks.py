@@ -73,7 +73,8 @@ def shapes(network, encodes, image):
 def test_every_network_is_tested():
     tested = {factory.func for factory in (*ENCODERS.values(), *DECODERS.values())}
     ladders = {networks.ConvLadder, networks.DenseLadder}  # see mathematics/test_hierarchy.py
-    assert tested | ladders == {getattr(networks, name) for name in networks.__all__}
+    of_maps = {networks.LDMEncoder, networks.LDMDecoder}  # see test_autoencoder_kl.py
+    assert tested | ladders | of_maps == {getattr(networks, name) for name in networks.__all__}
 
 
 @images

@@ -1,6 +1,6 @@
 """Codes: what q(z | x) says of each x, in numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -31,6 +31,33 @@ def codes(
     mean, scale = known(lambda: q.mean), known(lambda: q.stddev)
     found = {"centre": centre(q)} if mean is None else {"mean": mean}
     return found | ({} if scale is None else {"scale": scale}) | {f"sample_{number + 1}": code_of(q, q.sample()) for number in range(num)}
+
+
+@torch.no_grad()
+def latent_moments(
+    model: Model, batches: Iterable[tuple[Float[Tensor, "b ..."], Shaped[Tensor, "b ..."]]]
+) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
+    """Mean and standard deviation of z ~ q(z | x) over examples, of each channel: the first dimension of z, over its others.
+
+    Exact over the noise of q: Var z = E_x Var(z | x) + Var_x E(z | x), in double precision.
+
+    Args:
+        model: whose posterior has a mean and a standard deviation.
+        batches: of (x, y).
+
+    Raises:
+        ValueError: if there is no example, or the posterior has no such moments.
+    """
+    sums, squares, num = torch.zeros(()), torch.zeros(()), 0
+    for x, y in batches:
+        found = codes(model, x, y)
+        if not {"mean", "scale"} <= found.keys():
+            raise ValueError(f"the posterior {type(model.encode(x, y)).__name__} has no mean and standard deviation in closed form")
+        mean, scale = (found[name].double().movedim(1, -1).flatten(0, -2) for name in ("mean", "scale"))
+        sums, squares, num = sums + mean.sum(0).cpu(), squares + (mean.square() + scale.square()).sum(0).cpu(), num + len(mean)
+    if not num:
+        raise ValueError("there is no example whose latents could be measured")
+    return sums / num, (squares / num - (sums / num).square()).clamp(min=0).sqrt()
 
 
 def known(moment: Callable[[], Tensor]) -> Tensor | None:

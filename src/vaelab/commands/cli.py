@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": Command("compute metrics of trained models on their test data", "vaelab.commands.evaluate.evaluate_runs", "evaluate"),
     "generate": Command("draw the figures of a trained model", "vaelab.commands.generate.generate", "generate"),
     "encode": Command("write the codes of data to a file", "vaelab.commands.encode.encode", "encode"),
+    "export": Command("write a model in a format that other programs open", "vaelab.commands.export.export", "export"),
     "inpaint": Command("complete test data of which a part is hidden", "vaelab.commands.inpaint.inpaint_run", "inpaint"),
     "impute": Command("fill in what is missing in a table", "vaelab.commands.impute.impute", "impute"),
     "detect_anomalies": Command(

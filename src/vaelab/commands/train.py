@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from vaelab.build import OpenedRun, build, build_data, check_trusted, start_from, trained_model
+from vaelab.build import OpenedRun, build, build_data, check_trusted, trained_model
 from vaelab.checks import check_flag
 from vaelab.commands.checking import check_evaluation, check_steps, check_values
 from vaelab.commands.common import check_given, is_watched, prepare_process, shorter
@@ -30,6 +30,7 @@ from vaelab.commands.composing import typed_words
 from vaelab.commands.errors import NO_ROOM, report_errors
 from vaelab.commands.from_data import with_shape
 from vaelab.commands.judging import draw_charts, final_metrics, judge, print_numbers, report, validate
+from vaelab.commands.pretrained import start_from
 from vaelab.data import DataModule
 from vaelab.figures.scenes import draw_figures
 from vaelab.metrics.progress import duration

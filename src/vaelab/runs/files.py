@@ -17,6 +17,9 @@ from vaelab.runs.configs import of_today
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was compiled
 
 
+CONFIG_IN_HEAD = "vaelab"  # name of the config in the head of a file of safetensors
+
+
 class DamagedFile(ValueError):
     """A file is empty, cut, garbled or of another shape than this package writes."""
 
@@ -26,12 +29,17 @@ class DamagedFile(ValueError):
 
 def write_text(text: str, path: Path) -> None:
     """Write all of the text or nothing, also if the process is killed meanwhile."""
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write all of the bytes or nothing, also if the process is killed meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # of a process that was killed; a link would be written through
     try:
-        with part.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with part.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -178,7 +186,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """A checkpoint, read without running anything that is in it; its config names classes where they live today.
 
     Args:
-        path: of the file.
+        path: of the file, a checkpoint of training or what `vaelab export format=safetensors` wrote.
         mmap: whether weights stay on the disk until they are used.
 
     Raises:
@@ -186,6 +194,8 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """
     import torch  # most readers of run folders do without
 
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     try:
         check_sums(path, "/data.pkl" if mmap else "")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -194,3 +204,25 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), dict) for key in ("config", "state_dict")):
         raise ValueError(f"{path} was not written by vaelab: it has no config and state_dict")
     return checkpoint | {"config": of_today(checkpoint["config"])}
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The weights, config and scaling of the data that `vaelab export format=safetensors` wrote, as a checkpoint has them.
+
+    Raises:
+        ValueError: if the file is damaged, was not written by vaelab, or safetensors is not installed.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ValueError(f"{path.name} needs safetensors: pip install 'vaelab[export]'") from error
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})[CONFIG_IN_HEAD])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: it is damaged or was not written by vaelab export") from error
+    prefix = "scaling."
+    scaling = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    weights = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    return {"config": of_today(config), "state_dict": weights, "DataModule": {"scaling": scaling} if scaling else {}}

@@ -31,8 +31,12 @@ HIGHER = (
     *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
     *("code_usage", "code_perplexity"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
+    *("psnr", "ssim"),
 )
-LOWER = ("distortion", "bits_per_dim", "fid", "kid", "frechet_*", "kernel_distance*")
+LOWER = (
+    *("distortion", "bits_per_dim", "fid", "kid", "frechet_*", "kernel_distance*"),
+    *("rfid", "lpips_*", "reconstruction_mse", "reconstruction_l1"),
+)
 OF_DATA = ("majority_accuracy", "*_of_train")  # and not of the model
 SIZES = ("num_*", "*_num_*", "latent_dim", "*_std_error")  # what results hold beside metrics
 

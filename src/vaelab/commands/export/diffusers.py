@@ -1,0 +1,53 @@
+"""A trained model as a folder that `AutoencoderKL.from_pretrained` of diffusers opens."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from vaelab.applications import latent_moments
+from vaelab.build import OpenedRun
+from vaelab.commands.pretrained import ADVICE, WEIGHTS
+from vaelab.data.array_files import package
+from vaelab.models.autoencoder_kl import to_autoencoder_kl
+from vaelab.runs.files import write_bytes, write_json
+
+
+def write_diffusers(run: OpenedRun, folder: Path, config: DictConfig) -> dict[Path, str]:
+    """Write config.json and the weights; return their paths and what they hold.
+
+    Raises:
+        ValueError: if AutoencoderKL cannot hold the model, the data are not there, or safetensors is not installed.
+    """
+    files = package("safetensors.torch", folder / WEIGHTS, ADVICE)
+    described, weights = to_autoencoder_kl(run.model)
+    if run.datamodule.modality.scaling is not None:
+        raise ValueError("a folder of diffusers has no place for data.scale: train on pictures without one")
+    described |= factors(run, config.num, config.per_channel)
+    write_bytes(files.save(weights, {"format": "pt"}), folder / WEIGHTS)
+    write_json(described, folder / "config.json")
+    found = {name: described[name] for name in ("scaling_factor", "shift_factor", "latents_mean", "latents_std") if described[name]}
+    said = ", ".join(f"{name}={value:.5g}" if isinstance(value, float) else f"{name} of each channel" for name, value in found.items())
+    num = sum(value.numel() for value in weights.values())
+    return {folder / WEIGHTS: f"{num:,} weights", folder / "config.json": f"of AutoencoderKL: {said}"}
+
+
+def factors(run: OpenedRun, num: int, per_channel: bool) -> dict[str, Any]:
+    """Numbers by which other programs give latents mean 0 and standard deviation 1.
+
+    z is seen as (z - shift_factor) scaling_factor, or, of each channel, (z - latents_mean) scaling_factor / latents_std. Some programs
+    apply both, so only one of the two is ever more than nothing.
+    """
+    nothing = {"scaling_factor": 1.0, "shift_factor": 0.0, "latents_mean": None, "latents_std": None}
+    if not num:
+        return nothing
+    x, y = run.datamodule.examples("train", num, run.model.device)
+    batches = zip(x.split(run.datamodule.eval_batch_size), y.split(run.datamodule.eval_batch_size), strict=True)
+    mean, std = latent_moments(run.model, batches)
+    if per_channel:
+        return nothing | {"latents_mean": mean.tolist(), "latents_std": std.tolist()}
+    whole = mean.mean()
+    return nothing | {
+        "scaling_factor": 1 / (std.square().mean() + (mean - whole).square().mean()).sqrt().item(),
+        "shift_factor": whole.item(),
+    }

@@ -1,0 +1,133 @@
+"""Distances between examples and their reconstructions: E[x | z] at the centre of q(z | x), beside x."""
+
+from collections import defaultdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vaelab.checks import check_at_least, check_choice
+from vaelab.metrics.data import Data, first, labelled
+from vaelab.metrics.sample_quality.examples import examples
+from vaelab.metrics.sample_quality.features import Features, extract, feature_space, inception, learned, pixels
+from vaelab.metrics.sample_quality.frechet import frechet_distance
+from vaelab.metrics.target import average
+from vaelab.models import Model
+
+LEAST_SIDE = 11  # pixels of the window of SSIM
+WEIGHTS_OF_LPIPS = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # of torchvision's networks
+
+
+@torch.no_grad()
+def reconstruction(
+    model: Model,
+    data: Data,
+    split: str = "test",
+    num_examples: int = 10_000,
+    lpips: str = "auto",
+    features: str = "auto",
+    num_train: int = 50_000,
+    num_epochs: int = 5,
+) -> dict[str, Any]:
+    """Distances between examples and their reconstructions, in the units of the data: means over examples, with standard errors.
+
+    - reconstruction_mse and reconstruction_l1: of each value of x; missing values are left out.
+    - psnr = -10 log10 mse of each picture in dB, and ssim (Wang et al., 2004, https://doi.org/10.1109/TIP.2003.819861) with a Gaussian
+      window of 11 pixels: of pictures with values in [0, 1].
+    - lpips_alex or lpips_vgg (Zhang et al., 2018, https://arxiv.org/abs/1801.03924), of pictures, if the weights are on this machine.
+    - rfid, the Frechet distance between Inception's features of the examples and of their reconstructions; or, in other features,
+      frechet_distance_of_reconstructions_<features>: see `vaelab.metrics.sample_quality`. Of data without missing values.
+
+    Args:
+        model: to reconstruct with.
+        data: to reconstruct.
+        split: "test" or "val".
+        num_examples: at most.
+        lpips: "alex" or "vgg", the network whose features LPIPS compares; "none"; or "auto", alex if its weights are on this machine.
+        features: as of `sample_quality`, or "none"; "auto": Inception's, else a classifier's if there are labels, else pixels.
+        num_train, num_epochs: of the classifier, as of `sample_quality`.
+
+    Raises:
+        ValueError: if an option is out of range, or weights that were asked for are not on this machine.
+    """
+    check_choice(("test", "val"), split=split)
+    check_at_least(1, num_examples=num_examples)
+    network = chosen_lpips(lpips)
+    data.setup("test" if split == "test" else "fit")
+    unscale = data.splits[split].modality.unscale
+    found, kept = defaultdict[str, list[Tensor]](list), list[tuple[Tensor, Tensor]]()
+    for x, y in first(data.batches(split, model.device), num_examples):
+        ours, theirs = model.reconstruct(x, y), unscale(x)
+        kept.append((x, ours))
+        for name, values in {**errors(theirs, unscale(ours), ~x.isnan()), **of_pictures(theirs, unscale(ours), network)}.items():
+            found[name].append(values.double().cpu())
+    report: dict[str, Any] = {"reconstruction_num_examples": sum(len(x) for x, _ in kept)}
+    for name, parts in found.items():
+        report |= average(name, torch.cat(parts))
+    if features != "none" and len(kept) and not any(bool(x.isnan().any()) for x, _ in kept):
+        report |= of_features(data, split, kept, features, num_train, num_epochs)
+    return report
+
+
+def errors(x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], known: Bool[Tensor, "b ..."]) -> dict[str, Float[Tensor, "b"]]:
+    """Mean square and mean absolute error over the known values of each example."""
+    error = torch.where(known, ours - x, 0.0).flatten(1).double()
+    num = known.flatten(1).sum(1).clamp(min=1)
+    return {"reconstruction_mse": error.square().sum(1) / num, "reconstruction_l1": error.abs().sum(1) / num}
+
+
+def of_pictures(x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], network: str | None) -> dict[str, Float[Tensor, "b"]]:
+    """PSNR, SSIM, if there is room for its window, and LPIPS, if there is a network; nothing of what is no picture in [0, 1]."""
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or not bool(((x >= 0) & (x <= 1)).all()):
+        return {}
+    ours = ours.clamp(0, 1)
+    found = {"psnr": -10 * (ours - x).double().square().flatten(1).mean(1).clamp(min=1e-12).log10()}  # at most 120 dB
+    image = import_module("torchmetrics.functional.image")  # which takes long to import
+    if min(x.shape[2:]) >= LEAST_SIDE:
+        pair = (ours.double(), x.double())  # variances are differences of squares
+        found["ssim"] = image.structural_similarity_index_measure(*pair, data_range=1.0, reduction="none").reshape(-1)
+    if network is not None:
+        distance = image.learned_perceptual_image_patch_similarity
+        colour = (part.expand(-1, 3, -1, -1) for part in (ours, x))
+        found[f"lpips_{network}"] = distance(*colour, net_type=network, normalize=True, reduction="none").reshape(-1)
+    return found
+
+
+def chosen_lpips(network: str) -> str | None:
+    """The network whose features LPIPS compares; None: there is none.
+
+    Raises:
+        ValueError: if its weights are not on this machine.
+    """
+    check_choice(("auto", "none", *WEIGHTS_OF_LPIPS), lpips=network)
+    if network == "none":
+        return None
+    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_OF_LPIPS["alex" if network == "auto" else network]
+    if path.is_file():
+        return "alex" if network == "auto" else network
+    if network == "auto":
+        return None
+    raise ValueError(f"lpips={network} needs torchvision's weights as {path}: put them there, or set lpips=none")
+
+
+def of_features(
+    data: Data, split: str, kept: list[tuple[Tensor, Tensor]], features: str, num_train: int, num_epochs: int
+) -> dict[str, float]:
+    """The Frechet distance between features of scaled examples and of their reconstructions."""
+    modality, device = data.splits[split].modality, kept[0][0].device
+    x, y = examples(data, "train", num_train, transformed=True)
+    space = feature_space(features, x, modality.are_viewable(x))
+    if space == "classifier" and features == "auto" and not bool(labelled(y).any()):
+        space = "pixels"
+    extractor: Features = pixels
+    if space == "inception":
+        extractor = inception(device)
+    if space == "classifier":
+        with torch.enable_grad():
+            extractor = learned(x, y, num_epochs, lambda part: part.to(device)).features
+    theirs, ours = (extract(extractor, (pair[place] for pair in kept)) for place in (0, 1))
+    name = "rfid" if space == "inception" else f"frechet_distance_of_reconstructions_{space}"
+    return {name: frechet_distance(theirs, ours)} if len(theirs) > 1 else {}
