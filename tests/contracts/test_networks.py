@@ -73,8 +73,8 @@ def shapes(network, encodes, image):
 def test_every_network_is_tested():
     tested = {factory.func for factory in (*ENCODERS.values(), *DECODERS.values())}
     ladders = {networks.ConvLadder, networks.DenseLadder}  # see mathematics/test_hierarchy.py
-    of_maps = {networks.LDMEncoder, networks.LDMDecoder}  # see test_autoencoder_kl.py
-    assert tested | ladders | of_maps == {getattr(networks, name) for name in networks.__all__}
+    others = {networks.LDMEncoder, networks.LDMDecoder, networks.CausalTransformer}  # see test_autoencoder_kl.py, test_quantizers.py
+    assert tested | ladders | others == {getattr(networks, name) for name in networks.__all__}
 
 
 @images

@@ -57,13 +57,16 @@ def reconstruction(
     check_at_least(1, num_examples=num_examples)
     network = chosen_lpips(lpips)
     data.setup("test" if split == "test" else "fit")
-    unscale = data.splits[split].modality.unscale
+    modality = data.splits[split].modality
     found, kept = defaultdict[str, list[Tensor]](list), list[tuple[Tensor, Tensor]]()
     for x, y in first(data.batches(split, model.device), num_examples):
-        ours, theirs = model.reconstruct(x, y), unscale(x)
+        ours = model.reconstruct(x, y)
         kept.append((x, ours))
-        for name, values in {**errors(theirs, unscale(ours), ~x.isnan()), **of_pictures(theirs, unscale(ours), network)}.items():
-            found[name].append(values.double().cpu())
+        values = errors(modality.unscale(x), modality.unscale(ours), ~x.isnan())
+        if modality.are_viewable(x):
+            values |= of_pictures(x, ours.clamp(0, 1), network)
+        for name, part in values.items():
+            found[name].append(part.double().cpu())
     report: dict[str, Any] = {"reconstruction_num_examples": sum(len(x) for x, _ in kept)}
     for name, parts in found.items():
         report |= average(name, torch.cat(parts))
@@ -79,11 +82,8 @@ def errors(x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], known: Bool[
     return {"reconstruction_mse": error.square().sum(1) / num, "reconstruction_l1": error.abs().sum(1) / num}
 
 
-def of_pictures(x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], network: str | None) -> dict[str, Float[Tensor, "b"]]:
-    """PSNR, SSIM, if there is room for its window, and LPIPS, if there is a network; nothing of what is no picture in [0, 1]."""
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or not bool(((x >= 0) & (x <= 1)).all()):
-        return {}
-    ours = ours.clamp(0, 1)
+def of_pictures(x: Float[Tensor, "b c h w"], ours: Float[Tensor, "b c h w"], network: str | None) -> dict[str, Float[Tensor, "b"]]:
+    """PSNR of pictures in [0, 1], SSIM, if there is room for its window, and LPIPS, if there is a network."""
     found = {"psnr": -10 * (ours - x).double().square().flatten(1).mean(1).clamp(min=1e-12).log10()}  # at most 120 dB
     image = import_module("torchmetrics.functional.image")  # which takes long to import
     if min(x.shape[2:]) >= LEAST_SIDE:
