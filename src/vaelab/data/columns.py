@@ -96,10 +96,11 @@ class Column:
     def cells(self, numbers: Float[np.ndarray, "n"]) -> list[str]:
         """Cells of numbers, as a file would have them."""
         if self.kind in CODED:
-            return [self.values[int(np.clip(round(number), 0, len(self.values) - 1))] for number in numbers.tolist()]
-        if self.kind == "count":
-            return [f"{round(number)}" for number in numbers.tolist()]
-        texts = [f"{number:.7g}" for number in numbers.tolist()]
+            texts = [self.values[int(np.clip(round(number), 0, len(self.values) - 1))] for number in numbers.tolist()]
+        elif self.kind == "count":
+            texts = [f"{round(number)}" for number in numbers.tolist()]
+        else:
+            texts = [f"{number:.7g}" for number in numbers.tolist()]
         return [text.replace(".", ",") for text in texts] if self.comma else texts
 
     def _check(self, right: np.ndarray, cells: Sequence[str], words: str, start: int) -> None:

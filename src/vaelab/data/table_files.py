@@ -228,6 +228,17 @@ def separator_of(text: str) -> str:
     return max(",;\t|", key=first.count)
 
 
+def words_for_nothing(given: str | float | Sequence[Any]) -> tuple[str, ...]:
+    """Words that stand for a missing value, as cells have them; a command line makes numbers and None of some.
+
+    >>> words_for_nothing([-999, None, "none"])
+    ('-999', 'null', 'NULL', 'none')
+    """
+    words = [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
+    found = [(str(word), "NaN", "NAN") if word != word else ("null", "NULL") if word is None else (str(word),) for word in words]
+    return tuple(spelling for spellings in found for spelling in spellings)
+
+
 def is_number(cell: str) -> bool:
     """True if a cell is a number, or empty."""
     try:
