@@ -92,6 +92,9 @@ def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"conditional on y, and an example has none: give the class of all with y=<class>"):
         encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'")
     assert not (tmp_path / "new.csv").exists()
+    for words, message in (([f"input='{tmp_path / 'my.csv'}'", "y=1"], "is the input"), ([], "is the data of the run")):
+        with pytest.raises(ValueError, match=rf"my.csv {message}: choose another name"):
+            encoded(tmp_path / "run", tmp_path / "my.csv", *words)
     of_file = encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'", "y=1")
     assert of_file["name"].tolist() == [row[0] for row in rows]
 

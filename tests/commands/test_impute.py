@@ -103,6 +103,14 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(ValueError, match=message):
             imputed(trained, words[0], Path(words[1]))
+    for name, words in (("filled_spread.csv", []), ("filled_1.csv", ["num=1"])):
+        other = written(tmp_path / name, table)
+        with pytest.raises(ValueError, match=f"output=.*filled.csv writes {name} too, which is the input: choose another name"):
+            imputed(trained, other, tmp_path / "filled.csv", *words)
+        assert list(csv.reader(Path(other).read_text().splitlines())) == table
+        Path(other).unlink()
+    with pytest.raises(ValueError, match="is the data of the run: choose another name"):
+        imputed(trained, source, trained.parent / "my.csv")
     table[7][1] = "-3"
     with pytest.raises(ValueError, match="row 7, column 'visits': '-3' is negative, which no count is"):
         imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
@@ -114,7 +122,8 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
 def test_all_other_characters_stay(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Line ends, quotes, blanks, a mark at the beginning, blank lines; and a category that no training row has, which is told."""
     lines = [
-        '\ufeff"net income",visits,level, note ,ward',
+        "\ufeff",
+        '"net income",visits,level, note ,ward',
         '10000.50,"3","high, very","a ""note""",a',
         "",
         ' 9990 ,,low,"two\r\nlines",b',
@@ -129,6 +138,14 @@ def test_all_other_characters_stay(trained: Path, tmp_path: Path, capsys: pytest
         first, second = (int(cell) for cell in re.search(r" 9990 ,(\d+),.*9990,(\d+),", found, re.DOTALL).groups())  # type: ignore[union-attr]
         expected = "\r\n".join(lines).replace(" 9990 ,,", f" 9990 ,{first},").replace(" NA ", str(second))
         assert found == expected
+
+
+def test_tabs_become_what_the_ending_says(trained: Path, tmp_path: Path) -> None:
+    table = rows(1)[:20]
+    with (tmp_path / "holes.tsv").open("w") as file:
+        csv.writer(file, delimiter="\t").writerows(table)
+    found = imputed(trained, str(tmp_path / "holes.tsv"), tmp_path / "filled.csv")
+    assert all(cell in ("", now) for before, after in zip(table, found, strict=True) for cell, now in zip(before, after, strict=True))
 
 
 def test_a_file_is_filled_in_block_by_block(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

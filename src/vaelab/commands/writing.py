@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vaelab.build import OpenedRun
 from vaelab.data.array_files import package
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -29,6 +30,19 @@ def check_ending(target: Path, endings: Sequence[str] = ENDINGS) -> None:
         raise ValueError(f"output={target} must end in {', '.join(endings)}")
     if target.suffix.lower() == ".parquet":
         package("pyarrow", target, ADVICE)
+
+
+def check_not_read(output: str | Path, targets: Iterable[Path], run: OpenedRun, source: Any) -> None:
+    """Check that no file which will be written is the input of a command, or the data of its run.
+
+    Raises:
+        ValueError: if one is.
+    """
+    for target in targets:
+        for words, path in (("the input", source), ("the data of the run", run.config.data.get("file"))):
+            if path and target.exists() and Path(path).exists() and target.samefile(path):
+                which = "" if target == Path(output) else f" writes {target.name} too, which"
+                raise ValueError(f"output={output}{which} is {words}: choose another name")
 
 
 @contextmanager

@@ -101,13 +101,18 @@ class Column:
             texts = [f"{round(number)}" for number in numbers.tolist()]
         else:
             texts = [f"{number:.7g}" for number in numbers.tolist()]
-        return [text.replace(".", ",") for text in texts] if self.comma else texts
+        return [with_comma(text, self.comma) for text in texts]
 
     def _check(self, right: np.ndarray, cells: Sequence[str], words: str, start: int) -> None:
         wrong = np.flatnonzero(~right)
         if len(wrong):
             more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
             raise ValueError(f"row {start + wrong[0] + 1}{more}, column {self.name!r}: {cells[wrong[0]]!r} {words}")
+
+
+def with_comma(number: str, comma: bool) -> str:
+    """A number with a decimal comma in place of its point, if it is to have one."""
+    return number.replace(".", ",") if comma else number
 
 
 def plain(cell: str, number: float) -> str:
