@@ -76,6 +76,8 @@ def test_an_array_of_ones_own(trained: Path, tmp_path: Path) -> None:
     assert list(found) == ["name", "split", "mean_0", "mean_1", "scale_0", "scale_1"]
     torch.testing.assert_close(numbers(found, "mean"), codes(run.model, x.float() / 255)["mean"])
     assert set(found["split"]) == {"new"}
+    np.savez(tmp_path / "new.npz", y=np.arange(7), x=x.numpy())  # as generate writes them
+    assert torch.equal(numbers(encoded(trained, tmp_path / "codes.npz", f"input='{tmp_path / 'new.npz'}'"), "mean"), numbers(found, "mean"))
 
 
 def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> None:
@@ -92,6 +94,10 @@ def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"conditional on y, and an example has none: give the class of all with y=<class>"):
         encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'")
     assert not (tmp_path / "new.csv").exists()
+    with pytest.raises(ValueError, match=r"is no table, as the run was trained on: give a file that ends in .csv"):
+        encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path}'")
+    with pytest.raises(ValueError, match=r"my.csv/new.csv lies in .*my.csv, which is no folder"):
+        encoded(tmp_path / "run", tmp_path / "my.csv" / "new.csv")
     for words, message in (([f"input='{tmp_path / 'my.csv'}'", "y=1"], "is the input"), ([], "is the data of the run")):
         with pytest.raises(ValueError, match=rf"my.csv {message}: choose another name"):
             encoded(tmp_path / "run", tmp_path / "my.csv", *words)

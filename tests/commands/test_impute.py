@@ -100,6 +100,8 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
     for words, message in (
         ([source, source], "is the input: choose another name"),
         ([source, "x.xlsx"], "must be a csv or tsv file"),
+        (["nothing.csv", "x.csv"], "input=nothing.csv is not there: give a table"),
+        ([source, f"{source}/x.csv"], r"holes.csv/x.csv lies in .*holes.csv, which is no folder"),
     ):
         with pytest.raises(ValueError, match=message):
             imputed(trained, words[0], Path(words[1]))

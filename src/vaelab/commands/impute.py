@@ -1,7 +1,6 @@
 """Missing cells of a table, filled in by a model that was trained on such tables: what `vaelab impute` does."""
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -17,7 +16,7 @@ from vaelab import rng
 from vaelab.applications import Completion, importance_resampling
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
-from vaelab.commands.writing import check_not_read
+from vaelab.commands.writing import check_not_read, in_place_of
 from vaelab.data import Table
 from vaelab.data.columns import CODED, Column, Unseen, with_comma
 from vaelab.data.table import check_columns, noted, numbers_of
@@ -62,6 +61,8 @@ def impute(config: DictConfig) -> None:
     for key, path in (("input", source), ("output", target)):
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise ValueError(f"{key}={path} must be a csv or tsv file")
+    if not source.is_file():
+        raise ValueError(f"input={source} is not there: give a table")
     run, device = chosen_run(config), chosen_device(config)
     trained, columns = run.datamodule.dataset, [Column.of_dict(each) for each in run.datamodule.recorded.get("columns", [])]
     if not isinstance(trained, Table) or not columns:
@@ -75,7 +76,6 @@ def impute(config: DictConfig) -> None:
     spread = target.with_name(f"{target.stem}_spread.csv")
     paths = [target, *(target.with_stem(f"{target.stem}_{number + 1}") for number in range(config.num)), spread]
     check_not_read(target, paths, run, source)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with rng.fork(config.seed), ExitStack() as stack:
         outputs = [Output(stack.enter_context(part_of(path, file.encoding if path != spread else "utf-8")), path, file) for path in paths]
         told = fill(run.model, file, columns, outputs[:-1], outputs[-1], config.num_samples)
@@ -85,14 +85,9 @@ def impute(config: DictConfig) -> None:
 
 @contextmanager
 def part_of(path: Path, encoding: str) -> Iterator[TextIO]:
-    """A file to write to, which has its name when all of it is written, and is removed if that fails."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding=encoding, newline="") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """A file to write to, which has its name when all of it is written; see `in_place_of`."""
+    with in_place_of(path) as part, part.open("w", encoding=encoding, newline="") as file:
+        yield file
 
 
 class Output:

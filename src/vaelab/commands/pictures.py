@@ -17,6 +17,7 @@ from vaelab.data.memory import Examples, InMemory
 from vaelab.data.pictures import Reader
 from vaelab.data.split import Split, check_finite
 from vaelab.data.table import noted
+from vaelab.data.table_files import ENDINGS as TABLES
 from vaelab.models import Model
 from vaelab.runs.log import tell
 
@@ -63,7 +64,7 @@ def examples_of(file: Path, run: OpenedRun) -> Examples:
         pictures = pictures_of(file, reader_of(run))
         check_readable(pictures.broken())
         return pictures
-    found, shape = all_of(file, axes=run.config.data.get("axes")), run.datamodule.shape
+    found, shape = all_of(file, run.config.data.get("key"), run.config.data.get("axes")), run.datamodule.shape
     if tuple(found.x.shape[1:]) != shape:
         raise ValueError(f"{file} has x of shape {tuple(found.x.shape[1:])}, but the data of the run have shape {shape}")
     check_finite(found.x, run.datamodule.missing, lambda row: f"row {row} of {file}", run.datamodule.scale == "log1p")
@@ -76,6 +77,8 @@ def rows_of_table(file: Path, trained: Table, data: DataModule) -> InMemory:
     Raises:
         ValueError: if it cannot be read, lacks a column of the run, or has a cell that a column cannot have.
     """
+    if file.suffix.lower() not in TABLES:
+        raise ValueError(f"input={file} is no table, as the run was trained on: give a file that ends in {', '.join(TABLES)}")
     recorded = data.recorded
     table = Table(str(file), id=recorded.get("id", trained.id), na=trained.na, header=trained.header)
     x, unseen = table.read([Column.of_dict(each) for each in recorded["columns"]], data.missing)

@@ -47,8 +47,15 @@ def check_not_read(output: str | Path, targets: Iterable[Path], run: OpenedRun, 
 
 @contextmanager
 def in_place_of(target: Path) -> Iterator[Path]:
-    """Path of a part file, which becomes the target when all is written; of a file that cannot be finished nothing is left."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Path of a part file, which becomes the target when all is written; of a file that cannot be finished nothing is left.
+
+    Raises:
+        ValueError: if the target lies in what is no folder.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"output={target} lies in {error.filename}, which is no folder") from error
     part = target.with_name(f".{target.name}.part{target.suffix.lower()}")
     try:
         yield part

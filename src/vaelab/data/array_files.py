@@ -131,6 +131,15 @@ def keys_of(path: Path) -> list[str]:
     return names
 
 
+def first_key(path: Path, wanted: Sequence[Any]) -> str | None:
+    """The first of some keys that a .npz or HDF5 file has; None if it has none, or cannot be read, which `open_array` says."""
+    try:
+        keys = keys_of(path)
+    except (OSError, zipfile.BadZipFile):
+        return None
+    return next((key for key in wanted if key in keys), None)
+
+
 def chosen_key(key: str | tuple[str, ...] | None, keys: Sequence[str], path: Path, others: Sequence[str]) -> str:
     """The key of the array: the one that is asked for, or the only one that nothing else is.
 
