@@ -154,6 +154,8 @@ def test_a_file_is_filled_in_block_by_block(trained: Path, tmp_path: Path, monke
     table = rows(1)
     whole = imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
     monkeypatch.setattr("vaelab.commands.impute.BLOCK", 7)
+    full = [table[0], *(row for row in whole[1:15])]  # blocks in which nothing is missing
+    assert imputed(trained, written(tmp_path / "full.csv", full), tmp_path / "same.csv") == full
     parts = imputed(trained, str(tmp_path / "holes.csv"), tmp_path / "parts.csv")
     assert len(whole) == len(parts) == len(table)
     assert all(

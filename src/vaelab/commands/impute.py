@@ -161,7 +161,8 @@ def filled(
     num_samples: int,
 ) -> Iterator[Filled]:
     """The missing cells of x, row by row."""
-    for batch in x.isnan().any(1).nonzero().flatten().split(BATCH):
+    rows = x.isnan().any(1).nonzero().flatten()
+    for batch in rows.split(BATCH) if len(rows) else ():  # split makes an empty part of nothing
         part = x[batch].to(model.device)
         found = importance_resampling(model, part, ~part.isnan(), None, num_draws, num_samples)
         for place, row in enumerate(batch.tolist()):

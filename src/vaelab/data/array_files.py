@@ -121,7 +121,9 @@ def one_array(path: Path, key: Any, max_memory: int) -> np.ndarray:
 
 
 def keys_of(path: Path) -> list[str]:
-    """The names of the arrays of a .npz or HDF5 file."""
+    """The names of the arrays of a .npz or HDF5 file, or of the columns of a Parquet file."""
+    if path.suffix.lower() == ".parquet":
+        return list(package("pyarrow.parquet", path).read_schema(path).names)
     if path.suffix.lower() == ".npz":
         with zipfile.ZipFile(path) as file:
             return [name.removesuffix(".npy") for name in file.namelist()]
@@ -131,13 +133,13 @@ def keys_of(path: Path) -> list[str]:
     return names
 
 
-def first_key(path: Path, wanted: Sequence[Any]) -> str | None:
-    """The first of some keys that a .npz or HDF5 file has; None if it has none, or cannot be read, which `open_array` says."""
+def first_key(path: Path, wanted: Sequence[Any]) -> Any:
+    """The first of some keys, each one or several, that a file has; None if it has none, or cannot be read, which `open_array` says."""
     try:
-        keys = keys_of(path)
-    except (OSError, zipfile.BadZipFile):
+        keys = [] if path.suffix.lower() == ".npy" else keys_of(path)
+    except (OSError, ValueError, zipfile.BadZipFile):
         return None
-    return next((key for key in wanted if key in keys), None)
+    return next((key for key in wanted if key is not None and set([key] if isinstance(key, str) else key) <= set(keys)), None)
 
 
 def chosen_key(key: str | tuple[str, ...] | None, keys: Sequence[str], path: Path, others: Sequence[str]) -> str:

@@ -171,17 +171,14 @@ def all_of(file: Path, key: str | Sequence[str] | None = None, axes: str | None 
 
     Args:
         file: its path.
-        key: of the array; where a .npz or HDF5 file has none of this key, "x", as `vaelab generate` calls it, or the only one.
+        key: of the array, if the file has it; else "x", as `vaelab generate` calls it, or all that there is.
         axes: of the array.
 
     Raises:
         ValueError: as `array`.
     """
-    if file.suffix.lower() == ".npy":
-        key = None
-    elif file.suffix.lower() != ".parquet":
-        key = first_key(file, (key, "x"))
-    values, name = open_array(file, key if isinstance(key, str | None) else tuple(key), (), 2**62)
+    found = first_key(file, (key, "x"))
+    values, name = open_array(file, found if isinstance(found, str | None) else tuple(found), (), 2**62)
     layout = layout_of(values, axes, name)
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
 
