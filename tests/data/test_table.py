@@ -294,6 +294,7 @@ def test_bad_cells_are_named(columns, options, message, tmp_path):
         ("a.csv", b"a,b\n1,2\n1\n", r"row 2 \(line 3\) has 1 cells, but the first line has 2"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"row 2 \(line 3\) has 3 cells, but the first line has 2"),
         ("a.csv", b"a,b,c\n1,2\n1,3\n", r"row 1 \(line 2\) has 2 cells, but the first line has 3"),
+        ("a.csv", b'a,b\n1,2\n3,"4\n5,6\n', "a quote is not closed in the row that begins with '3,"),
         ("a.csv", b"a,a\n1,2\n1,3\n", "has more than one column 'a'"),
         ("a.csv", "a,b\nü,2\n".encode("latin-1"), "line 2: the bytes are no UTF-8 text"),
         ("a.xlsx", b"x", "the ending of data.file=.xlsx is unknown: choose .csv, .tsv, .txt or .parquet"),

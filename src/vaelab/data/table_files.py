@@ -124,9 +124,9 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[Record]:
     """The lines of a file of text, whatever ends them.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if it cannot be read, or its last cell has a quote that is not closed, behind which all rows are lost.
     """
-    taken = list[str]()
+    taken, text = list[str](), ""
 
     def lines(file: Iterable[str]) -> Iterator[str]:
         for line in file:
@@ -137,12 +137,18 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[Record]:
         reader = csv.reader(lines(file), delimiter=separator)
         try:
             for cells in reader:
-                yield Record(cells, "".join(taken), reader.line_num)
+                text = "".join(taken)
+                yield Record(cells, text, reader.line_num)
                 taken.clear()
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
         except UnicodeDecodeError as error:
             raise not_text(path) from error
+    try:
+        list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise ValueError(f"{path}: a quote is not closed in the row that begins with {text[:40]!r}") from error
 
 
 def parquet_file(path: Path) -> Any:
