@@ -218,6 +218,8 @@ def test_kinds_and_their_order_can_be_given(tmp_path):
     (tmp_path / "types.yaml").write_text("size: {ordinal: [low, mid, high]}\nb: real\n")
     table = Table(file, types=str(tmp_path / "types.yaml"), columns={"c": "out", "b": "categorical"})
     assert table.columns == (Column("size", "ordinal", ("low", "mid", "high")), Column("b", "categorical", ("0", "1", "2")))
+    file = written(tmp_path / "a.csv", {"a": ["yes", "no"] * 30, "b": [i / 7 for i in range(NUM)]})
+    assert Table(file, types="{a: {ordinal: [no, yes]}}").columns[0] == Column("a", "ordinal", ("no", "yes"))
 
 
 def test_the_columns_of_a_run_are_those_it_was_trained_on(tmp_path):
@@ -268,6 +270,7 @@ def changed(row: int, cell: str) -> dict[str, list[str]]:
         (changed(9, "1"), {"columns": {"b": {"ordinal": 3}}}, "column 'b' has the kind {'ordinal': 3}; write count, or"),
         (changed(9, "1"), {"columns": {"b": {"ordinal": [1, 2, "1.0"]}}}, "data.columns.b: ordinal has the value '1' twice"),
         (changed(9, "1e39"), {}, "row 9, column 'a': '1e39' is too large for 32 bits: divide the column"),
+        ({"a": ["1e-60", *NUMBERS[1:]], "b": NUMBERS}, {}, "row 1, column 'a': '1e-60' is too small for 32 bits: multiply the column"),
         (changed(9, "1"), {"types": "none.csv"}, "data.types=none.csv: there is no such file"),
         (changed(9, "1"), {"types": "{a: [}"}, "data.types is no YAML"),
         (changed(9, "1"), {"y": "c"}, "data.y=c: the table has no such column; it has a, b"),

@@ -87,6 +87,8 @@ class Column:
         self._check(~np.isnan(found) | empty, cells, "is no number", start)
         self._check(~np.isinf(found), cells, "is not finite", start)
         self._check(~(np.abs(found) > np.finfo(np.float32).max), cells, "is too large for 32 bits: divide the column", start)
+        lost = (found != 0) & (found.astype(np.float32) == 0)
+        self._check(~lost | (not is_amount), cells, "is too small for 32 bits: multiply the column", start)
         self._check((found > 0) | empty | (not is_amount), cells, "is not positive, as the values of the column are said to be", start)
         may_be_negative = self.kind not in ("count", "nonnegative")
         self._check((found >= 0) | empty | may_be_negative, cells, f"is negative, which no {self.kind} is", start)

@@ -287,13 +287,13 @@ def read_kinds(types: str | Mapping[str, Any], names: Sequence[str]) -> Kinds:
 
 
 def parsed(text: str, where: str) -> Any:
-    """YAML as plain types.
+    """YAML whose scalars stay text: no and yes are words.
 
     Raises:
         ValueError: if it is none.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())[:200]}") from error
 
