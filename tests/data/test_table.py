@@ -222,6 +222,12 @@ def test_kinds_and_their_order_can_be_given(tmp_path):
     assert Table(file, types="{a: {ordinal: [no, yes]}}").columns[0] == Column("a", "ordinal", ("no", "yes"))
 
 
+def test_a_table_is_not_scaled(tmp_path):
+    table = Table(written(tmp_path / "a.csv", of_all_kinds()))
+    with pytest.raises(ValueError, match=r"data.scale=standardize would scale the codes of categories, too"):
+        DataModule(table, shape=[7], scale="standardize")
+
+
 def test_the_columns_of_a_run_are_those_it_was_trained_on(tmp_path):
     """A file in which a column looks like another kind, or has fewer categories, is read as it was then."""
     table = Table(written(tmp_path / "a.csv", of_all_kinds()))
