@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vaelab.checks import WITH_CATEGORIES
 
@@ -95,10 +95,14 @@ class Column:
         self._check((found == np.round(found)) | empty | (not is_count), cells, "is no whole number, as counts are", start)
         return found
 
+    def codes(self, numbers: Float[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        """The codes that are nearest to numbers, which some likelihoods do not know to be codes."""
+        return np.clip(np.round(numbers), 0, len(self.values) - 1).astype(int)
+
     def cells(self, numbers: Float[np.ndarray, "n"]) -> list[str]:
         """Cells of numbers, as a file would have them."""
         if self.kind in CODED:
-            texts = [self.values[int(np.clip(round(number), 0, len(self.values) - 1))] for number in numbers.tolist()]
+            texts = [self.values[code] for code in self.codes(numbers).tolist()]
         elif self.kind == "count":
             texts = [f"{round(number)}" for number in numbers.tolist()]
         else:
