@@ -113,6 +113,9 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
         Path(other).unlink()
     with pytest.raises(ValueError, match="is the data of the run: choose another name"):
         imputed(trained, source, trained.parent / "my.csv")
+    table[7] = ["", "3" + 38 * "0", "low", "a"]
+    with pytest.raises(ValueError, match=r"log p\(x\) is NaN where x is up to 3e\+38: such values are too far from the training data"):
+        imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
     table[7][1] = "-3"
     with pytest.raises(ValueError, match="row 7, column 'visits': '-3' is negative, which no count is"):
         imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
