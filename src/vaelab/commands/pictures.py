@@ -14,6 +14,7 @@ from vaelab.data.arrays import all_of
 from vaelab.data.columns import Column
 from vaelab.data.images import ImageFiles, check_readable, pictures_of
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.modality import Images
 from vaelab.data.pictures import Reader
 from vaelab.data.split import Split, check_finite
 from vaelab.data.table import noted
@@ -61,6 +62,8 @@ def examples_of(file: Path, run: OpenedRun) -> Examples:
     if isinstance(trained, Table):
         return rows_of_table(file, trained, run.datamodule)
     if file.suffix.lower() not in ENDINGS:
+        if not isinstance(run.datamodule.modality, Images):
+            raise ValueError(f"input={file} is no array, as the run was trained on: give a file that ends in {', '.join(ENDINGS)}")
         pictures = pictures_of(file, reader_of(run))
         check_readable(pictures.broken())
         return pictures

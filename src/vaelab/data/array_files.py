@@ -134,12 +134,19 @@ def keys_of(path: Path) -> list[str]:
 
 
 def first_key(path: Path, wanted: Sequence[Any]) -> Any:
-    """The first of some keys, each one or several, that a file has; None if it has none, or cannot be read, which `open_array` says."""
+    """The first of some keys, each one or several, that a file has; None if it has none, or cannot be read, which `open_array` says.
+
+    Raises:
+        ValueError: if a .npz or HDF5 file has several arrays, and none of these.
+    """
     try:
         keys = [] if path.suffix.lower() == ".npy" else keys_of(path)
     except (OSError, ValueError, zipfile.BadZipFile):
         return None
-    return next((key for key in wanted if key is not None and set([key] if isinstance(key, str) else key) <= set(keys)), None)
+    found = next((key for key in wanted if key is not None and set([key] if isinstance(key, str) else key) <= set(keys)), None)
+    if found is None and len(keys) > 1 and path.suffix.lower() != ".parquet":
+        raise ValueError(f"{path} holds several arrays ({', '.join(keys)}): call the one that is meant x")
+    return found
 
 
 def chosen_key(key: str | tuple[str, ...] | None, keys: Sequence[str], path: Path, others: Sequence[str]) -> str:
