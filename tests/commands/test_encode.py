@@ -13,7 +13,9 @@ from small_runs import QUICK, SMALL, composed, train_small
 from vaelab.applications import codes
 from vaelab.build import build_model, open_run
 from vaelab.commands.encode import encode
+from vaelab.commands.pictures import examples_of
 from vaelab.commands.train import train
+from vaelab.data import DataModule, InMemory
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,13 @@ def test_an_array_of_ones_own(trained: Path, tmp_path: Path) -> None:
     assert set(found["split"]) == {"new"}
     np.savez(tmp_path / "new.npz", y=np.arange(7), x=x.numpy())  # as generate writes them
     assert torch.equal(numbers(encoded(trained, tmp_path / "codes.npz", f"input='{tmp_path / 'new.npz'}'"), "mean"), numbers(found, "mean"))
+
+
+def test_vectors_are_no_table(trained: Path, tmp_path: Path) -> None:
+    of_vectors = open_run(trained)._replace(datamodule=DataModule(InMemory, shape=[9]))
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"x.csv is no array, as the run was trained on: give a file that ends in \.npy"):
+        examples_of(tmp_path / "x.csv", of_vectors)
 
 
 def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> None:
