@@ -16,6 +16,7 @@ from vaelab import rng
 from vaelab.applications import Completion, importance_resampling
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
+from vaelab.commands.pictures import table_columns
 from vaelab.commands.writing import check_not_read, in_place_of
 from vaelab.data import Table
 from vaelab.data.columns import CODED, Column, Unseen, with_comma
@@ -64,8 +65,8 @@ def impute(config: DictConfig) -> None:
     if not source.is_file():
         raise ValueError(f"input={source} is not there: give a table")
     run, device = chosen_run(config), chosen_device(config)
-    trained, columns = run.datamodule.dataset, [Column.of_dict(each) for each in run.datamodule.recorded.get("columns", [])]
-    if not isinstance(trained, Table) or not columns:
+    trained, columns = run.datamodule.dataset, table_columns(run.datamodule)
+    if not isinstance(trained, Table):
         raise ValueError("impute fills in tables, and this run was not trained on one: for pictures there is vaelab inpaint")
     if not run.model.missing:
         raise ValueError("this run was trained on complete rows, and has not learned what a row with holes means: train with missing=true")

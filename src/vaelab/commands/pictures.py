@@ -82,13 +82,19 @@ def rows_of_table(file: Path, trained: Table, data: DataModule) -> InMemory:
     """
     if file.suffix.lower() not in TABLES:
         raise ValueError(f"input={file} is no table, as the run was trained on: give a file that ends in {', '.join(TABLES)}")
-    recorded = data.recorded
-    table = Table(str(file), id=recorded.get("id", trained.id), na=trained.na, header=trained.header)
-    x, unseen = table.read([Column.of_dict(each) for each in recorded["columns"]], data.missing)
+    table = Table(str(file), id=data.recorded.get("id", trained.id), na=trained.na, header=trained.header)
+    x, unseen = table.read(table_columns(data), data.missing)
     tell(noted(unseen)) if unseen else None
     found = InMemory(torch.from_numpy(x), names=table.all_names(len(x)))
     check_finite(found.x, data.missing, lambda row: f"{found.names[row]} of {file}")
     return found
+
+
+def table_columns(data: DataModule) -> list[Column]:
+    """The columns of the table that a run was trained on, those of its file if it has no record of them; none of other data."""
+    if not isinstance(data.dataset, Table):
+        return []
+    return [Column.of_dict(each) for each in data.recorded.get("columns", [])] or list(data.dataset.columns)
 
 
 def short_name(name: str, most: int = 20) -> str:
