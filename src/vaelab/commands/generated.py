@@ -206,7 +206,7 @@ def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:
 
 
 def joined(about: Columns, columns: Columns) -> Columns:
-    """Columns side by side; where two have one name, that of the first gets a stroke, as in name_."""
+    """Columns side by side; where two have one name, that of the first gets an underscore, as in name_."""
     return {f"{name}_" if name in columns else name: values for name, values in about.items()} | dict(columns)
 
 
