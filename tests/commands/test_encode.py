@@ -13,7 +13,9 @@ from small_runs import QUICK, SMALL, composed, train_small
 from vaelab.applications import codes
 from vaelab.build import build_model, open_run
 from vaelab.commands.encode import encode
+from vaelab.commands.pictures import examples_of
 from vaelab.commands.train import train
+from vaelab.data import DataModule, InMemory
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,15 @@ def test_an_array_of_ones_own(trained: Path, tmp_path: Path) -> None:
     assert list(found) == ["name", "split", "mean_0", "mean_1", "scale_0", "scale_1"]
     torch.testing.assert_close(numbers(found, "mean"), codes(run.model, x.float() / 255)["mean"])
     assert set(found["split"]) == {"new"}
+    np.savez(tmp_path / "new.npz", y=np.arange(7), x=x.numpy())  # as generate writes them
+    assert torch.equal(numbers(encoded(trained, tmp_path / "codes.npz", f"input='{tmp_path / 'new.npz'}'"), "mean"), numbers(found, "mean"))
+
+
+def test_vectors_are_no_table(trained: Path, tmp_path: Path) -> None:
+    of_vectors = open_run(trained)._replace(datamodule=DataModule(InMemory, shape=[9]))
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"x.csv is no array, as the run was trained on: give a file that ends in \.npy"):
+        examples_of(tmp_path / "x.csv", of_vectors)
 
 
 def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> None:
@@ -93,6 +104,13 @@ def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"conditional on y, and an example has none: give the class of all with y=<class>"):
         encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'")
     assert not (tmp_path / "new.csv").exists()
+    with pytest.raises(ValueError, match=r"is no table, as the run was trained on: give a file that ends in .csv"):
+        encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path}'")
+    with pytest.raises(ValueError, match=r"my.csv/new.csv lies in .*my.csv, which is no folder"):
+        encoded(tmp_path / "run", tmp_path / "my.csv" / "new.csv")
+    for words, message in (([f"input='{tmp_path / 'my.csv'}'", "y=1"], "is the input"), ([], "is the data of the run")):
+        with pytest.raises(ValueError, match=rf"my.csv {message}: choose another name"):
+            encoded(tmp_path / "run", tmp_path / "my.csv", *words)
     of_file = encoded(tmp_path / "run", tmp_path / "new.csv", f"input='{tmp_path / 'my.csv'}'", "y=1")
     assert of_file["name"].tolist() == [row[0] for row in rows]
 

@@ -15,6 +15,8 @@ from hydra.errors import HydraException
 from PIL import Image
 from small_runs import QUICK, SMALL, composed, train_small
 
+from vaelab.commands.old_words import check_old_words
+
 
 def test_data_outside_the_support_of_the_likelihood(tmp_path: Path) -> None:
     from vaelab.commands.train import train
@@ -93,6 +95,10 @@ def test_a_key_that_has_moved_is_named_with_its_new_one_at_once(script: str, wor
     assert (done.returncode, done.stdout) == (2, "LIGHT\n")
     assert re.fullmatch(rf"vaelab {script}: [\w.-]+=? is now {now.split('=')[0]}=: type {now}\n", done.stderr)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_another_option_takes_is_no_old_word() -> None:
+    check_old_words("generate", ["run=x", "--config-dir", "folder", "paths.file=x", "what=file"])
 
 
 def test_a_module_that_is_not_on_the_path_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from vaelab import rng
 from vaelab.applications import interpolate, traverse
 from vaelab.build import open_run
 from vaelab.commands.generate import generate
+from vaelab.commands.generated import joined
 from vaelab.commands.train import train
 
 SHORT = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
@@ -155,6 +157,7 @@ def test_figures_of_one_kind(trained: Path, tmp_path: Path, capsys: pytest.Captu
         (["what=samples", "y=3", "output=x.csv"], "y=3: this run is not conditional on y (num_classes=0), and knows no classes"),
         (["what=samples", "input=x.npy"], "input=x.npy is not used by what=samples, which are drawn from the prior"),
         (["what=samples", "mean=maybe"], "mean=maybe must be true or false"),
+        (["what=reconstructions", "mean=false"], "mean=false is not used by what=reconstructions, which is of E[x | z]: leave it out"),
         (["what=reconstructions", "input=nothing.npy"], "input=nothing.npy is not there"),
     ],
 )
@@ -162,6 +165,29 @@ def test_bad_input_is_one_sentence(trained: Path, words: list[str], message: str
     with pytest.raises(ValueError) as error:  # noqa: PT011
         generated(trained, None, *(word.format(run=trained) for word in words))
     assert message in str(error.value)
+
+
+def test_columns_of_one_name_are_kept_apart() -> None:
+    name, label, x = (np.array([text]) for text in "abc")
+    assert joined(joined({"name": name}, {"name": label}), {"x": x}) == {"name_": name, "name": label, "x": x}
+
+
+def test_a_run_without_a_record_of_its_columns(of_table: Path, tmp_path: Path) -> None:
+    """Its split.json was removed, as a message says."""
+    copytree(of_table, tmp_path / "run")
+    (tmp_path / "run" / "split.json").unlink()
+    for words in (["what=samples", "num=3", "y=a"], ["what=reconstructions", f"input='{of_table.parent / 'my.csv'}'", "y=a"]):
+        found, expected = (generated(run, tmp_path / "x.csv", *words) for run in (tmp_path / "run", of_table))
+        assert list(found) == list(expected)
+
+
+def test_the_input_is_not_written_over(trained: Path, tmp_path: Path) -> None:
+    for name in ("x.npz", "x.npy"):
+        generated(trained, tmp_path / name, "what=samples", "num=3")
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(ValueError, match=f"{name} is the input: choose another name"):
+            generated(trained, tmp_path / name, "what=reconstructions", f"input='{tmp_path / name}'")
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_classes_of_a_conditional_run(of_table: Path, tmp_path: Path) -> None:

@@ -100,9 +100,22 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
     for words, message in (
         ([source, source], "is the input: choose another name"),
         ([source, "x.xlsx"], "must be a csv or tsv file"),
+        (["nothing.csv", "x.csv"], "input=nothing.csv is not there: give a table"),
+        ([source, f"{source}/x.csv"], r"holes.csv/x.csv lies in .*holes.csv, which is no folder"),
     ):
         with pytest.raises(ValueError, match=message):
             imputed(trained, words[0], Path(words[1]))
+    for name, words in (("filled_spread.csv", []), ("filled_1.csv", ["num=1"])):
+        other = written(tmp_path / name, table)
+        with pytest.raises(ValueError, match=f"output=.*filled.csv writes {name} too, which is the input: choose another name"):
+            imputed(trained, other, tmp_path / "filled.csv", *words)
+        assert list(csv.reader(Path(other).read_text().splitlines())) == table
+        Path(other).unlink()
+    with pytest.raises(ValueError, match="is the data of the run: choose another name"):
+        imputed(trained, source, trained.parent / "my.csv")
+    table[7] = ["", "3" + 38 * "0", "low", "a"]
+    with pytest.raises(ValueError, match=r"log p\(x\) is NaN where x is up to 3e\+38: such values are too far from the training data"):
+        imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
     table[7][1] = "-3"
     with pytest.raises(ValueError, match="row 7, column 'visits': '-3' is negative, which no count is"):
         imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
@@ -114,7 +127,8 @@ def test_what_cannot_be_filled_in_is_said(trained: Path, tmp_path: Path) -> None
 def test_all_other_characters_stay(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Line ends, quotes, blanks, a mark at the beginning, blank lines; and a category that no training row has, which is told."""
     lines = [
-        '\ufeff"net income",visits,level, note ,ward',
+        "\ufeff",
+        '"net income",visits,level, note ,ward',
         '10000.50,"3","high, very","a ""note""",a',
         "",
         ' 9990 ,,low,"two\r\nlines",b',
@@ -131,10 +145,20 @@ def test_all_other_characters_stay(trained: Path, tmp_path: Path, capsys: pytest
         assert found == expected
 
 
+def test_tabs_become_what_the_ending_says(trained: Path, tmp_path: Path) -> None:
+    table = rows(1)[:20]
+    with (tmp_path / "holes.tsv").open("w") as file:
+        csv.writer(file, delimiter="\t").writerows(table)
+    found = imputed(trained, str(tmp_path / "holes.tsv"), tmp_path / "filled.csv")
+    assert all(cell in ("", now) for before, after in zip(table, found, strict=True) for cell, now in zip(before, after, strict=True))
+
+
 def test_a_file_is_filled_in_block_by_block(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = rows(1)
     whole = imputed(trained, written(tmp_path / "holes.csv", table), tmp_path / "filled.csv")
     monkeypatch.setattr("vaelab.commands.impute.BLOCK", 7)
+    full = [table[0], *(row for row in whole[1:15])]  # blocks in which nothing is missing
+    assert imputed(trained, written(tmp_path / "full.csv", full), tmp_path / "same.csv") == full
     parts = imputed(trained, str(tmp_path / "holes.csv"), tmp_path / "parts.csv")
     assert len(whole) == len(parts) == len(table)
     assert all(

@@ -306,6 +306,16 @@ def test_new_examples_are_all_rows_of_a_file(tmp_path: Path) -> None:
     found = all_of(Path(save(values, tmp_path / "x.npy")), axes="NT")
     np.testing.assert_array_equal(found.x.numpy(), values[:, None])
     assert list(found.names) == [f"row {i}" for i in range(7)]
+    file = Path(save(values, tmp_path / "x.npz", other=values + 1, third=values + 2))
+    for key, plus in (("third", 2), ("absent", 0), (None, 0)):
+        np.testing.assert_array_equal(all_of(file, key).x.numpy(), values + plus)
+    np.savez(tmp_path / "two.npz", a=values, b=values)
+    with pytest.raises(ValueError, match=r"two.npz holds several arrays \(a, b\): call the one that is meant x"):
+        all_of(tmp_path / "two.npz")
+    file = Path(save(values, tmp_path / "x.parquet", third=np.arange(7.0)))
+    for columns in (["x0", "x1"], ["x0", "absent"], "absent", None):
+        found = all_of(file, columns)
+        assert found.x.shape == (7, 2 if columns == ["x0", "x1"] else 6)
 
 
 @pytest.mark.parametrize("axes", ["N", "ND", "NT", "NTC", "NCT", "NHW", "NHWC", "NCHW", None])

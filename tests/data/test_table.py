@@ -98,14 +98,18 @@ def test_the_printed_line_can_be_pasted_back(tmp_path):
     columns = of_all_kinds(**{"$HOME ${x} 'a' \\": np.arange(NUM) % 7})
     file = written(tmp_path / "a.csv", columns)
     table = Table(file)
-    for chosen in (columns, {"age": columns["grade"], "b_2": columns["height"]}):
-        table = Table(written(tmp_path / "b.csv", chosen))
+    for chosen, given in (
+        (columns, {}),
+        ({"age": columns["grade"], "b_2": columns["height"]}, {}),
+        ({"age": ["no", "it's", "yes"] * 20, "b_2": columns["height"]}, {"age": {"ordinal": ["yes", "no", "it's"]}}),
+    ):
+        table = Table(written(tmp_path / "b.csv", chosen), columns=given)
         (word,) = shlex.split(table.note.splitlines()[0])
         override = OverridesParser.create().parse_override(word)
         assert override.key_or_group == "data.types"
         assert "$" not in word
         again = Table(str(tmp_path / "b.csv"), types=override.value())
-        assert [(each.name, each.kind) for each in again.columns] == [(each.name, each.kind) for each in table.columns]
+        assert again.columns == table.columns
 
 
 def test_empty_cells_and_words_for_nothing_are_missing(tmp_path):
@@ -116,6 +120,27 @@ def test_empty_cells_and_words_for_nothing_are_missing(tmp_path):
     x = torch.cat([table("train").x, table("test").x])
     assert x.isnan().sum() == x[:, 0].isnan().sum() == 3
     assert Table(written(tmp_path / "a.csv", columns), na=["NA"], types={"height": "categorical"}).columns[0].values[-1] == "?"
+
+
+@pytest.mark.parametrize("na", ["-999", -999, [-999, "NA"], [None, float("nan"), "-999"]], ids=repr)
+def test_words_for_nothing_as_a_command_line_has_them(na, tmp_path):
+    table = Table(written(tmp_path / "a.csv", {"a": [-999, *range(1, NUM)], "b": range(NUM)}), na=na, columns={"b": "real"})
+    assert table.columns[0].kind == "count"
+    assert torch.cat([table("train").x, table("test").x])[:, 0].isnan().sum() == 1
+
+
+def test_a_column_whose_name_is_a_number(tmp_path):
+    file = written(tmp_path / "a.csv", {"2019": [i % 3 for i in range(NUM)], "b": [i / 7 for i in range(NUM)], "2": list("abcdef") * 10})
+    table = Table(file, y=2019, id=2)  # as a command line reads them
+    assert (table.label.name, [column.name for column in table.columns]) == ("2019", ["b"])
+
+
+@pytest.mark.parametrize("num_empty", [1, 30])
+def test_a_column_with_holes_names_no_rows(num_empty, tmp_path):
+    remarks = [""] * num_empty + [f"remark {i}" for i in range(num_empty, NUM)]
+    table = Table(written(tmp_path / "a.csv", {"a": [i / 7 for i in range(NUM)], "remark": remarks}))
+    assert table.left_out == "remark (text)"
+    assert table("train").names[0].startswith("row ")
 
 
 REAL, COUNT, POSITIVE = (Column("a", kind) for kind in ("real", "count", "positive"))
@@ -171,6 +196,11 @@ def test_decimal_commas(tmp_path):
     x = torch.cat([table("train").x, table("test").x])[:, 0].sort().values
     torch.testing.assert_close(x, torch.arange(NUM) / 8)
     assert table.columns[0].cells(np.array([1.5])) == ["1,5"]
+    doses = Table(written(tmp_path / "b.csv", {"a": range(NUM), "b": ["0,5", "1,5"] * 30, "c": ["0,5", "2,5", "10"] * 20}, ";"))
+    assert Table(str(tmp_path / "b.csv"), columns={"c": "ordinal"}).columns[-1].values == ("0.5", "2.5", "10")  # by size
+    given = Table(str(tmp_path / "b.csv"), columns={"c": {"ordinal": ["10", "0,5", 2.5]}})
+    for column, cells in ((doses.columns[-2], ["0,5", "1,5"]), (given.columns[-1], ["10", "0,5", "2,5"])):
+        assert column.cells(column.numbers(cells)) == cells
 
 
 @pytest.mark.parametrize(
@@ -188,6 +218,14 @@ def test_kinds_and_their_order_can_be_given(tmp_path):
     (tmp_path / "types.yaml").write_text("size: {ordinal: [low, mid, high]}\nb: real\n")
     table = Table(file, types=str(tmp_path / "types.yaml"), columns={"c": "out", "b": "categorical"})
     assert table.columns == (Column("size", "ordinal", ("low", "mid", "high")), Column("b", "categorical", ("0", "1", "2")))
+    file = written(tmp_path / "a.csv", {"a": ["yes", "no"] * 30, "b": [i / 7 for i in range(NUM)]})
+    assert Table(file, types="{a: {ordinal: [no, yes]}}").columns[0] == Column("a", "ordinal", ("no", "yes"))
+
+
+def test_a_table_is_not_scaled(tmp_path):
+    table = Table(written(tmp_path / "a.csv", of_all_kinds()))
+    with pytest.raises(ValueError, match=r"data.scale=standardize would scale the codes of categories, too"):
+        DataModule(table, shape=[7], scale="standardize")
 
 
 def test_the_columns_of_a_run_are_those_it_was_trained_on(tmp_path):
@@ -238,6 +276,7 @@ def changed(row: int, cell: str) -> dict[str, list[str]]:
         (changed(9, "1"), {"columns": {"b": {"ordinal": 3}}}, "column 'b' has the kind {'ordinal': 3}; write count, or"),
         (changed(9, "1"), {"columns": {"b": {"ordinal": [1, 2, "1.0"]}}}, "data.columns.b: ordinal has the value '1' twice"),
         (changed(9, "1e39"), {}, "row 9, column 'a': '1e39' is too large for 32 bits: divide the column"),
+        ({"a": ["1e-60", *NUMBERS[1:]], "b": NUMBERS}, {}, "row 1, column 'a': '1e-60' is too small for 32 bits: multiply the column"),
         (changed(9, "1"), {"types": "none.csv"}, "data.types=none.csv: there is no such file"),
         (changed(9, "1"), {"types": "{a: [}"}, "data.types is no YAML"),
         (changed(9, "1"), {"y": "c"}, "data.y=c: the table has no such column; it has a, b"),
@@ -264,6 +303,7 @@ def test_bad_cells_are_named(columns, options, message, tmp_path):
         ("a.csv", b"a,b\n1,2\n1\n", r"row 2 \(line 3\) has 1 cells, but the first line has 2"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"row 2 \(line 3\) has 3 cells, but the first line has 2"),
         ("a.csv", b"a,b,c\n1,2\n1,3\n", r"row 1 \(line 2\) has 2 cells, but the first line has 3"),
+        ("a.csv", b'a,b\n1,2\n3,"4\n5,6\n', "a quote is not closed in the row that begins with '3,"),
         ("a.csv", b"a,a\n1,2\n1,3\n", "has more than one column 'a'"),
         ("a.csv", "a,b\nü,2\n".encode("latin-1"), "line 2: the bytes are no UTF-8 text"),
         ("a.xlsx", b"x", "the ending of data.file=.xlsx is unknown: choose .csv, .tsv, .txt or .parquet"),
@@ -342,6 +382,14 @@ def test_many_different_cells_are_not_kept(changes, tmp_path, monkeypatch):
     assert again.columns == table.columns
     assert torch.equal(again("train").x, x)
     assert list(again("train").names) == names
+
+
+def test_an_empty_cell_behind_many_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("vaelab.data.inference.MOST_WORDS", 12)
+    monkeypatch.setattr(TableFile.blocks, "__defaults__", (7,))
+    table = Table(written(tmp_path / "a.csv", {"a": [i / 7 for i in range(NUM - 1)] + [""], "b": [i / 3 for i in range(NUM)]}))
+    assert (table.roles["a"][0], table.found["missing"]) == ("nonnegative", True)
+    assert torch.cat([table("train").x, table("test").x]).isnan().sum() == 1
 
 
 @pytest.mark.parametrize(

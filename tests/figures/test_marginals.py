@@ -16,6 +16,8 @@ def test_distances() -> None:
     assert distance(Column("a", "real"), x, x + 0.3) == pytest.approx(0.3, abs=2e-3)
     assert distance(Column("a", "positive"), x, x + 2) == 1
     assert distance(WARD, np.array([0.0, 0, 1, 2]), np.array([1.0, 1, 1, 2])) == pytest.approx(0.5)
+    assert distance(WARD, np.array([0.0, 0, 1, 2]), np.array([0.7, 1.2, 0.9, 7.0])) == pytest.approx(0.5)  # of a Gaussian likelihood
+    assert distance(WARD, np.array([0.0, 1]), np.array([-3.1, 0.6])) == 0
 
 
 def test_the_worst_fitted_column_is_first() -> None:

@@ -86,6 +86,7 @@ def test_shares_of_codes() -> None:
     a, b = np.array([0.0, 0.0, 1.0, 1.0, np.nan]), np.array([0.0, 1.0, 1.0, 2.0])
     assert total_variation(a, b) == total_variation(b, a) == 0.25
     assert total_variation(a, a) == 0
+    assert total_variation(np.array([0.0, 1.0]), np.array([-2.2, 0.9])) == 0.5
     assert total_variation(np.zeros(3), np.ones(2)) == 1
 
 

@@ -131,8 +131,16 @@ class WeightedSamples:
         """A chunk of samples; all of the first one is kept.
 
         With a missingness the missing values that were sampled have a part in the weights, and are what the draws and moments are of.
+
+        Raises:
+            ValueError: if a weight is NaN.
         """
         log_w = draw.log_w.double()
+        if bool(log_w.isnan().any()):
+            values = draw.x[log_w.isnan().any(0)][0]
+            raise ValueError(
+                f"log p(x) is NaN where x is up to {float(values.abs().max()):.3g}: such values are too far from the training data"
+            )
         weights, chunk = log_w.softmax(0), log_w.logsumexp(0)
         self.log_sum = torch.logaddexp(self.log_sum.to(chunk), chunk)
         self.log_sum_of_squares = torch.logaddexp(self.log_sum_of_squares.to(chunk), (2 * log_w).logsumexp(0))

@@ -20,7 +20,7 @@ from vaelab.commands.common import check_counts, check_given, chosen_device, cho
 from vaelab.commands.errors import report_errors
 from vaelab.commands.latents import check_folder, write_latents
 from vaelab.commands.pictures import class_of, in_order, labels_of, labels_with, show_pictures
-from vaelab.commands.writing import check_ending, write_rows
+from vaelab.commands.writing import check_ending, check_not_read, write_rows
 from vaelab.data.split import Split
 from vaelab.evidence import importance_weighted
 from vaelab.models import Model
@@ -44,6 +44,7 @@ def encode(config: DictConfig) -> None:
     is_folder = not target.suffix
     check_folder(target) if is_folder else check_ending(target)
     run, device = chosen_run(config), chosen_device(config)
+    check_not_read(target, [target], run, config.input)
     run.model.to(device)
     splits = splits_of(run, config)
     size = sum(len(split) for split in splits.values())

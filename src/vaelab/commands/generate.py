@@ -15,7 +15,7 @@ from vaelab.commands.errors import report_errors
 from vaelab.commands.generated import PLANS, Plan, arrays_of, columns_of, levels_of, of_codes, pictures_of
 from vaelab.commands.overrides import must_be_text
 from vaelab.commands.pictures import class_of, labels_with, show_pictures
-from vaelab.commands.writing import ENDINGS, check_ending, write_array, write_pictures, write_rows
+from vaelab.commands.writing import ENDINGS, check_ending, check_not_read, write_array, write_pictures, write_rows
 from vaelab.data.modality import Images
 from vaelab.data.split import Split
 from vaelab.data.views import only_classes
@@ -49,7 +49,11 @@ def generate(config: DictConfig) -> None:
     target = Path(config.output) if config.output else None
     if config.what == "samples" and config.input is not None:
         raise ValueError(f"input={config.input} is not used by what=samples, which are drawn from the prior: leave it out")
+    if config.what != "samples" and config.mean is not None:
+        raise ValueError(f"mean={str(config.mean).lower()} is not used by what={config.what}, which is of E[x | z]: leave it out")
     run, device = chosen_run(config), chosen_device(config)
+    if target is not None and target.is_file():
+        check_not_read(target, [target], run, config.input)
     run.model.to(device).eval()
     if config.what == "figures" or target is None or target.suffix.lower() == ".png":
         draw(run, config, target)

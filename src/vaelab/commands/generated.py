@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from vaelab.applications import interpolate, pairs, traverse, walk_in
 from vaelab.build import OpenedRun
-from vaelab.commands.pictures import NEW, in_order, known_labels, labels_of, labels_with
+from vaelab.commands.pictures import NEW, in_order, known_labels, labels_of, labels_with, table_columns
 from vaelab.commands.writing import SEPARATORS, Columns
 from vaelab.data import Table
 from vaelab.data.arrays import as_read
@@ -88,7 +88,7 @@ def reconstructions(run: OpenedRun, config: DictConfig, split: str, label: int |
             if coded is not None:
                 found = torch.where(coded, interpolate(run.model, x, x, 1, y, reading=mode)[:, 0], found)
             names = np.array([chosen.name(place) for place in places.tolist()])
-            yield Batch(found, {"name": names, **named(run, split, y, label)})
+            yield Batch(found, joined({"name": names}, named(run, split, y, label)))
 
     return Plan(len(chosen), -(-len(chosen) // size), batches())
 
@@ -120,7 +120,7 @@ def interpolations(run: OpenedRun, config: DictConfig, split: str, label: int | 
             t = np.tile(np.linspace(0, 1, steps), len(a))
             ends = {"from": names[a.cpu()].repeat(steps), "to": names[b.cpu()].repeat(steps)}
             labels = named(run, split, y[a].repeat_interleave(steps, 0), label) if run.model.num_classes else {}
-            yield Batch(found, {**ends, "t": t, **labels})
+            yield Batch(found, joined({**ends, "t": t}, labels))
 
     return Plan(num * steps, -(-num // at), batches())
 
@@ -146,7 +146,7 @@ def traversals(run: OpenedRun, config: DictConfig, split: str, label: int | None
                 found = traverse(run.model, one, some, steps, EXTENT, its_y, reading).flatten(0, 1)
                 where = {"dim": some.numpy().repeat(steps), "value": np.tile(np.linspace(-EXTENT, EXTENT, steps), len(some))}
                 labels = named(run, split, its_y.repeat_interleave(len(found), 0), label) if run.model.num_classes else {}
-                yield Batch(found, {"name": np.array([name] * len(found)), **where, **labels})
+                yield Batch(found, joined({"name": np.array([name] * len(found)), **where}, labels))
 
     return Plan(len(x) * q.event_shape.numel() * steps, len(x) * len(dims), batches())
 
@@ -173,15 +173,9 @@ def split_of(run: OpenedRun, name: str) -> Split:
     return run.datamodule.splits[name]
 
 
-def table_columns(run: OpenedRun) -> list[Column]:
-    """The columns of a table that a run was trained on; none of other data."""
-    is_table = isinstance(run.datamodule.dataset, Table)
-    return [Column.of_dict(each) for each in run.datamodule.recorded["columns"]] if is_table else []
-
-
 def of_codes(run: OpenedRun) -> Bool[Tensor, "d"] | None:
     """Columns of a table that hold codes, which have no mean; None if there are none."""
-    coded = [column.kind in CODED for column in table_columns(run)]
+    coded = [column.kind in CODED for column in table_columns(run.datamodule)]
     return torch.tensor(coded, device=run.model.device) if any(coded) else None
 
 
@@ -199,7 +193,7 @@ def arrays_of(run: OpenedRun, batch: Batch) -> Float[np.ndarray, "b ..."]:
 
 def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:
     """Columns that a file of this ending has of a batch; x is one array in .npz, else a column for each value, cells in .csv and .tsv."""
-    columns = table_columns(run)
+    columns = table_columns(run.datamodule)
     x = arrays_of(run, batch)
     if columns:
         found = {column.name: values_of(column, x[:, place], ending) for place, column in enumerate(columns)}
@@ -208,7 +202,12 @@ def columns_of(run: OpenedRun, batch: Batch, ending: str) -> Columns:
     else:
         flat = run.datamodule.modality.unscale(batch.x).flatten(1).cpu().numpy()
         found = dict(zip(run.datamodule.modality.value_names, flat.T, strict=True))
-    return {**{f"{name}_" if name in found else name: values for name, values in batch.about.items()}, **found}
+    return joined(batch.about, found)
+
+
+def joined(about: Columns, columns: Columns) -> Columns:
+    """Columns side by side; where two have one name, that of the first gets an underscore, as in name_."""
+    return {f"{name}_" if name in columns else name: values for name, values in about.items()} | dict(columns)
 
 
 def values_of(column: Column, numbers: Float[np.ndarray, "b"], ending: str) -> np.ndarray:

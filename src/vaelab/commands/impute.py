@@ -1,7 +1,6 @@
 """Missing cells of a table, filled in by a model that was trained on such tables: what `vaelab impute` does."""
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -17,8 +16,10 @@ from vaelab import rng
 from vaelab.applications import Completion, importance_resampling
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
+from vaelab.commands.pictures import table_columns
+from vaelab.commands.writing import check_not_read, in_place_of
 from vaelab.data import Table
-from vaelab.data.columns import CODED, Column, Unseen
+from vaelab.data.columns import CODED, Column, Unseen, with_comma
 from vaelab.data.table import check_columns, noted, numbers_of
 from vaelab.data.table_files import BLOCK, Record, TableFile, with_cells
 from vaelab.models import Model
@@ -43,7 +44,7 @@ class Filled(NamedTuple):
     place: int
     column: Column
     guess: str
-    spread: float
+    spread: str
     draws: list[str]
 
 
@@ -61,11 +62,11 @@ def impute(config: DictConfig) -> None:
     for key, path in (("input", source), ("output", target)):
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise ValueError(f"{key}={path} must be a csv or tsv file")
-    if source.absolute() == target.absolute():
-        raise ValueError(f"output={target} is the input: choose another name")
+    if not source.is_file():
+        raise ValueError(f"input={source} is not there: give a table")
     run, device = chosen_run(config), chosen_device(config)
-    trained, columns = run.datamodule.dataset, [Column.of_dict(each) for each in run.datamodule.recorded.get("columns", [])]
-    if not isinstance(trained, Table) or not columns:
+    trained, columns = run.datamodule.dataset, table_columns(run.datamodule)
+    if not isinstance(trained, Table):
         raise ValueError("impute fills in tables, and this run was not trained on one: for pictures there is vaelab inpaint")
     if not run.model.missing:
         raise ValueError("this run was trained on complete rows, and has not learned what a row with holes means: train with missing=true")
@@ -75,7 +76,7 @@ def impute(config: DictConfig) -> None:
     run.model.to(device)
     spread = target.with_name(f"{target.stem}_spread.csv")
     paths = [target, *(target.with_stem(f"{target.stem}_{number + 1}") for number in range(config.num)), spread]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_not_read(target, paths, run, source)
     with rng.fork(config.seed), ExitStack() as stack:
         outputs = [Output(stack.enter_context(part_of(path, file.encoding if path != spread else "utf-8")), path, file) for path in paths]
         told = fill(run.model, file, columns, outputs[:-1], outputs[-1], config.num_samples)
@@ -85,14 +86,9 @@ def impute(config: DictConfig) -> None:
 
 @contextmanager
 def part_of(path: Path, encoding: str) -> Iterator[TextIO]:
-    """A file to write to, which has its name when all of it is written, and is removed if that fails."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding=encoding, newline="") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """A file to write to, which has its name when all of it is written; see `in_place_of`."""
+    with in_place_of(path) as part, part.open("w", encoding=encoding, newline="") as file:
+        yield file
 
 
 class Output:
@@ -105,7 +101,8 @@ class Output:
     """
 
     def __init__(self, file: TextIO, path: Path, source: TableFile) -> None:
-        self.file, self.separator = file, "\t" if path.suffix.lower() == ".tsv" else source.separator
+        was_tsv, is_tsv = (each.suffix.lower() == ".tsv" for each in (source.path, path))
+        self.file, self.separator = file, "\t" if is_tsv else "," if was_tsv else source.separator
         self.is_alike = self.separator == source.separator
         self.writer = csv.writer(file, delimiter=self.separator, lineterminator="\n")
 
@@ -130,9 +127,11 @@ def fill(model: Model, file: TableFile, columns: Sequence[Column], outputs: Sequ
     check_columns(columns, file)
     spread.writer.writerow(["row", "column", "guess", "spread"])
     lines, start, num_filled, num_left, unseen = file.records(), 0, 0, 0, list[Unseen]()
-    header = next((line for line in lines if line.cells), None) if file.has_header else None
-    for output in outputs if header else ():
-        output.write(header, {})  # type: ignore[arg-type]
+    for record in lines if file.has_header else ():
+        for output in outputs:
+            output.write(record, {})
+        if record.cells:
+            break
     for part in track(iter(lambda: list(islice(lines, BLOCK)), []), "filling in", transient=True):
         rows = [record for record in part if record.cells]
         block = file.block(list(zip(*(record.cells for record in rows), strict=True)) or [[]] * len(file.names))
@@ -141,7 +140,7 @@ def fill(model: Model, file: TableFile, columns: Sequence[Column], outputs: Sequ
         for cell in filled(model, x, file.names, columns, max(len(outputs) - 1, NUM_DRAWS), num_samples):
             if not block[cell.column.name][cell.row]:  # else it is a category that the run does not know
                 cells.setdefault(cell.row, []).append(cell)
-                spread.writer.writerow([start + cell.row + 1, cell.column.name, cell.guess, f"{cell.spread:.4g}"])
+                spread.writer.writerow([start + cell.row + 1, cell.column.name, cell.guess, cell.spread])
         for number, output in enumerate(outputs):
             row = 0
             for record in part:
@@ -163,7 +162,8 @@ def filled(
     num_samples: int,
 ) -> Iterator[Filled]:
     """The missing cells of x, row by row."""
-    for batch in x.isnan().any(1).nonzero().flatten().split(BATCH):
+    rows = x.isnan().any(1).nonzero().flatten()
+    for batch in rows.split(BATCH) if len(rows) else ():  # split makes an empty part of nothing
         part = x[batch].to(model.device)
         found = importance_resampling(model, part, ~part.isnan(), None, num_draws, num_samples)
         for place, row in enumerate(batch.tolist()):
@@ -179,4 +179,4 @@ def cell_of(row: int, place: int, column: Column, found: Completion, where: tupl
         codes, counts = np.unique(draws, return_counts=True)
         guess, spread = float(codes[counts.argmax()]), 1 - counts.max() / len(draws)
     (text,) = column.cells(np.array([guess]))
-    return Filled(row, place, column, text, spread, column.cells(draws))
+    return Filled(row, place, column, text, with_comma(f"{spread:.4g}", column.comma), column.cells(draws))

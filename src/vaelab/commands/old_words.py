@@ -27,7 +27,7 @@ def check_old_words(command: str, words: Iterable[str]) -> None:
     typed, known = list(words), OLD_WORDS.get(command, {})
     for place, word in enumerate(typed):
         key, equals, value = word.lstrip("+~").partition("=")
-        if key in known:
+        if key in known and (equals or key[0] == "-"):  # else it is what another option takes, such as --config-dir folder
             raise ValueError(now_called(key, known[key], value if equals else next(iter(typed[place + 1 :]), "...")))
 
 

@@ -14,9 +14,11 @@ from vaelab.data.arrays import all_of
 from vaelab.data.columns import Column
 from vaelab.data.images import ImageFiles, check_readable, pictures_of
 from vaelab.data.memory import Examples, InMemory
+from vaelab.data.modality import Images
 from vaelab.data.pictures import Reader
 from vaelab.data.split import Split, check_finite
 from vaelab.data.table import noted
+from vaelab.data.table_files import ENDINGS as TABLES
 from vaelab.models import Model
 from vaelab.runs.log import tell
 
@@ -60,10 +62,12 @@ def examples_of(file: Path, run: OpenedRun) -> Examples:
     if isinstance(trained, Table):
         return rows_of_table(file, trained, run.datamodule)
     if file.suffix.lower() not in ENDINGS:
+        if not isinstance(run.datamodule.modality, Images):
+            raise ValueError(f"input={file} is no array, as the run was trained on: give a file that ends in {', '.join(ENDINGS)}")
         pictures = pictures_of(file, reader_of(run))
         check_readable(pictures.broken())
         return pictures
-    found, shape = all_of(file, axes=run.config.data.get("axes")), run.datamodule.shape
+    found, shape = all_of(file, run.config.data.get("key"), run.config.data.get("axes")), run.datamodule.shape
     if tuple(found.x.shape[1:]) != shape:
         raise ValueError(f"{file} has x of shape {tuple(found.x.shape[1:])}, but the data of the run have shape {shape}")
     check_finite(found.x, run.datamodule.missing, lambda row: f"row {row} of {file}", run.datamodule.scale == "log1p")
@@ -76,13 +80,21 @@ def rows_of_table(file: Path, trained: Table, data: DataModule) -> InMemory:
     Raises:
         ValueError: if it cannot be read, lacks a column of the run, or has a cell that a column cannot have.
     """
-    recorded = data.recorded
-    table = Table(str(file), id=recorded.get("id", trained.id), na=trained.na, header=trained.header)
-    x, unseen = table.read([Column.of_dict(each) for each in recorded["columns"]], data.missing)
+    if file.suffix.lower() not in TABLES:
+        raise ValueError(f"input={file} is no table, as the run was trained on: give a file that ends in {', '.join(TABLES)}")
+    table = Table(str(file), id=data.recorded.get("id", trained.id), na=trained.na, header=trained.header)
+    x, unseen = table.read(table_columns(data), data.missing)
     tell(noted(unseen)) if unseen else None
     found = InMemory(torch.from_numpy(x), names=table.all_names(len(x)))
     check_finite(found.x, data.missing, lambda row: f"{found.names[row]} of {file}")
     return found
+
+
+def table_columns(data: DataModule) -> list[Column]:
+    """The columns of the table that a run was trained on, those of its file if it has no record of them; none of other data."""
+    if not isinstance(data.dataset, Table):
+        return []
+    return [Column.of_dict(each) for each in data.recorded.get("columns", [])] or list(data.dataset.columns)
 
 
 def short_name(name: str, most: int = 20) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vaelab.build import OpenedRun
 from vaelab.data.array_files import package
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -31,10 +32,30 @@ def check_ending(target: Path, endings: Sequence[str] = ENDINGS) -> None:
         package("pyarrow", target, ADVICE)
 
 
+def check_not_read(output: str | Path, targets: Iterable[Path], run: OpenedRun, source: Any) -> None:
+    """Check that no file which will be written is the input of a command, or the data of its run.
+
+    Raises:
+        ValueError: if one is.
+    """
+    for target in targets:
+        for words, path in (("the input", source), ("the data of the run", run.config.data.get("file"))):
+            if path and target.exists() and Path(path).exists() and target.samefile(path):
+                which = "" if target == Path(output) else f" writes {target.name} too, which"
+                raise ValueError(f"output={output}{which} is {words}: choose another name")
+
+
 @contextmanager
 def in_place_of(target: Path) -> Iterator[Path]:
-    """Path of a part file, which becomes the target when all is written; of a file that cannot be finished nothing is left."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Path of a part file, which becomes the target when all is written; of a file that cannot be finished nothing is left.
+
+    Raises:
+        ValueError: if the target lies in what is no folder.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"output={target} lies in {error.filename}, which is no folder") from error
     part = target.with_name(f".{target.name}.part{target.suffix.lower()}")
     try:
         yield part

@@ -121,7 +121,9 @@ def one_array(path: Path, key: Any, max_memory: int) -> np.ndarray:
 
 
 def keys_of(path: Path) -> list[str]:
-    """The names of the arrays of a .npz or HDF5 file."""
+    """The names of the arrays of a .npz or HDF5 file, or of the columns of a Parquet file."""
+    if path.suffix.lower() == ".parquet":
+        return list(package("pyarrow.parquet", path).read_schema(path).names)
     if path.suffix.lower() == ".npz":
         with zipfile.ZipFile(path) as file:
             return [name.removesuffix(".npy") for name in file.namelist()]
@@ -129,6 +131,22 @@ def keys_of(path: Path) -> list[str]:
     with h5py.File(path) as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     return names
+
+
+def first_key(path: Path, wanted: Sequence[Any]) -> Any:
+    """The first of some keys, each one or several, that a file has; None if it has none, or cannot be read, which `open_array` says.
+
+    Raises:
+        ValueError: if a .npz or HDF5 file has several arrays, and none of these.
+    """
+    try:
+        keys = [] if path.suffix.lower() == ".npy" else keys_of(path)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+    found = next((key for key in wanted if key is not None and set([key] if isinstance(key, str) else key) <= set(keys)), None)
+    if found is None and len(keys) > 1 and path.suffix.lower() != ".parquet":
+        raise ValueError(f"{path} holds several arrays ({', '.join(keys)}): call the one that is meant x")
+    return found
 
 
 def chosen_key(key: str | tuple[str, ...] | None, keys: Sequence[str], path: Path, others: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vaelab.checks import check_choice
-from vaelab.data.array_files import Array, as_numbers, open_array, read_column
+from vaelab.data.array_files import Array, as_numbers, first_key, open_array, read_column
 from vaelab.data.listing import NAMED
 from vaelab.data.memory import Examples, InMemory
 from vaelab.data.modality import Modality, Series
@@ -166,13 +166,19 @@ def array(
     return data
 
 
-def all_of(file: Path, key: str | None = None, axes: str | None = None) -> InMemory:
+def all_of(file: Path, key: str | Sequence[str] | None = None, axes: str | None = None) -> InMemory:
     """All examples of an array in a file, without labels; their names are their rows.
+
+    Args:
+        file: its path.
+        key: of the array, if the file has it; else "x", as `vaelab generate` calls it, or all that there is.
+        axes: of the array.
 
     Raises:
         ValueError: as `array`.
     """
-    values, name = open_array(file, key, (), 2**62)
+    found = first_key(file, (key, "x"))
+    values, name = open_array(file, found if isinstance(found, str | None) else tuple(found), (), 2**62)
     layout = layout_of(values, axes, name)
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vaelab.checks import WITH_CATEGORIES
 
@@ -87,26 +87,38 @@ class Column:
         self._check(~np.isnan(found) | empty, cells, "is no number", start)
         self._check(~np.isinf(found), cells, "is not finite", start)
         self._check(~(np.abs(found) > np.finfo(np.float32).max), cells, "is too large for 32 bits: divide the column", start)
+        lost = (found != 0) & (found.astype(np.float32) == 0)
+        self._check(~lost | (not is_amount), cells, "is too small for 32 bits: multiply the column", start)
         self._check((found > 0) | empty | (not is_amount), cells, "is not positive, as the values of the column are said to be", start)
         may_be_negative = self.kind not in ("count", "nonnegative")
         self._check((found >= 0) | empty | may_be_negative, cells, f"is negative, which no {self.kind} is", start)
         self._check((found == np.round(found)) | empty | (not is_count), cells, "is no whole number, as counts are", start)
         return found
 
+    def codes(self, numbers: Float[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        """The codes that are nearest to numbers, which some likelihoods do not know to be codes."""
+        return np.clip(np.round(numbers), 0, len(self.values) - 1).astype(int)
+
     def cells(self, numbers: Float[np.ndarray, "n"]) -> list[str]:
         """Cells of numbers, as a file would have them."""
         if self.kind in CODED:
-            return [self.values[int(np.clip(round(number), 0, len(self.values) - 1))] for number in numbers.tolist()]
-        if self.kind == "count":
-            return [f"{round(number)}" for number in numbers.tolist()]
-        texts = [f"{number:.7g}" for number in numbers.tolist()]
-        return [text.replace(".", ",") for text in texts] if self.comma else texts
+            texts = [self.values[code] for code in self.codes(numbers).tolist()]
+        elif self.kind == "count":
+            texts = [f"{round(number)}" for number in numbers.tolist()]
+        else:
+            texts = [f"{number:.7g}" for number in numbers.tolist()]
+        return [with_comma(text, self.comma) for text in texts]
 
     def _check(self, right: np.ndarray, cells: Sequence[str], words: str, start: int) -> None:
         wrong = np.flatnonzero(~right)
         if len(wrong):
             more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
             raise ValueError(f"row {start + wrong[0] + 1}{more}, column {self.name!r}: {cells[wrong[0]]!r} {words}")
+
+
+def with_comma(number: str, comma: bool) -> str:
+    """A number with a decimal comma in place of its point, if it is to have one."""
+    return number.replace(".", ",") if comma else number
 
 
 def plain(cell: str, number: float) -> str:

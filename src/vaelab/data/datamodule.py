@@ -91,6 +91,8 @@ class DataModule(LightningDataModule):
             )
         self.dataset, self.shape, self.batch_size, self.eval_batch_size = dataset, tuple(shape), batch_size, eval_batch_size
         check_choice(SCALES, **{"data.scale": scale})
+        if scale != "none" and isinstance(dataset, Table):
+            raise ValueError(f"data.scale={scale} would scale the codes of categories, too: of a table, likelihood=mixed knows the scales")
         self.modality = Rows(self.shape) if isinstance(dataset, Table) else modality_of(self.shape)
         self.scale = scale
         self.val_size, self.split_seed, self.seed, self.transform = val_size, split_seed, seed, transform

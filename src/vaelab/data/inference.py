@@ -28,8 +28,8 @@ class Summary:
     def __init__(self) -> None:
         self.num = 0  # cells
         self.is_numbered = {0, 1}  # whether cells are 0, 1, 2, ... or 1, 2, 3, ...
-        self._code_of: dict[str, int] = {}
-        self._first: list[int] = []  # row of each different cell, from 0
+        self._code_of: dict[str, int] = {"": 0}  # the empty one is remembered, wherever it comes first
+        self._first: list[int] = [0]  # row of each different cell, from 0
         self._counts: list[int] = []
         self._codes: list[np.ndarray] = []
         self._hashes: list[np.ndarray] | None = []  # of cells, as long as no two are the same; a hash stands for a cell, in 8 bytes
@@ -91,8 +91,8 @@ class Summary:
 
     @property
     def are_different(self) -> bool:
-        """True if no two cells are the same."""
-        return self._hashes is not None and len(np.unique(np.concatenate(self._hashes))) == self.num
+        """True if no cell is empty, and no two are the same."""
+        return self._hashes is not None and not self.count("") and len(np.unique(np.concatenate(self._hashes))) == self.num
 
     def count(self, word: str) -> int:
         """The number of cells with a word that is remembered."""
@@ -117,7 +117,8 @@ def infer(name: str, cells: Summary) -> tuple[str, bool]:
     - two values: binary;
     - whole numbers: of at most 10 values, each on average in 10 rows, ordinal; from 0 to 1,000, count;
     - other numbers: positive if all are above 0, nonnegative if some are 0, else real;
-    - text: date; id if no two rows are alike; text, which is free, of more than 100 values or more than half of the rows; else categorical.
+    - text: date; id if no row is empty and no two are alike; text, which is free, of more than 100 values or more than half of the rows;
+      else categorical.
 
     Raises:
         ValueError: if decimal points and commas are mixed, or a few cells among numbers are none.
@@ -150,7 +151,7 @@ def kind_of_text(cells: Summary) -> str:
         return "date"
     if len(words) == 2:
         return "binary"
-    if num > 2 * MOST_LEVELS and (cells.are_different if cells.has_more else len(words) == num):
+    if num > 2 * MOST_LEVELS and cells.are_different:
         return "id"
     return "text" if len(words) > min(MOST_CATEGORIES, max(num / 2, MOST_LEVELS)) else "categorical"
 
@@ -174,6 +175,14 @@ def has_decimal_comma(name: str, cells: Summary) -> bool:
             f"{where} may be a decimal comma or a mark of thousands: write the numbers of this column with a point, or without"
         )
     return True
+
+
+def codes_have_decimal_comma(name: str, cells: Summary) -> bool:
+    """True if values that become codes are numbers with a decimal comma, as far as it can be told; else they are words."""
+    try:
+        return has_decimal_comma(name, cells)
+    except ValueError:
+        return False
 
 
 def check_all_numbers(name: str, cells: Summary, odd: Sequence[str], comma: bool) -> None:
@@ -220,7 +229,7 @@ def build_column(
         raise ValueError(f"column {name!r} cannot be {kind}: it has more than {MOST_WORDS:,} values ({shortened(cells.words)})")
     found = in_order(cells.words, comma)
     if values:
-        found = [plain(str(value), to_number(str(value))) for value in values]
+        found = [plain(str(value), to_number(str(value), comma)) for value in values]
         twice = next((value for value in found if found.count(value) > 1), None)
         if twice is not None:
             raise ValueError(f"data.columns.{name}: {kind} has the value {twice!r} twice")

@@ -16,22 +16,22 @@ from lightning.pytorch.utilities import rank_zero_only
 from vaelab.checks import check_choice
 from vaelab.data.columns import ALIASES, CODED, LEFT_OUT, Column, Unseen, plain, shortened, to_number
 from vaelab.data.hidden import read_hidden
-from vaelab.data.inference import Summary, build_column, infer
+from vaelab.data.inference import Summary, build_column, codes_have_decimal_comma, infer
 from vaelab.data.memory import InMemory
 from vaelab.data.row_names import Chosen, RowNames, Texts
-from vaelab.data.table_files import Block, Kinds, TableFile, kinds_of, read_kinds
+from vaelab.data.table_files import Block, Kinds, TableFile, kinds_of, read_kinds, words_for_nothing
 
 PLAIN = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 NUM_ODD = 20  # cells that are no value of their column, from which on the column is another one if all are
-ID_NAMES = ("id", "index", "uuid", "key", "rowid", "row_id", "unnamed: 0", "c1")
+ID_NAMES = ("id", "index", "uuid", "key", "rowid", "row_id", "unnamed: 0")
 
 
 class Table:
     """The rows of a csv, tsv or parquet file, x (N, D) in the units of the file, with codes for categories and NaN for what is missing.
 
-    The kind of each column is inferred (see `vaelab.data.columns.infer`) or given; dates, ids, free text and columns of a single value are
-    left out. Kinds are those of the whole file, categories those of training rows: another one is a missing value. Whatever has a scale is
-    fitted to training rows by the model. Some rows of the file are in memory at a time, and of all of them the numbers, in 32 bits.
+    The kind of each column is inferred (see `vaelab.data.inference.infer`) or given; dates, ids, free text and columns of a single value
+    are left out. Kinds are those of the whole file, categories those of training rows: another one is a missing value. Whatever has a scale
+    is fitted to training rows by the model. Some rows of the file are in memory at a time, and of all of them the numbers, in 32 bits.
 
     Args:
         file: path of the table.
@@ -39,8 +39,8 @@ class Table:
         id: name of a column that names the rows; None: the first that is inferred to be one, or there is none.
         types: a file of kinds, or a mapping in text, see `read_kinds`.
         columns: kinds by name, which come before those of `types`; a kind may also be "out": the column is left out.
-        na: words that stand for a missing value.
-        header: whether the first line names the columns; None: as `read_table` finds.
+        na: words that stand for a missing value, or one; see `words_for_nothing`.
+        header: whether the first line names the columns; None: as `TableFile` finds.
         test_share: of the rows; 0: every split has all rows.
         split_seed: of the choice of test rows.
         missing: whether a category that no training row has is a missing value, or an error; None: it is if there is one.
@@ -53,11 +53,11 @@ class Table:
     def __init__(
         self,
         file: str,
-        y: str | None = None,
-        id: str | None = None,
+        y: str | int | None = None,
+        id: str | int | None = None,
         types: str | Mapping[str, Any] | None = None,
         columns: Mapping[str, Any] | None = None,
-        na: Sequence[str] = ("NA", "N/A", "NaN", "nan", "null", "NULL", "?"),
+        na: str | float | Sequence[Any] = ("NA", "N/A", "NaN", "nan", "null", "NULL", "?"),
         header: bool | None = None,
         test_share: float = 0.1,
         split_seed: int = 0,
@@ -66,8 +66,9 @@ class Table:
     ) -> None:
         if not 0 <= test_share < 1:
             raise ValueError(f"data.test_share={test_share} must lie between 0 and 1")
-        self.file, self.y, self.id, self.types, self.given = Path(file), y, id, types, dict(columns or {})
-        self.na, self.header, self.test_share, self.split_seed = tuple(na), header, test_share, split_seed
+        self.file, self.types, self.given = Path(file), types, dict(columns or {})
+        self.y, self.id = (None if name is None else str(name) for name in (y, id))  # 2019 is a number, until it is a name
+        self.na, self.header, self.test_share, self.split_seed = words_for_nothing(na), header, test_share, split_seed
         self.missing, self.hidden = missing, hidden
 
     @cached_property
@@ -114,7 +115,7 @@ class Table:
             if kind == "out" or name == self.id:
                 roles[name] = ("out" if kind == "out" else "id", None, False)
                 continue
-            inferred, comma = infer(name, cells) if kind is None or kind not in CODED else ("", False)
+            inferred, comma = infer(name, cells) if kind is None or kind not in CODED else ("", codes_have_decimal_comma(name, cells))
             if kind is None and self.id is None and is_id(name, cells, inferred):
                 inferred = "id"
             roles[name] = (ALIASES.get(kind, kind) if kind else inferred, values, comma)
@@ -172,7 +173,8 @@ class Table:
     @property
     def note(self) -> str:
         """Kinds of the columns, as a word of a command line, and what is left out."""
-        word = as_word({column.name: column.kind for column in self.columns})
+        given = {name for name, (_, values, _) in self.roles.items() if values}  # in an order of their own
+        word = as_word({each.name: {each.kind: list(each.values)} if each.name in given else each.kind for each in self.columns})
         return word + f"\nleft out: {self.left_out}" * bool(self.left_out)
 
     def __call__(self, split: str, recorded: Sequence[Mapping[str, Any]] | None = None) -> InMemory:
@@ -261,7 +263,7 @@ def is_id(name: str, cells: Summary, inferred: str) -> bool:
     """True if a column numbers the rows: whole numbers in order, or unlike ones in a column of such a name."""
     if inferred not in ("count", "positive", "nonnegative", "id"):
         return False
-    return bool(cells.is_numbered) or ((inferred == "id" or name.lower() in ID_NAMES[:-1]) and cells.are_different)
+    return bool(cells.is_numbered) or ((inferred == "id" or name.lower() in ID_NAMES) and cells.are_different)
 
 
 def check_columns(columns: Sequence[Column], file: TableFile) -> None:
@@ -307,9 +309,9 @@ def noted(unseen: Sequence[Unseen]) -> str:
     return f"{what} a value that no training row has, which counts as missing: {where}" + ", ..." * (len(unseen) > 1)
 
 
-def as_word(kinds: Mapping[str, str]) -> str:
+def as_word(kinds: Mapping[str, str | Mapping[str, Sequence[str]]]) -> str:
     """Kinds of columns as a word of a command line, which the shell and Hydra take as it is."""
-    if all(PLAIN.fullmatch(name) for name in kinds):
+    if all(PLAIN.fullmatch(name) and isinstance(kind, str) for name, kind in kinds.items()):
         return f"'data.types={{{', '.join(f'{name}: {kind}' for name, kind in kinds.items())}}}'"
     text = json.dumps(kinds, ensure_ascii=False).replace("$", "\\u0024")  # or OmegaConf would look for ${...}
     inside = re.sub(r"(\\*)'", r"\1\1\\'", text)  # Hydra takes back the backslashes in front of a quote, and no others

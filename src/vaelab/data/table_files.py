@@ -124,9 +124,9 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[Record]:
     """The lines of a file of text, whatever ends them.
 
     Raises:
-        ValueError: if it cannot be read.
+        ValueError: if it cannot be read, or its last cell has a quote that is not closed, behind which all rows are lost.
     """
-    taken = list[str]()
+    taken, text = list[str](), ""
 
     def lines(file: Iterable[str]) -> Iterator[str]:
         for line in file:
@@ -137,12 +137,18 @@ def records(path: Path, encoding: str, separator: str) -> Iterator[Record]:
         reader = csv.reader(lines(file), delimiter=separator)
         try:
             for cells in reader:
-                yield Record(cells, "".join(taken), reader.line_num)
+                text = "".join(taken)
+                yield Record(cells, text, reader.line_num)
                 taken.clear()
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
         except UnicodeDecodeError as error:
             raise not_text(path) from error
+    try:
+        list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise ValueError(f"{path}: a quote is not closed in the row that begins with {text[:40]!r}") from error
 
 
 def parquet_file(path: Path) -> Any:
@@ -228,6 +234,17 @@ def separator_of(text: str) -> str:
     return max(",;\t|", key=first.count)
 
 
+def words_for_nothing(given: str | float | Sequence[Any]) -> tuple[str, ...]:
+    """Words that stand for a missing value, as cells have them; a command line makes numbers and None of some.
+
+    >>> words_for_nothing([-999, None, "none"])
+    ('-999', 'null', 'NULL', 'none')
+    """
+    words = [given] if isinstance(given, str) or not isinstance(given, Sequence) else given
+    found = [(str(word), "NaN", "NAN") if word != word else ("null", "NULL") if word is None else (str(word),) for word in words]
+    return tuple(spelling for spellings in found for spelling in spellings)
+
+
 def is_number(cell: str) -> bool:
     """True if a cell is a number, or empty."""
     try:
@@ -270,13 +287,13 @@ def read_kinds(types: str | Mapping[str, Any], names: Sequence[str]) -> Kinds:
 
 
 def parsed(text: str, where: str) -> Any:
-    """YAML as plain types.
+    """YAML whose scalars stay text: no and yes are words.
 
     Raises:
         ValueError: if it is none.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())[:200]}") from error
 

@@ -19,7 +19,7 @@ def distance(column: Column, data: Float[np.ndarray, "n"], samples: Float[np.nda
     """Distance of two samples of a column, from 0 to 1: Kolmogorov's and Smirnov's; of codes, the total variation."""
     if column.kind not in CODED:
         return float(ks_2samp(data, samples).statistic)
-    shares = [np.bincount(codes.astype(int), minlength=len(column.values)) / len(codes) for codes in (data, samples)]
+    shares = [np.bincount(column.codes(part), minlength=len(column.values)) / len(part) for part in (data, samples)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
@@ -53,8 +53,8 @@ def of_column(axes: Axes, column: Column, data: Float[np.ndarray, "n"], samples:
     both = {"data": data, "samples": samples}
     if column.kind in CODED:
         places = np.arange(len(column.values))
-        for shift, (label, codes) in zip((-0.2, 0.2), both.items(), strict=True):
-            shares = np.bincount(codes.astype(int), minlength=len(places)) / max(len(codes), 1)
+        for shift, (label, values) in zip((-0.2, 0.2), both.items(), strict=True):
+            shares = np.bincount(column.codes(values), minlength=len(places)) / max(len(values), 1)
             axes.bar(places + shift, shares, 0.4, label=label)
         shown = [value[:8] for value in column.values] if len(places) <= 8 else []
         axes.set_xticks(places if shown else [], shown)

@@ -19,10 +19,12 @@ def wasserstein(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"]) -> float:
 def total_variation(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "m"]) -> float:
     """sum_k |P_a(k) - P_b(k)| / 2 of the shares of codes k: from 0, of equal shares, to 1, of codes that never are the same.
 
-    NaN is left out; of nothing, the distance is NaN.
+    Other numbers are rounded, NaN is left out; of nothing, the distance is NaN.
     """
-    a, b = a[~np.isnan(a)].astype(int), b[~np.isnan(b)].astype(int)
+    a, b = np.round(a[~np.isnan(a)]).astype(int), np.round(b[~np.isnan(b)]).astype(int)
     if not len(a) or not len(b):
         return float("nan")
+    least = min(int(a.min()), int(b.min()))
+    a, b = a - least, b - least
     most = max(int(a.max()), int(b.max())) + 1
     return float(np.abs(np.bincount(a, minlength=most) / len(a) - np.bincount(b, minlength=most) / len(b)).sum() / 2)

@@ -33,6 +33,8 @@ class FirstBatch(Callback):
             check_support(draw.p_x, draw.x, draw.observed)
             terms = pl_module.objective(draw, 0)
             far = far_from_scale(draw.p_x, draw.x, draw.observed)
+            if far and datamodule.modality.columns:
+                far = "this likelihood begins near 0 with scales near 1, and the columns have units of their own: set likelihood=mixed"
         pl_module.train(was_training)
         if not terms["loss"].isfinite():
             values = ", ".join(f"{name}={float(value):.6g}" for name, value in terms.items())
