@@ -125,6 +125,19 @@ def test_float32_under_bfloat16_and_labels(name):
     assert all(value.dtype == torch.float32 for value in q.losses().values())
 
 
+@names
+def test_codes_and_losses_are_never_in_half_precision(name):
+    """Also under autocast from outside, as trainer.precision=bf16-mixed has it, all but the network computes the same."""
+    posterior = build(name).eval()
+    u = posterior.prepare(torch.randn(8, *posterior.event_shape))
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            q = posterior.quantize(u)
+            found.append((q.indices, q.rsample(), posterior.decode_indices(q.indices), *q.losses().values()))
+    assert all(torch.equal(mine, yours) for mine, yours in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize(
     "prior",
     [
@@ -181,6 +194,7 @@ WRONG = [
     (partial(SimVQ, num_codes=10**12), (3,), "posterior=fsq or posterior=lookup_free, whose codes need no table"),
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
+    (partial(Residual, quantizer=Residual), (3,), "is a sum of codes already: set posterior.quantizer to another one"),
 ]
 
 
