@@ -234,6 +234,31 @@ def test_losses_of_residuals_are_sums():
     torch.testing.assert_close(losses["codebook"], expected)
 
 
+@pytest.mark.parametrize("estimator", ["straight_through", "rotation"])
+def test_commitment_of_residuals_pulls_to_each_partial_sum(estimator):
+    """Its gradient is that of sum_t |z - sg(z_t)|^2 for the sums z_t of the first t codes (Lee et al., 2022), whatever the estimator."""
+    table = partial(VectorQuantized, num_codes=6, estimator=estimator)
+    posterior = of_vectors(partial(Residual, quantizer=table), 2, depth=3).eval()
+    x = torch.randn(40, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(posterior(x).losses()["commitment"], x)
+    indices = posterior(x).indices
+    sums = torch.stack([part.codebook[indices[:, t]] for t, part in enumerate(posterior.quantizers)]).cumsum(0)
+    torch.testing.assert_close(gradient, 2 * (x - sums).sum(0) / len(x))
+
+
+def test_losses_of_residual_bits():
+    """Distances are in the units of z, though bits are halved from one to the next, and each entropy has a gradient of its own."""
+    posterior = of_vectors(partial(Residual, quantizer=LookupFree), 3, depth=2).eval()
+    x = torch.randn(40, 3, requires_grad=True)
+    losses, signs = posterior(x).losses(), x.detach().sign()
+    first, second = (part.losses(u, u.sign()) for part, u in zip(posterior.quantizers, (x, 2 * (x - signs)), strict=True))
+    torch.testing.assert_close(losses["commitment"], first["commitment"] + second["commitment"] / 4)
+    expected = first["entropy"] + second["entropy"]
+    torch.testing.assert_close(losses["entropy"], expected)
+    for mine, yours in zip(*(torch.autograd.grad(value, x) for value in (losses["entropy"], expected)), strict=True):
+        torch.testing.assert_close(mine, yours)
+
+
 def test_dropout_leaves_the_first_codes():
     """While training, for its share of the examples: 1 to T codes with equal probability. Gradients pass through those that are left."""
     posterior = of_vectors(partial(Residual, quantizer=partial(FSQ, levels=[5, 5])), 2, depth=3, dropout=0.6)
