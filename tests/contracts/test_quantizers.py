@@ -194,7 +194,7 @@ WRONG = [
     (partial(SimVQ, num_codes=10**12), (3,), "posterior=fsq or posterior=lookup_free, whose codes need no table"),
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
-    (partial(Residual, quantizer=Residual), (3,), "is a sum of codes already: set posterior.quantizer to another one"),
+    (partial(Residual, quantizer=Residual), (3,), "is a sum of codes already: set posterior.quantizer to another"),
 ]
 
 

@@ -53,7 +53,7 @@ class Residual(Quantizer):
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
         if isinstance(made[0], Residual):
             raise ValueError(
-                "a residual quantiser is a sum of codes already: set posterior.quantizer to another one, and depth to how many"
+                "a residual quantiser is a sum of codes already: set posterior.quantizer to another, and depth to how many"
             )
         for part in made[1:]:
             part.encode_residuals()
