@@ -33,7 +33,7 @@ class Residual(Quantizer):
             (Kumar et al., 2023, https://arxiv.org/abs/2306.06546). Rate and losses remain those of all codes.
 
     Raises:
-        ValueError: if depth is below 1, the share not in [0, 1], or the quantisers are residual themselves.
+        ValueError: if depth is below 1, the share not in [0, 1], or the factory makes none that chooses one code.
     """
 
     def __init__(
@@ -51,9 +51,10 @@ class Residual(Quantizer):
         check_all(lambda share: 0 <= share <= 1, "in [0, 1]", {"dropout": dropout})
         shape = self.event_shape
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
-        if isinstance(made[0], Residual):
+        if not isinstance(made[0], Quantizer) or isinstance(made[0], Residual):
             raise ValueError(
-                "a residual quantiser is a sum of codes already: set posterior.quantizer to another, and depth to how many"
+                f"quantizer={type(made[0]).__name__} does not choose one code: set posterior@posterior.quantizer=vector_quantized, fsq,"
+                " lookup_free, binary_spherical or simvq"
             )
         for part in made[1:]:
             part.encode_residuals()
