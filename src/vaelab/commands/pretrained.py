@@ -30,8 +30,9 @@ def start_from(model: Model, config: DictConfig, run: str) -> None:
     Raises:
         ValueError: if another part is not the same, or its config reads the machine.
     """
-    if (Path(run) / "config.json").is_file():
-        start_from_diffusers(model, Path(run))
+    of_diffusers = Path(run).parent if Path(run).name == WEIGHTS else Path(run)
+    if (of_diffusers / "config.json").is_file():
+        start_from_diffusers(model, of_diffusers)
         return
     checkpoint = read_checkpoint(find_checkpoint(run))
     stored, origin = model_weights(checkpoint["state_dict"]), OmegaConf.create(checkpoint["config"])
