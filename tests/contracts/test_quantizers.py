@@ -225,7 +225,7 @@ def test_impossible_quantisers_are_refused(family, z_shape, message):
 
 def test_batch_norm_of_one_vector_is_refused():
     posterior = FSQ(partial(MLP, hidden=()), (6,), (2,), levels=[3, 4], batch_norm=True)
-    with pytest.raises(ValueError, match="cannot learn from a batch of one vector: set .*=2 or more, or batch_norm=false"):
+    with pytest.raises(ValueError, match=r"cannot learn from a batch of one vector: set .*=2 or more, or batch_norm=false"):
         posterior(torch.randn(1, 6))
     assert posterior.eval()(torch.randn(1, 6)).mode.shape == (1, 2)
 
