@@ -13,7 +13,7 @@ from vaelab.distributions import Quantized, Sums
 from vaelab.posteriors.quantizer import Quantizer
 from vaelab.posteriors.vector_quantized import VectorQuantized
 
-Losses = Callable[[], dict[str, Tensor]]
+Stage = tuple[Quantizer, Tensor, Tensor, Tensor | float]  # a quantiser, what it was given, the code, and the scale of both
 
 
 class Residual(Quantizer):
@@ -74,20 +74,19 @@ class Residual(Quantizer):
         return self.parts()[0][0].prepare(z_e)
 
     def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
-        rest, terms, found, losses = u, list[Tensor](), list[Quantized](), list[Losses]()
+        rest, terms, found, stages = u, list[Tensor](), list[Quantized](), list[Stage]()
         for part, size in self.parts():
             scale = torch.as_tensor(size).to(u).reshape(-1, *[1] * (self.event_ndim - 1))
             found.append(part.quantize(rest / scale))
-            # `rest` itself has no gradient straight through: those of u and of the codes before cancel
-            of_u = rest.detach() + (u - u.detach())
-            losses.append(partial(losses_of, part, of_u / scale, found[-1].z_q, size))
+            # straight through, `rest` has no gradient: that of the codes before cancels that of u
+            stages.append((part, (rest.detach() + (u - u.detach())) / scale, found[-1].z_q, size))
             terms.append(found[-1].rsample() * scale)
             rest = rest - terms[-1]
         shortened = self.dropout > 0 and self.training
         terms = self.first_of(terms, u) if shortened else terms
         total, indices = sum(terms[1:], terms[0]), torch.stack([q.indices for q in found], -1)
-        z_q, of_all = total.detach() if shortened else None, partial(sum_of_losses, losses)
-        return Quantized(u, self.codes, self.event_ndim, indices, z_q, total, of_all, self.needs_losses, validate_args=False)
+        z_q, losses = total.detach() if shortened else None, partial(sum_of_losses, stages)
+        return Quantized(u, self.codes, self.event_ndim, indices, z_q, total, losses, self.needs_losses, validate_args=False)
 
     def first_of(self, terms: list[Tensor], u: Float[Tensor, "..."]) -> list[Tensor]:
         """The terms, of which zeros take the place of the last for some of the examples."""
@@ -97,16 +96,13 @@ class Residual(Quantizer):
         return [term * (i < num).reshape(*batch, *[1] * self.event_ndim) for i, term in enumerate(terms)]
 
 
-def losses_of(part: Quantizer, u: Tensor, z_q: Tensor, scale: Tensor | float) -> dict[str, Tensor]:
-    """The terms of a quantiser of u, with squared distances in the units of scale u."""
-    losses = part.losses(u, z_q)
-    return {name: value * scale**2 if name in ("commitment", "codebook") else value for name, value in losses.items()}
-
-
-def sum_of_losses(losses: Sequence[Losses]) -> dict[str, Tensor]:
-    """The terms of all quantisers, added up by name."""
-    first, *others = [each() for each in losses]
-    return {name: sum((each[name] for each in others), value) for name, value in first.items()}
+def sum_of_losses(stages: Sequence[Stage]) -> dict[str, Tensor]:
+    """The terms of all quantisers, added up by name; squared distances are in the units of z."""
+    found = dict[str, Tensor]()
+    for part, u, z_q, scale in stages:
+        for name, value in part.losses(u, z_q).items():
+            found[name] = found.get(name, 0.0) + (value * scale**2 if name in ("codebook", "commitment") else value)
+    return found
 
 
 def as_given(in_shape: Sequence[int], out_shape: Sequence[int]) -> nn.Module:
