@@ -159,7 +159,7 @@ def test_a_folder_of_diffusers_is_where_training_starts(of_ldm: Path, tmp_path: 
     (folder / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     with pytest.raises(ValueError, match="holds a UNet2DModel of diffusers"):
         trained_ldm(tmp_path / "no", f"pretrained={folder}")
-    with pytest.raises(ValueError, match="holds several models: set pretrained=.*vae"):
+    with pytest.raises(ValueError, match=r"holds several models: set pretrained=.*vae"):
         trained_ldm(tmp_path / "no", f"pretrained={tmp_path}")
     (folder / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="holds what another program wrote: only AutoencoderKL"):
