@@ -1,6 +1,7 @@
 """vaelab encode: the numbers of q(z | x) in a file, in the order of the data, in every format."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def test_a_table_keeps_the_ids_of_its_rows_and_its_classes(tmp_path: Path) -> No
     ("posterior", "known"),
     [
         *((name, ["mean", "scale"]) for name in ("gaussian", "full_gaussian", "laplace", "hyperspherical")),
-        *((name, ["mean", "scale"]) for name in ("categorical", "straight_through", "gumbel", "vector_quantized")),
+        *((name, ["mean", "scale"]) for name in ("categorical", "straight_through", "gumbel")),
+        ("vector_quantized", ["index", "mean"]),
         *((name, ["centre"]) for name in ("planar", "sylvester", "iaf", "spline")),
     ],
 )
@@ -114,9 +116,57 @@ def test_every_posterior_has_codes(tmp_path: Path, posterior: str, known: list[s
         torch.testing.assert_close(found["sample_1"].sum(-1), torch.ones(found["sample_1"].shape[:-1]))
 
 
+def test_a_folder_of_tensors_is_the_rows_of_a_file_in_shards(trained: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "new" / "latents"
+    words = ["split=all", "num=1", "num_samples=3", "shard=100"]
+    encode(composed([f"run='{trained}'", f"output='{folder}'", "accelerator=cpu", *words], trained, "encode"))
+    manifest, flat = json.loads((folder / "manifest.json").read_text()), encoded(trained, tmp_path / "codes.npz", *words)
+    assert [shard["num"] for shard in manifest["shards"]] == [100, 100, 100, 52]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["manifest.json", "rows.csv", *(shard["file"] for shard in manifest["shards"])]
+    )
+    shards = [load_file(folder / shard["file"]) for shard in manifest["shards"]]
+    whole = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    assert {name: list(value.shape[1:]) for name, value in whole.items()} == {
+        name: each["shape"] for name, each in manifest["tensors"].items()
+    }
+    for name in ("mean", "scale", "sample_1"):
+        torch.testing.assert_close(whole[name], numbers(flat, name), rtol=0, atol=0)
+    np.testing.assert_array_equal(whole["log_px"].numpy(), flat["log_px"])
+    names, *rows = list(csv.reader((folder / "rows.csv").read_text().splitlines()))
+    assert names == ["name", "split", "x", "y", "radius"]
+    assert [row[:2] for row in rows] == [list(pair) for pair in zip(flat["name"].tolist(), flat["split"].tolist(), strict=True)]
+    z, spread = whole["mean"].double(), whole["scale"].double()
+    std = (z.var(0, correction=0) + spread.square().mean(0)).sqrt()
+    assert manifest["latents"]["mean"] == pytest.approx(z.mean(0).tolist(), rel=1e-6)
+    assert manifest["latents"]["std"] == pytest.approx(std.tolist(), rel=1e-6)
+    shift = z.mean()
+    scale = (spread.square().mean() + (z - shift).square().mean()).sqrt()
+    assert manifest["latents"]["scaling_factor"] == pytest.approx(1 / scale.item(), rel=1e-6)
+    assert manifest["latents"]["shift_factor"] == pytest.approx(shift.item(), rel=1e-6)
+    with pytest.raises(ValueError, match="holds files already"):
+        encoded(trained, folder)
+
+
+def test_indices_of_codes_are_whole_numbers(tmp_path: Path) -> None:
+    from vaelab.commands.encode import flattened
+
+    model = build_model(composed([*SMALL, "posterior=fsq", "posterior.levels=[3,2]", "prior=uniform_codes", "z_shape=[2,5]"], tmp_path))
+    x = torch.rand(4, 1, 16, 16)
+    found = codes(model.eval(), x)
+    assert found["index"].shape == (4, 5)
+    torch.testing.assert_close(model.posterior.decode_indices(found["index"]), found["mean"])
+    columns = flattened(found)
+    assert list(columns)[:6] == ["index_0", "index_1", "index_2", "index_3", "index_4", "mean_0"]
+    assert columns["index_0"].dtype == np.int64
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["shard=0"], "shard=0 must be a whole number of at least 1"),
         (["output=codes.txt"], "output=codes.txt must end in .csv, .tsv, .npz, .parquet"),
         (["split=training"], "split=training is unknown: choose train, val, test or all"),
         (["num=-1"], "num=-1 must be a whole number of at least 0"),

@@ -9,7 +9,7 @@ import torch
 from small_runs import QUICK, composed, train_small
 
 import vaelab
-from vaelab.applications import latent_moments
+from vaelab.applications import LatentMoments
 from vaelab.build import open_run
 from vaelab.commands.encode import encode
 from vaelab.commands.export import export
@@ -213,16 +213,11 @@ def test_distances_to_what_onnxruntime_computes() -> None:
 
 def test_moments_of_latents_are_those_of_a_mixture() -> None:
     """Two examples with N(-1, 1) and N(3, 4): mean 1, variance 2.5 of the noise and 4 of the means."""
-    from torch.distributions import Independent, Normal
-
-    class Two(vaelab.Model):
-        def encode(self, x, y=None):
-            return Independent(Normal(x, torch.where(x > 0, 2.0, 1.0)), 1)
-
-        forward = decode = sample = reconstruct = lambda self: None
-
-    mean, std = latent_moments(Two(), [(torch.tensor([[-1.0]]), torch.zeros(1)), (torch.tensor([[3.0]]), torch.zeros(1))])
-    torch.testing.assert_close(mean, torch.tensor([1.0], dtype=torch.float64))
-    torch.testing.assert_close(std, torch.tensor([6.5**0.5], dtype=torch.float64))
-    with pytest.raises(ValueError, match="no example"):
-        latent_moments(Two(), [])
+    moments = LatentMoments()
+    moments.add({"mean": torch.tensor([[-1.0]]), "scale": torch.tensor([[1.0]])})
+    moments.add({"mean": torch.tensor([[3.0]]), "scale": torch.tensor([[2.0]])})
+    torch.testing.assert_close(moments.mean, torch.tensor([1.0], dtype=torch.float64))
+    torch.testing.assert_close(moments.std, torch.tensor([6.5**0.5], dtype=torch.float64))
+    assert moments.factors() == pytest.approx({"scaling_factor": 6.5**-0.5, "shift_factor": 1})
+    with pytest.raises(ValueError, match="a mean in closed form"):
+        moments.add({"centre": torch.zeros(1, 1)})

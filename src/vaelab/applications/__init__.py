@@ -3,7 +3,7 @@
 from vaelab.applications.anomaly import Detector, fit_detector
 from vaelab.applications.completion import Completion
 from vaelab.applications.detection import detection
-from vaelab.applications.encoding import codes, latent_moments
+from vaelab.applications.encoding import LatentMoments, codes
 from vaelab.applications.exploration import by_rate, interpolate, manifold, nearest, pairs, slerp, traverse, walk_in
 from vaelab.applications.gibbs import metropolis_within_gibbs, pseudo_gibbs
 from vaelab.applications.importance_resampling import importance_resampling
@@ -13,6 +13,7 @@ from vaelab.applications.masks import hidden
 __all__ = [
     "Completion",
     "Detector",
+    "LatentMoments",
     "assess",
     "by_rate",
     "codes",
@@ -23,7 +24,6 @@ __all__ = [
     "importance_resampling",
     "inpaint",
     "interpolate",
-    "latent_moments",
     "manifold",
     "metropolis_within_gibbs",
     "nearest",

@@ -1,9 +1,9 @@
-"""Codes of data in a file, a row for each example in its order: what `vaelab encode` does.
+"""Codes of data, in the order of the data: what `vaelab encode` does. A file has a row for each example, a folder has shards of tensors.
 
-The file is written a batch at a time, so that memory does not grow with the data; only .npz is written at once.
+They are written a batch at a time, so that memory does not grow with the data; only .npz is written at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from vaelab.build import OpenedRun
 from vaelab.checks import check_choice
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
+from vaelab.commands.latents import check_folder, write_latents
 from vaelab.commands.pictures import class_of, in_order, labels_of, labels_with, show_pictures
-from vaelab.commands.writing import Columns, check_ending, write_rows
+from vaelab.commands.writing import check_ending, write_rows
 from vaelab.data.split import Split
 from vaelab.evidence import importance_weighted
 from vaelab.models import Model
@@ -37,17 +38,21 @@ def encode(config: DictConfig) -> None:
     """
     prepare_process()
     check_given(config)
-    check_counts(config, num=0, num_samples=0)
+    check_counts(config, num=0, num_samples=0, shard=1)
     check_choice((*SPLITS, "all"), split=config.split)
     target = Path(config.output)
-    check_ending(target)
+    is_folder = not target.suffix
+    check_folder(target) if is_folder else check_ending(target)
     run, device = chosen_run(config), chosen_device(config)
     run.model.to(device)
     splits = splits_of(run, config)
     size = sum(len(split) for split in splits.values())
     with rng.fork(config.seed), torch.no_grad():
-        batches = track(rows_of(run, splits, config), "encoding", -(-size // run.datamodule.eval_batch_size), transient=True)
-        write_rows(target, batches)
+        batches = track(batches_of(run, splits, config), "encoding", -(-size // run.datamodule.eval_batch_size), transient=True)
+        if is_folder:
+            write_latents(target, batches, config.shard, {"run": str(run.folder), "checkpoint": run.checkpoint.name})
+        else:
+            write_rows(target, (columns | flattened(tensors) for columns, tensors in batches))
     tell(f"codes of {size} examples: {shorter(target)}")
 
 
@@ -65,8 +70,8 @@ def splits_of(run: OpenedRun, config: DictConfig) -> dict[str, Split]:
     return found
 
 
-def rows_of(run: OpenedRun, splits: dict[str, Split], config: DictConfig) -> Iterator[Columns]:
-    """The columns of each batch.
+def batches_of(run: OpenedRun, splits: dict[str, Split], config: DictConfig) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Tensor]]]:
+    """Names, splits and labels of each batch, and its codes.
 
     Raises:
         ValueError: as `labels_with`.
@@ -78,17 +83,22 @@ def rows_of(run: OpenedRun, splits: dict[str, Split], config: DictConfig) -> Ite
             y = labels_with(run.model, y, chosen)
             text = {"name": [split.name(place) for place in places.tolist()], "split": [name] * len(x)}
             labels = {} if chosen is not None else labels_of(split, y.cpu())
-            found = codes_of(run.model, x, y, config)
-            yield {**{key: np.array(values) for key, values in text.items()}, **labels, **found}
+            yield {**{key: np.array(values) for key, values in text.items()}, **labels}, codes_of(run.model, x, y, config)
 
 
-def codes_of(model: Model, x: Tensor, y: Tensor, config: DictConfig) -> dict[str, np.ndarray]:
-    """A column for each dimension of each code, mean_0, mean_1, ...; and log p(x) in nats, with the effective sample size."""
-    found: dict[str, Tensor] = {}
-    for name, value in codes(model, x, y, config.num).items():
-        flat = value.flatten(1)
-        found |= {name if flat.shape[1] == 1 and value.ndim == 1 else f"{name}_{place}": flat[:, place] for place in range(flat.shape[1])}
+def codes_of(model: Model, x: Tensor, y: Tensor, config: DictConfig) -> dict[str, Tensor]:
+    """The codes in 32 bits, indices in 64; and, on demand, log p(x) in nats, with the effective sample size."""
+    found = codes(model, x, y, config.num)
     if config.num_samples:
         evidence = importance_weighted(model, x, y, config.num_samples)
         found |= {"log_px": evidence.log_likelihood, "effective_sample_size": evidence.effective_sample_size}
-    return {name: value.float().cpu().numpy() for name, value in found.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+
+
+def flattened(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """A column for each dimension of each code: mean_0, mean_1, ..."""
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        flat = value.flatten(1) if value.ndim > 1 else value[:, None]
+        found |= {name if value.ndim == 1 else f"{name}_{place}": flat[:, place] for place in range(flat.shape[1])}
+    return {name: value.cpu().numpy() for name, value in found.items()}

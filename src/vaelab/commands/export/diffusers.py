@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vaelab.applications import latent_moments
+from vaelab.applications import LatentMoments, codes
 from vaelab.build import OpenedRun
 from vaelab.commands.pretrained import ADVICE, WEIGHTS
 from vaelab.data.array_files import package
@@ -42,12 +42,9 @@ def factors(run: OpenedRun, num: int, per_channel: bool) -> dict[str, Any]:
     if not num:
         return nothing
     x, y = run.datamodule.examples("train", num, run.model.device)
-    batches = zip(x.split(run.datamodule.eval_batch_size), y.split(run.datamodule.eval_batch_size), strict=True)
-    mean, std = latent_moments(run.model, batches)
+    moments, size = LatentMoments(), run.datamodule.eval_batch_size
+    for part in zip(x.split(size), y.split(size), strict=True):
+        moments.add(codes(run.model, *part))
     if per_channel:
-        return nothing | {"latents_mean": mean.tolist(), "latents_std": std.tolist()}
-    whole = mean.mean()
-    return nothing | {
-        "scaling_factor": 1 / (std.square().mean() + (mean - whole).square().mean()).sqrt().item(),
-        "shift_factor": whole.item(),
-    }
+        return nothing | {"latents_mean": moments.mean.tolist(), "latents_std": moments.std.tolist()}
+    return nothing | moments.factors()

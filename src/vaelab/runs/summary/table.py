@@ -31,7 +31,7 @@ HIGHER = (
     *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
     *("code_usage", "code_perplexity"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
-    *("psnr", "ssim"),
+    *("psnr*", "ssim"),
 )
 LOWER = (
     *("distortion", "bits_per_dim", "fid", "kid", "frechet_*", "kernel_distance*"),
