@@ -12,6 +12,7 @@ import vaelab
 from vaelab.applications import LatentMoments
 from vaelab.build import open_run
 from vaelab.commands.encode import encode
+from vaelab.commands.errors import in_words
 from vaelab.commands.export import export
 from vaelab.commands.export.onnx import distance
 from vaelab.commands.train import train
@@ -187,6 +188,13 @@ def test_the_folder_of_a_run_and_a_file_are_no_output(of_ldm: Path, tmp_path: Pa
         exported(of_ldm, tmp_path / "file", kind)
     with pytest.raises(ValueError, match="is the folder of a run: give another"):
         exported(of_ldm, of_ldm, kind)
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_in_words(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="File exists") as error:
+        exported(trained, tmp_path / "file" / "model.safetensors", "safetensors")
+    assert in_words(error.value) == f"cannot use {tmp_path / 'file'}: File exists; what was written before is kept"
 
 
 def test_distances_to_what_onnxruntime_computes() -> None:

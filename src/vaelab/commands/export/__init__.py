@@ -20,7 +20,7 @@ def export(config: DictConfig) -> None:
     """Write the model of a run in another format, and check what was written.
 
     Raises:
-        ValueError: if the run cannot be opened, the format cannot hold its model, the output is another run's folder, or a package is not
+        ValueError: if the run cannot be opened, the format cannot hold its model, the output is the folder of a run, or a package is not
             installed.
     """
     prepare_process()
