@@ -1,5 +1,6 @@
 """Quantisers: bijections by enumeration, entropies by brute force, gradients in closed form, sums of residuals, use of codes."""
 
+import copy
 import math
 from functools import partial
 from itertools import product
@@ -287,6 +288,25 @@ def test_k_means():
     order = torch.cdist(centres, found).argmin(1)
     torch.testing.assert_close(found[order], vectors.reshape(5, 30, 2).mean(1))
     assert k_means(vectors[:3], 7).isfinite().all()
+
+
+@pytest.mark.parametrize("start", ["outputs", "k_means"])
+def test_vectors_that_are_not_finite_leave_the_codes_alone(start):
+    """Of a batch with some, codes follow the others; one that is all NaN changes none, not even at the start."""
+    posterior = of_vectors(VectorQuantized, 2, num_codes=5, start=start, revive_below=0.5)
+    posterior(torch.full((20, 2), torch.nan))
+    assert posterior.codebook.isfinite().all()
+    posterior(torch.randn(40, 2))
+    posterior.counts[0] = 0  # it is dead
+    before = posterior.codebook.clone()
+    posterior(torch.full((20, 2), torch.inf))
+    assert torch.equal(posterior.codebook, before)
+    posterior.revive_below = None
+    one, other, x = posterior, copy.deepcopy(posterior), torch.randn(40, 2)
+    one(torch.cat([x, torch.full((3, 2), torch.nan)]))
+    other(x)
+    assert torch.equal(one.codebook, other.codebook)
+    assert torch.equal(one.counts, other.counts)
 
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
