@@ -68,7 +68,7 @@ def test_what_cannot_be_meant_is_refused(word: str, message: str) -> None:
 
 def test_commands_are_told_where_data_are_and_nothing_else_of_them() -> None:
     check("run=x", "data.root=y", "data_dir=x", name="inpaint")
-    with pytest.raises(ValueError, match=r"nothing uses data\.size: there are cache, file, root"):
+    with pytest.raises(ValueError, match=r"nothing uses data\.size: there are cache, file, hidden, root"):
         check("run=x", "+data.size=3", name="inpaint")
     with pytest.raises(ValueError, match=r"data\.root=1 must be text"):
         check("run=x", "data.root=1", name="evaluate")
@@ -121,7 +121,7 @@ def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> N
     [
         ("objectve=elbo", "config", "nothing uses objectve: did you mean objective?"),
         ("objective=5", "config", "objective=5 is no choice: choose one of beta_tc, "),
-        ("+posterior=[]", "config", "posterior=[] is no choice: choose one of categorical, "),
+        ("+posterior=[]", "config", "posterior=[] is no choice: choose one of binary_spherical, categorical, "),
         ("encoder=null", "config", "encoder=null is no choice: choose one of conv, "),
         ("model=null", "config", "model=null is no choice: choose one of hvae, "),
         ("likelihood=gaussian", "generate", "nothing uses likelihood: there are "),
