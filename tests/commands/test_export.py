@@ -12,7 +12,9 @@ import vaelab
 from vaelab.applications import LatentMoments
 from vaelab.build import open_run
 from vaelab.commands.encode import encode
+from vaelab.commands.errors import in_words
 from vaelab.commands.export import export
+from vaelab.commands.export.onnx import distance
 from vaelab.commands.train import train
 
 FEW = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
@@ -150,11 +152,18 @@ def test_a_folder_of_diffusers_is_where_training_starts(of_ldm: Path, tmp_path: 
     ours, theirs = vaelab.load(of_ldm), vaelab.load(again)
     for part in ("posterior", "likelihood"):
         torch.testing.assert_close(getattr(theirs, part).network.state_dict(), getattr(ours, part).network.state_dict(), rtol=0, atol=0)
+    named = trained_ldm(tmp_path / "named", "optimizer.lr=0", f"pretrained={folder / 'diffusion_pytorch_model.safetensors'}")
+    torch.testing.assert_close(vaelab.load(named).posterior.state_dict(), ours.posterior.state_dict(), rtol=0, atol=0)
     (folder / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"has no diffusion_pytorch_model\.safetensors"):
         trained_ldm(tmp_path / "no", f"pretrained={folder}")
     (folder / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     with pytest.raises(ValueError, match="holds a UNet2DModel of diffusers"):
+        trained_ldm(tmp_path / "no", f"pretrained={folder}")
+    with pytest.raises(ValueError, match=r"holds several models: set pretrained=.*vae"):
+        trained_ldm(tmp_path / "no", f"pretrained={tmp_path}")
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="holds what another program wrote: only AutoencoderKL"):
         trained_ldm(tmp_path / "no", f"pretrained={folder}")
 
 
@@ -170,6 +179,44 @@ def test_a_folder_of_diffusers_is_where_training_starts(of_ldm: Path, tmp_path: 
 def test_what_cannot_be_written_is_said_in_words(trained: Path, tmp_path: Path, kind: str, target: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         exported(trained, tmp_path / target, kind)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "diffusers"])
+def test_the_folder_of_a_run_and_a_file_are_no_output(of_ldm: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file: give the name of a folder"):
+        exported(of_ldm, tmp_path / "file", kind)
+    with pytest.raises(ValueError, match="is the folder of a run: give another"):
+        exported(of_ldm, of_ldm, kind)
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_in_words(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="File exists") as error:
+        exported(trained, tmp_path / "file" / "model.safetensors", "safetensors")
+    assert in_words(error.value) == f"cannot use {tmp_path / 'file'}: File exists; what was written before is kept"
+
+
+def test_distances_to_what_onnxruntime_computes() -> None:
+    """Also if one is NaN and comes last, or a shape is that of another batch."""
+
+    class Session:
+        def __init__(self, *values: np.ndarray) -> None:
+            self.values = values
+
+        def run(self, outputs: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return list(self.values)
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, 2 * x
+
+    x = np.ones((3, 2), dtype=np.float32)
+    given = torch.from_numpy(x)
+    assert distance(Twice(), Session(x, 2 * x), "x", given) == 0
+    torch.testing.assert_close(distance(Twice(), Session(x, 2.3 * x), "x", given), torch.tensor(0.1))
+    assert distance(Twice(), Session(x, np.nan * x), "x", given).isnan()
+    assert distance(Twice(), Session(x, 2 * x[:1]), "x", given).isinf()
 
 
 def test_moments_of_latents_are_those_of_a_mixture() -> None:

@@ -130,6 +130,10 @@ def test_another_architecture_and_a_missing_weight_are_refused() -> None:
         load_autoencoder_kl(model, GREY["config"] | {"latent_channels": 8}, weights)
     with pytest.raises(ValueError, match=r"another architecture: in_channels=3 .*block_out_channels=\[64\]"):
         load_autoencoder_kl(model, {"_class_name": "AutoencoderKL"}, weights)
+    other: Any = model_of(GREY)
+    other.likelihood.network.norm_groups = 1  # whose weights would fit
+    with pytest.raises(ValueError, match="encoder and decoder of AutoencoderKL are of the same sizes"):
+        load_autoencoder_kl(other, GREY["config"], weights)
     del weights["decoder.conv_in.bias"]
     with pytest.raises(ValueError, match=r"1 of its weights are missing or of another shape, the first is decoder\.conv_in\.bias"):
         load_autoencoder_kl(model, GREY["config"], weights)
@@ -151,6 +155,13 @@ def test_sizes_that_do_not_fit_are_refused(image: tuple[int, ...], z_shape: tupl
         LDMEncoder(image, (2, *z_shape), channels, norm_groups=8)
     with pytest.raises(ValueError, match=words.replace("in_shape", "out_shape")):
         LDMDecoder(z_shape, (1, *image), channels, norm_groups=8)
+
+
+@pytest.mark.parametrize("option", ["num_blocks", "norm_groups"])
+def test_no_blocks_and_no_groups_are_refused(option: str) -> None:
+    for network, shapes in ((LDMEncoder, ((1, 8, 8), (2, 4, 4, 4))), (LDMDecoder, ((4, 4, 4), (1, 1, 8, 8)))):
+        with pytest.raises(ValueError, match=f"{option}=0 must be a whole number of at least 1"):
+            network(*shapes, [8, 8], **{"norm_groups": 2} | {option: 0})
 
 
 @pytest.mark.parametrize("stride", [1, 2, 8])

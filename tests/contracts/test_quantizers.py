@@ -11,7 +11,7 @@ from vaelab import distributions
 from vaelab.divergences import kl
 from vaelab.draw import Latent
 from vaelab.networks import MLP, CausalTransformer
-from vaelab.posteriors import FSQ, BinarySpherical, LookupFree, Residual, SimVQ, VectorQuantized
+from vaelab.posteriors import FSQ, BinarySpherical, Gaussian, LookupFree, Residual, SimVQ, VectorQuantized
 from vaelab.priors import AutoregressiveCodes, UniformCodes
 from vaelab.training.speed import accelerate
 
@@ -125,6 +125,37 @@ def test_float32_under_bfloat16_and_labels(name):
     assert all(value.dtype == torch.float32 for value in q.losses().values())
 
 
+@names
+def test_codes_and_losses_are_never_in_half_precision(name):
+    """Also under autocast from outside, as trainer.precision=bf16-mixed has it, all but the network computes the same."""
+    posterior = build(name).eval()
+    u = posterior.prepare(torch.randn(8, *posterior.event_shape))
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            q = posterior.quantize(u)
+            found.append((q.indices, q.rsample(), posterior.decode_indices(q.indices), *q.losses().values()))
+    assert all(torch.equal(mine, yours) for mine, yours in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("name", ["fsq", "lookup_free", "ema", "residual_simvq"])
+def test_an_exported_graph_takes_any_batch(name):
+    """As torch.onnx.export needs it for a batch size that is free."""
+
+    class Codes(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.posterior = build(name).eval()
+
+        def forward(self, x):
+            return self.posterior(x).mean
+
+    codes, x = Codes(), torch.randn(7, 6)
+    graph = torch.export.export(codes, (x[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    for size in (1, 7):
+        torch.testing.assert_close(graph(x[:size]), codes(x[:size]))
+
+
 @pytest.mark.parametrize(
     "prior",
     [
@@ -181,6 +212,8 @@ WRONG = [
     (partial(SimVQ, num_codes=10**12), (3,), "posterior=fsq or posterior=lookup_free, whose codes need no table"),
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
+    (partial(Residual, quantizer=Residual), (3,), "quantizer=Residual does not choose one code"),
+    (partial(Residual, quantizer=Gaussian), (3,), "quantizer=Gaussian does not choose one code: set .*=vector_quantized, fsq"),
 ]
 
 
@@ -188,6 +221,13 @@ WRONG = [
 def test_impossible_quantisers_are_refused(family, z_shape, message):
     with pytest.raises(ValueError, match=message):
         family(partial(MLP, hidden=()), (6,), z_shape)
+
+
+def test_batch_norm_of_one_vector_is_refused():
+    posterior = FSQ(partial(MLP, hidden=()), (6,), (2,), levels=[3, 4], batch_norm=True)
+    with pytest.raises(ValueError, match=r"cannot learn from a batch of one vector: set .*=2 or more, or batch_norm=false"):
+        posterior(torch.randn(1, 6))
+    assert posterior.eval()(torch.randn(1, 6)).mode.shape == (1, 2)
 
 
 def test_a_prior_with_a_number_for_each_code_is_refused_for_too_many():

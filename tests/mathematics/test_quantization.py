@@ -1,5 +1,6 @@
 """Quantisers: bijections by enumeration, entropies by brute force, gradients in closed form, sums of residuals, use of codes."""
 
+import copy
 import math
 from functools import partial
 from itertools import product
@@ -234,6 +235,31 @@ def test_losses_of_residuals_are_sums():
     torch.testing.assert_close(losses["codebook"], expected)
 
 
+@pytest.mark.parametrize("estimator", ["straight_through", "rotation"])
+def test_commitment_of_residuals_pulls_to_each_partial_sum(estimator):
+    """Its gradient is that of sum_t |z - sg(z_t)|^2 for the sums z_t of the first t codes (Lee et al., 2022), whatever the estimator."""
+    table = partial(VectorQuantized, num_codes=6, estimator=estimator)
+    posterior = of_vectors(partial(Residual, quantizer=table), 2, depth=3).eval()
+    x = torch.randn(40, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(posterior(x).losses()["commitment"], x)
+    indices = posterior(x).indices
+    sums = torch.stack([part.codebook[indices[:, t]] for t, part in enumerate(posterior.quantizers)]).cumsum(0)
+    torch.testing.assert_close(gradient, 2 * (x - sums).sum(0) / len(x))
+
+
+def test_losses_of_residual_bits():
+    """Distances are in the units of z, though bits are halved from one to the next, and each entropy has a gradient of its own."""
+    posterior = of_vectors(partial(Residual, quantizer=LookupFree), 3, depth=2).eval()
+    x = torch.randn(40, 3, requires_grad=True)
+    losses, signs = posterior(x).losses(), x.detach().sign()
+    first, second = (part.losses(u, u.sign()) for part, u in zip(posterior.quantizers, (x, 2 * (x - signs)), strict=True))
+    torch.testing.assert_close(losses["commitment"], first["commitment"] + second["commitment"] / 4)
+    expected = first["entropy"] + second["entropy"]
+    torch.testing.assert_close(losses["entropy"], expected)
+    for mine, yours in zip(*(torch.autograd.grad(value, x) for value in (losses["entropy"], expected)), strict=True):
+        torch.testing.assert_close(mine, yours)
+
+
 def test_dropout_leaves_the_first_codes():
     """While training, for its share of the examples: 1 to T codes with equal probability. Gradients pass through those that are left."""
     posterior = of_vectors(partial(Residual, quantizer=partial(FSQ, levels=[5, 5])), 2, depth=3, dropout=0.6)
@@ -262,6 +288,25 @@ def test_k_means():
     order = torch.cdist(centres, found).argmin(1)
     torch.testing.assert_close(found[order], vectors.reshape(5, 30, 2).mean(1))
     assert k_means(vectors[:3], 7).isfinite().all()
+
+
+@pytest.mark.parametrize("start", ["outputs", "k_means"])
+def test_vectors_that_are_not_finite_leave_the_codes_alone(start):
+    """Of a batch with some, codes follow the others; one that is all NaN changes none, not even at the start."""
+    posterior = of_vectors(VectorQuantized, 2, num_codes=5, start=start, revive_below=0.5)
+    posterior(torch.full((20, 2), torch.nan))
+    assert posterior.codebook.isfinite().all()
+    posterior(torch.randn(40, 2))
+    posterior.counts[0] = 0  # it is dead
+    before = posterior.codebook.clone()
+    posterior(torch.full((20, 2), torch.inf))
+    assert torch.equal(posterior.codebook, before)
+    posterior.revive_below = None
+    one, other, x = posterior, copy.deepcopy(posterior), torch.randn(40, 2)
+    one(torch.cat([x, torch.full((3, 2), torch.nan)]))
+    other(x)
+    assert torch.equal(one.codebook, other.codebook)
+    assert torch.equal(one.counts, other.counts)
 
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])

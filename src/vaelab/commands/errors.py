@@ -36,7 +36,7 @@ SENTENCES = {
 
 FIXED = ("", "evaluation", "paths")  # places in which nothing uses a key that conf/ does not have
 PACKAGE = Path(__file__).parent.parent
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 P = ParamSpec("P")
 T = TypeVar("T")

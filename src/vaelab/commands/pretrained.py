@@ -30,9 +30,12 @@ def start_from(model: Model, config: DictConfig, run: str) -> None:
     Raises:
         ValueError: if another part is not the same, or its config reads the machine.
     """
-    if (Path(run) / "config.json").is_file():
-        start_from_diffusers(model, Path(run))
+    of_diffusers = Path(run).parent if Path(run).name == WEIGHTS else Path(run)
+    if (of_diffusers / "config.json").is_file():
+        start_from_diffusers(model, of_diffusers)
         return
+    if (of_diffusers / "vae" / "config.json").is_file():
+        raise ValueError(f"pretrained={run} holds several models: set pretrained={of_diffusers / 'vae'}")
     checkpoint = read_checkpoint(find_checkpoint(run))
     stored, origin = model_weights(checkpoint["state_dict"]), OmegaConf.create(checkpoint["config"])
     check_interpolations(origin)
@@ -60,8 +63,10 @@ def start_from_diffusers(model: Model, folder: Path) -> None:
         ValueError: if the folder holds something else, or another architecture.
     """
     described = read_json(folder / "config.json", "save the AutoencoderKL again")
-    if described.get("_class_name") != "AutoencoderKL":
-        raise ValueError(f"pretrained={folder} holds a {described.get('_class_name')} of diffusers: only AutoencoderKL can be read")
+    name = described.get("_class_name")
+    if name != "AutoencoderKL":
+        what = "what another program wrote" if name is None else f"a {name} of diffusers"
+        raise ValueError(f"pretrained={folder} holds {what}: only AutoencoderKL can be read")
     path = folder / WEIGHTS
     if not path.is_file():
         raise ValueError(f"pretrained={folder} has no {WEIGHTS}: save it with save_pretrained(..., safe_serialization=True)")

@@ -23,7 +23,8 @@ def entropy_of_codes(logits: Float[Tensor, "n d"], exact: bool) -> tuple[Float[T
     if not exact:
         return each.sum(-1).mean(), entropy(ones.mean(0)) + entropy(zeros.mean(0))
     halves = [products(ones[:, part], zeros[:, part]) for part in (slice(0, logits.shape[1] // 2), slice(logits.shape[1] // 2, None))]
-    mean = halves[1].T @ halves[0] / len(logits)  # E[p] of all codes: of those of one half of the bits times those of the other
+    with torch.autocast(logits.device.type, enabled=False):  # probabilities never leave float32
+        mean = halves[1].T @ halves[0] / len(logits)  # E[p] of all codes: of those of one half of the bits times those of the other
     return each.sum(-1).mean(), entropy(mean)
 
 

@@ -18,7 +18,8 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"],
     """argmin_k |v - e_k|^2 = argmin_k (|e_k|^2 / 2 - v e_k), for max_numbers of the n k products at a time."""
     with torch.autocast(vectors.device.type, enabled=False):  # half precision would choose another code
         half_norms = codebook.square().sum(-1) / 2
-        chunks = vectors.split(max(max_numbers // len(codebook), 1))
+        exporting = torch.compiler.is_exporting()  # how many chunks there are would fix the size of the batch
+        chunks = [vectors] if exporting else vectors.split(max(max_numbers // len(codebook), 1))
         return torch.cat([torch.addmm(half_norms, chunk, codebook.T, alpha=-1).argmin(-1) for chunk in chunks])
 
 

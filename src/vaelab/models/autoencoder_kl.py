@@ -73,7 +73,13 @@ def sizes(network: LDMEncoder | LDMDecoder) -> dict[str, Any]:
 
 
 def described(encoder: LDMEncoder, decoder: LDMDecoder) -> dict[str, Any]:
-    """The config of AutoencoderKL with these networks."""
+    """The config of AutoencoderKL with these networks.
+
+    Raises:
+        ValueError: if they are of different sizes.
+    """
+    if sizes(encoder) != sizes(decoder):
+        raise ValueError(f"encoder and decoder of AutoencoderKL are of the same sizes, but here {sizes(encoder)} and {sizes(decoder)}")
     num_levels = len(encoder.channels)
     return {
         "in_channels": encoder.conv_in.in_channels,
@@ -93,8 +99,6 @@ def to_autoencoder_kl(model: Model) -> tuple[dict[str, Any], Weights]:
         ValueError: if there is none, with the reason.
     """
     encoder, decoder = parts(model)
-    if sizes(encoder) != sizes(decoder):
-        raise ValueError(f"encoder and decoder of AutoencoderKL are of the same sizes, but here {sizes(encoder)} and {sizes(decoder)}")
     size = decoder.out_shape[-2:]
     config = {
         "_class_name": "AutoencoderKL",

@@ -12,10 +12,13 @@ from vaelab.posteriors.k_means import k_means
 def follow(codebook: Float[Tensor, "k d"], counts: Float[Tensor, "k"], vectors: Float[Tensor, "n d"], decay: float, move: bool) -> None:
     """Counts how often each code is used, N_k <- gamma N_k + (1 - gamma) n_k, and with `move` moves each to the mean m_k / N_k.
 
-    m_k <- gamma m_k + (1 - gamma) sum of the n_k vectors nearest to e_k (van den Oord et al., 2017, appendix A.1).
+    m_k <- gamma m_k + (1 - gamma) sum of the n_k vectors nearest to e_k (van den Oord et al., 2017, appendix A.1). Vectors that are not
+    finite are left out: a batch whose update is skipped for them must not stay in the codes.
     """
+    finite = vectors.isfinite().all(-1, keepdim=True)
+    vectors = torch.where(finite, vectors, 0.0)
     use = codebook.new_zeros(len(codebook), vectors.shape[1] + 1)
-    use.index_add_(0, nearest_codes(vectors, codebook), torch.cat([vectors, torch.ones_like(vectors[:, :1])], 1))
+    use.index_add_(0, nearest_codes(vectors, codebook), torch.cat([vectors, finite.to(vectors)], 1))
     if several_processes():
         torch.distributed.all_reduce(use)
     total, count = use[:, :-1], use[:, -1]
@@ -46,7 +49,7 @@ def renew(
     if several_processes():
         torch.distributed.broadcast(replacements, src=0)
     dead = new.expand(size) if below is None else counts <= below * counts.mean()
-    codebook.copy_(torch.where(dead[:, None], replacements, codebook))
+    codebook.copy_(torch.where(dead[:, None] & replacements.isfinite().all(-1, keepdim=True), replacements, codebook))
     counts.copy_(torch.where(dead, counts.mean(), counts))
 
 

@@ -70,8 +70,15 @@ class Quantizer(Conditional):
         """Called on a quantiser that encodes what others leave over, which lies evenly around 0."""
 
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """z_e in the space of the codes, which is where the network puts it, but for batch-norm."""
-        return self.norm(z_e.reshape(-1, self.event_shape[0], prod(self.event_shape[1:]))).reshape(z_e.shape)
+        """z_e in the space of the codes, which is where the network puts it, but for batch-norm.
+
+        Raises:
+            ValueError: if batch-norm has a single place to learn from.
+        """
+        vectors = z_e.reshape(-1, self.event_shape[0], prod(self.event_shape[1:]))
+        if self.training and isinstance(self.norm, nn.BatchNorm1d) and len(vectors) * vectors.shape[2] == 1:
+            raise ValueError("batch_norm=true cannot learn from a batch of one vector: set data.batch_size=2 or more, or batch_norm=false")
+        return self.norm(vectors).reshape(z_e.shape)
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
         """Terms that train quantiser and encoder, by the names that `vaelab.objectives.VQ` weighs: scalars, per example."""

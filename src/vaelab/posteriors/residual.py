@@ -13,6 +13,8 @@ from vaelab.distributions import Quantized, Sums
 from vaelab.posteriors.quantizer import Quantizer
 from vaelab.posteriors.vector_quantized import VectorQuantized
 
+Stage = tuple[Quantizer, Tensor, Tensor, Tensor | float]  # a quantiser, what it was given, the code, and the scale of both
+
 
 class Residual(Quantizer):
     """z_q = s_1 e_(k_1) + ... + s_T e_(k_T), where each of T quantisers encodes what those before it left over of z_e.
@@ -20,7 +22,8 @@ class Residual(Quantizer):
         r_0 = prepare(z_e),  s_t e_(k_t) = s_t quantize(r_(t-1) / s_t),  r_t = r_(t-1) - s_t e_(k_t).
 
     A place has T indices, coarse to fine: the grid of indices is (*space, T). s_t = s^(t-1), where s is 1 for codes that learn where to
-    lie, 1/2 for bits, and 1 / L_d for L_d levels. The gradient is that of the composition; straight through, it is the identity.
+    lie, 1/2 for bits, and 1 / L_d for L_d levels. The gradient is that of the composition; straight through, it is the identity. Losses are
+    sums of those of all quantisers: the commitment is sum_t |z - sg(s_1 e_(k_1) + ... + s_t e_(k_t))|^2 (Lee et al.).
 
     Args:
         network, in_shape, event_shape, num_classes: see `Quantizer`.
@@ -30,7 +33,7 @@ class Residual(Quantizer):
             (Kumar et al., 2023, https://arxiv.org/abs/2306.06546). Rate and losses remain those of all codes.
 
     Raises:
-        ValueError: if depth is below 1, or the share not in [0, 1].
+        ValueError: if depth is below 1, the share not in [0, 1], or the factory makes none that chooses one code.
     """
 
     def __init__(
@@ -48,6 +51,11 @@ class Residual(Quantizer):
         check_all(lambda share: 0 <= share <= 1, "in [0, 1]", {"dropout": dropout})
         shape = self.event_shape
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
+        if not isinstance(made[0], Quantizer) or isinstance(made[0], Residual):
+            raise ValueError(
+                f"quantizer={type(made[0]).__name__} does not choose one code: set posterior@posterior.quantizer=vector_quantized, fsq,"
+                " lookup_free, binary_spherical or simvq"
+            )
         for part in made[1:]:
             part.encode_residuals()
         self.quantizers, self.dropout = nn.ModuleList(made), dropout
@@ -66,16 +74,18 @@ class Residual(Quantizer):
         return self.parts()[0][0].prepare(z_e)
 
     def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
-        rest, terms, found = u, list[Tensor](), list[Quantized]()
-        for part, scale in self.parts():
-            scale = torch.as_tensor(scale).to(u).reshape(-1, *[1] * (self.event_ndim - 1))
+        rest, terms, found, stages = u, list[Tensor](), list[Quantized](), list[Stage]()
+        for part, size in self.parts():
+            scale = torch.as_tensor(size).to(u).reshape(-1, *[1] * (self.event_ndim - 1))
             found.append(part.quantize(rest / scale))
+            # straight through, `rest` has no gradient: that of the codes before cancels that of u
+            stages.append((part, (rest.detach() + (u - u.detach())) / scale, found[-1].z_q, size))
             terms.append(found[-1].rsample() * scale)
             rest = rest - terms[-1]
         shortened = self.dropout > 0 and self.training
         terms = self.first_of(terms, u) if shortened else terms
         total, indices = sum(terms[1:], terms[0]), torch.stack([q.indices for q in found], -1)
-        z_q, losses = total.detach() if shortened else None, partial(sum_of_losses, found)
+        z_q, losses = total.detach() if shortened else None, partial(sum_of_losses, stages)
         return Quantized(u, self.codes, self.event_ndim, indices, z_q, total, losses, self.needs_losses, validate_args=False)
 
     def first_of(self, terms: list[Tensor], u: Float[Tensor, "..."]) -> list[Tensor]:
@@ -86,10 +96,13 @@ class Residual(Quantizer):
         return [term * (i < num).reshape(*batch, *[1] * self.event_ndim) for i, term in enumerate(terms)]
 
 
-def sum_of_losses(found: Sequence[Quantized]) -> dict[str, Tensor]:
-    """The terms of all quantisers, added up by name."""
-    first, *others = [q.losses() for q in found]
-    return {name: sum((each[name] for each in others), value) for name, value in first.items()}
+def sum_of_losses(stages: Sequence[Stage]) -> dict[str, Tensor]:
+    """The terms of all quantisers, added up by name; squared distances are in the units of z."""
+    found = dict[str, Tensor]()
+    for part, u, z_q, scale in stages:
+        for name, value in part.losses(u, z_q).items():
+            found[name] = found.get(name, 0.0) + (value * scale**2 if name in ("codebook", "commitment") else value)
+    return found
 
 
 def as_given(in_shape: Sequence[int], out_shape: Sequence[int]) -> nn.Module:

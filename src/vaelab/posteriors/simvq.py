@@ -48,7 +48,8 @@ class SimVQ(Quantizer):
 
     @property
     def codes(self) -> Table:
-        return Table(self.transform(self.frozen))
+        with torch.autocast(self.frozen.device.type, enabled=False):  # half precision would make other codes than the stored ones
+            return Table(self.transform(self.frozen))
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
         if not self.needs_losses:

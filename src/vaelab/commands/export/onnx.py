@@ -87,7 +87,7 @@ def written(module: nn.Module, given: Tensor, name: str, outputs: list[str], pat
             )
             data = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        worst = max(distance(module, session, name, given[:size]) for size in BATCHES)
+        worst = torch.stack([distance(module, session, name, given[:size]) for size in BATCHES]).max().item()
     except Exception as error:  # of torch.export, of what translates it, and of onnxruntime, of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path.name} cannot be written as ONNX ({reason}): export the run with format=safetensors") from error
@@ -97,13 +97,15 @@ def written(module: nn.Module, given: Tensor, name: str, outputs: list[str], pat
     return f"{name} -> {', '.join(outputs)}; onnxruntime is at most {worst:.1g} away at batches of {', '.join(map(str, BATCHES))}"
 
 
-def distance(module: nn.Module, session: Any, name: str, given: Tensor) -> float:
-    """The largest difference of what a session of onnxruntime and a module compute, relative to 1 + |value|."""
+def distance(module: nn.Module, session: Any, name: str, given: Tensor) -> Tensor:
+    """The largest difference of what a session of onnxruntime and a module compute, relative to 1 + |value|: NaN where one is."""
     with torch.no_grad():
         expected = module(given)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = map(torch.from_numpy, session.run(None, {name: given.numpy()}))
-    return max(((mine - theirs).abs() / (1 + mine.abs())).max().item() for mine, theirs in zip(expected, found, strict=True))
+    found = list(map(torch.from_numpy, session.run(None, {name: given.numpy()})))
+    if any(mine.shape != theirs.shape for mine, theirs in zip(expected, found, strict=True)):
+        return torch.tensor(torch.inf)
+    return torch.stack([((mine - theirs).abs() / (1 + mine.abs())).max() for mine, theirs in zip(expected, found, strict=True)]).max()
 
 
 @contextmanager
