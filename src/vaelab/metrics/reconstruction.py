@@ -61,7 +61,7 @@ def reconstruction(
     found, kept = defaultdict[str, list[Tensor]](list), list[tuple[Tensor, Tensor]]()
     for x, y in first(data.batches(split, model.device), num_examples):
         ours = model.reconstruct(x, y)
-        kept.append((x, ours))
+        kept.append((x.cpu(), ours.cpu()))
         values = errors(modality.unscale(x), modality.unscale(ours), ~x.isnan())
         if modality.are_viewable(x):
             values |= of_pictures(x, ours.clamp(0, 1), network)
@@ -71,7 +71,7 @@ def reconstruction(
     for name, parts in found.items():
         report |= average(name, torch.cat(parts))
     if features != "none" and len(kept) and not any(bool(x.isnan().any()) for x, _ in kept):
-        report |= of_features(data, split, kept, features, num_train, num_epochs)
+        report |= of_features(data, split, kept, features, num_train, num_epochs, model.device)
     return report
 
 
@@ -114,10 +114,10 @@ def chosen_lpips(network: str) -> str | None:
 
 
 def of_features(
-    data: Data, split: str, kept: list[tuple[Tensor, Tensor]], features: str, num_train: int, num_epochs: int
+    data: Data, split: str, kept: list[tuple[Tensor, Tensor]], features: str, num_train: int, num_epochs: int, device: torch.device
 ) -> dict[str, float]:
     """The Frechet distance between features of scaled examples and of their reconstructions."""
-    modality, device = data.splits[split].modality, kept[0][0].device
+    modality = data.splits[split].modality
     x, y = examples(data, "train", num_train, transformed=True)
     space = feature_space(features, x, modality.are_viewable(x))
     if space == "classifier" and features == "auto" and not bool(labelled(y).any()):
@@ -128,6 +128,6 @@ def of_features(
     if space == "classifier":
         with torch.enable_grad():
             extractor = learned(x, y, num_epochs, lambda part: part.to(device)).features
-    theirs, ours = (extract(extractor, (pair[place] for pair in kept)) for place in (0, 1))
+    theirs, ours = (extract(extractor, (pair[place].to(device) for pair in kept)) for place in (0, 1))
     name = "rfid" if space == "inception" else f"frechet_distance_of_reconstructions_{space}"
     return {name: frechet_distance(theirs, ours)} if len(theirs) > 1 else {}

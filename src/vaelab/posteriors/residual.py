@@ -76,7 +76,7 @@ class Residual(Quantizer):
     def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
         rest, terms, found, stages = u, list[Tensor](), list[Quantized](), list[Stage]()
         for part, size in self.parts():
-            scale = torch.as_tensor(size).to(u).reshape(-1, *[1] * (self.event_ndim - 1))
+            scale = size.to(u).reshape(-1, *[1] * (self.event_ndim - 1)) if isinstance(size, Tensor) else size
             found.append(part.quantize(rest / scale))
             # straight through, `rest` has no gradient: that of the codes before cancels that of u
             stages.append((part, (rest.detach() + (u - u.detach())) / scale, found[-1].z_q, size))

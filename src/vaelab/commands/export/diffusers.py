@@ -41,7 +41,10 @@ def factors(run: OpenedRun, num: int, per_channel: bool) -> dict[str, Any]:
     nothing = {"scaling_factor": 1.0, "shift_factor": 0.0, "latents_mean": None, "latents_std": None}
     if not num:
         return nothing
-    x, y = run.datamodule.examples("train", num, run.model.device)
+    try:
+        x, y = run.datamodule.examples("train", num, run.model.device)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ValueError(f"latents cannot be measured, because the data cannot be read: {error}; num=0 leaves the factors out") from error
     moments, size = LatentMoments(), run.datamodule.eval_batch_size
     for part in zip(x.split(size), y.split(size), strict=True):
         moments.add(codes(run.model, *part))
