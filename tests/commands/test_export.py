@@ -14,7 +14,7 @@ from vaelab.build import open_run
 from vaelab.commands.encode import encode
 from vaelab.commands.errors import in_words
 from vaelab.commands.export import export
-from vaelab.commands.export.onnx import distance
+from vaelab.commands.export.onnx import largest_difference
 from vaelab.commands.train import train
 
 FEW = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
@@ -213,10 +213,10 @@ def test_distances_to_what_onnxruntime_computes() -> None:
 
     x = np.ones((3, 2), dtype=np.float32)
     given = torch.from_numpy(x)
-    assert distance(Twice(), Session(x, 2 * x), "x", given) == 0
-    torch.testing.assert_close(distance(Twice(), Session(x, 2.3 * x), "x", given), torch.tensor(0.1))
-    assert distance(Twice(), Session(x, np.nan * x), "x", given).isnan()
-    assert distance(Twice(), Session(x, 2 * x[:1]), "x", given).isinf()
+    assert largest_difference(Twice(), Session(x, 2 * x), "x", given) == 0
+    torch.testing.assert_close(largest_difference(Twice(), Session(x, 2.3 * x), "x", given), torch.tensor(0.1))
+    assert largest_difference(Twice(), Session(x, np.nan * x), "x", given).isnan()
+    assert largest_difference(Twice(), Session(x, 2 * x[:1]), "x", given).isinf()
 
 
 def test_moments_of_latents_are_those_of_a_mixture() -> None:

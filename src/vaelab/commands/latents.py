@@ -75,13 +75,13 @@ def in_shards(batches: Iterable[dict[str, Tensor]], per_shard: int) -> Iterator[
         waiting.append(batch)
         num += len(next(iter(batch.values())))
         while num >= per_shard:
-            whole = joined(waiting)
+            whole = as_one(waiting)
             yield {name: value[:per_shard].contiguous() for name, value in whole.items()}
             waiting, num = [{name: value[per_shard:] for name, value in whole.items()}], num - per_shard
     if num:
-        yield joined(waiting)
+        yield as_one(waiting)
 
 
-def joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def as_one(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """One batch of several."""
     return {name: torch.cat([each[name] for each in batches]) for name in batches[0]}

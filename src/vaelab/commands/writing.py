@@ -77,10 +77,10 @@ def write_rows(target: Path, batches: Iterable[Columns]) -> None:
         elif part.suffix == ".parquet":
             write_parquet(part, batches)
         else:
-            write_text(part, batches)
+            write_lines(part, batches)
 
 
-def write_text(path: Path, batches: Iterable[Columns]) -> None:
+def write_lines(path: Path, batches: Iterable[Columns]) -> None:
     """Write batches of columns as lines of text."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=SEPARATORS[path.suffix], lineterminator="\n")

@@ -62,7 +62,7 @@ def reconstruction(
     for x, y in first(data.batches(split, model.device), num_examples):
         ours = model.reconstruct(x, y)
         kept.append((x.cpu(), ours.cpu()))
-        values = errors(modality.unscale(x), modality.unscale(ours), ~x.isnan())
+        values = errors_of_values(modality.unscale(x), modality.unscale(ours), ~x.isnan())
         if modality.are_viewable(x):
             values |= of_pictures(x, ours.clamp(0, 1), network)
         for name, part in values.items():
@@ -75,7 +75,9 @@ def reconstruction(
     return report
 
 
-def errors(x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], known: Bool[Tensor, "b ..."]) -> dict[str, Float[Tensor, "b"]]:
+def errors_of_values(
+    x: Float[Tensor, "b ..."], ours: Float[Tensor, "b ..."], known: Bool[Tensor, "b ..."]
+) -> dict[str, Float[Tensor, "b"]]:
     """Mean square and mean absolute error over the known values of each example."""
     error = torch.where(known, ours - x, 0.0).flatten(1).double()
     num = known.flatten(1).sum(1).clamp(min=1)

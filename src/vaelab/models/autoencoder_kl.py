@@ -34,7 +34,7 @@ DEFAULTS = {
 FORMER_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of attention's weights
 
 
-def parts(model: Model) -> tuple[LDMEncoder, LDMDecoder]:
+def networks_of(model: Model) -> tuple[LDMEncoder, LDMDecoder]:
     """The networks of a model that AutoencoderKL can hold.
 
     Raises:
@@ -98,7 +98,7 @@ def to_autoencoder_kl(model: Model) -> tuple[dict[str, Any], Weights]:
     Raises:
         ValueError: if there is none, with the reason.
     """
-    encoder, decoder = parts(model)
+    encoder, decoder = networks_of(model)
     size = decoder.out_shape[-2:]
     config = {
         "_class_name": "AutoencoderKL",
@@ -125,7 +125,7 @@ def load_autoencoder_kl(model: Model, config: Mapping[str, Any], weights: Mappin
     Raises:
         ValueError: if it is of another architecture than the model, or a weight is missing or of another shape.
     """
-    encoder, decoder = parts(model)
+    encoder, decoder = networks_of(model)
     mine = described(encoder, decoder)
     theirs = {key: list(value) if isinstance(value := config.get(key, default), tuple) else value for key, default in DEFAULTS.items()}
     differing = [f"{key}={theirs[key]} (here {mine[key]})" for key in mine if theirs[key] != mine[key]]

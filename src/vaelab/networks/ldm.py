@@ -105,7 +105,7 @@ class Middle(nn.Module):
         return self.resnets[1](x)
 
 
-def check_places(z_shape: Sequence[int], image: Sequence[int], channels: Sequence[int], num_blocks: int, norm_groups: int) -> None:
+def check_map(z_shape: Sequence[int], image: Sequence[int], channels: Sequence[int], num_blocks: int, norm_groups: int) -> None:
     """Raise if z is not a map of the size that the layers leave of an image, or there are no blocks or groups of channels.
 
     Raises:
@@ -156,7 +156,7 @@ class LDMEncoder(nn.Module):
         super().__init__()
         image = image_shape(in_shape, "in_shape")
         self.input = input_layer(input, in_shape)
-        check_places(out_shape[1:], image, channels, num_blocks, norm_groups)
+        check_map(out_shape[1:], image, channels, num_blocks, norm_groups)
         self.channels, self.num_blocks, self.norm_groups, self.attention = tuple(channels), num_blocks, norm_groups, attention
         self.out_shape, params = tuple(out_shape), prod(out_shape[:-2])
         self.conv_in = nn.Conv2d(image[0], channels[0], kernel_size=3, padding=1)
@@ -196,7 +196,7 @@ class LDMDecoder(nn.Module):
     ) -> None:
         super().__init__()
         image = image_shape(out_shape[-3:], "out_shape")
-        check_places(in_shape, image, channels, num_blocks, norm_groups)
+        check_map(in_shape, image, channels, num_blocks, norm_groups)
         self.channels, self.num_blocks, self.norm_groups, self.attention = tuple(channels), num_blocks, norm_groups, attention
         self.out_shape, falling = tuple(out_shape), list(reversed(channels))
         self.post_quant_conv = nn.Conv2d(in_shape[0], in_shape[0], kernel_size=1)

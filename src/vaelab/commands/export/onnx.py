@@ -62,11 +62,11 @@ def write_onnx(run: OpenedRun, folder: Path, config: DictConfig) -> dict[Path, s
         names = list(codes(model, x[:1]))
     about = {}
     for name, module, given, outputs in (("encoder", Encoder(run), x, names), ("decoder", Decoder(run), z, ["x"])):
-        about[folder / f"{name}.onnx"] = written(module, given, "x" if name == "encoder" else "z", outputs, folder / f"{name}.onnx")
+        about[folder / f"{name}.onnx"] = write_checked(module, given, "x" if name == "encoder" else "z", outputs, folder / f"{name}.onnx")
     return about
 
 
-def written(module: nn.Module, given: Tensor, name: str, outputs: list[str], path: Path) -> str:
+def write_checked(module: nn.Module, given: Tensor, name: str, outputs: list[str], path: Path) -> str:
     """Write a file, and compute with it what the module does; return how near they are.
 
     Args:
@@ -87,7 +87,7 @@ def written(module: nn.Module, given: Tensor, name: str, outputs: list[str], pat
             )
             data = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        worst = torch.stack([distance(module, session, name, given[:size]) for size in BATCHES]).max().item()
+        worst = torch.stack([largest_difference(module, session, name, given[:size]) for size in BATCHES]).max().item()
     except Exception as error:  # of torch.export, of what translates it, and of onnxruntime, of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path.name} cannot be written as ONNX ({reason}): export the run with format=safetensors") from error
@@ -97,7 +97,7 @@ def written(module: nn.Module, given: Tensor, name: str, outputs: list[str], pat
     return f"{name} -> {', '.join(outputs)}; onnxruntime is at most {worst:.1g} away at batches of {', '.join(map(str, BATCHES))}"
 
 
-def distance(module: nn.Module, session: Any, name: str, given: Tensor) -> Tensor:
+def largest_difference(module: nn.Module, session: Any, name: str, given: Tensor) -> Tensor:
     """The largest difference of what a session of onnxruntime and a module compute, relative to 1 + |value|: NaN where one is."""
     with torch.no_grad():
         expected = module(given)
