@@ -173,3 +173,10 @@ def test_shapes(stride: int) -> None:
     params = encoder(torch.rand(2, 3, 16, 24))
     assert params.shape == (2, 2, 5, 16 // stride, 24 // stride)
     assert decoder(params[:, 0]).shape == (2, 2, 3, 16, 24)
+
+
+def test_published_sizes_have_the_published_number_of_weights() -> None:
+    """83,653,863: those of the f8 autoencoder of Stable Diffusion."""
+    with torch.device("meta"):
+        networks = LDMEncoder((3, 256, 256), (2, 4, 32, 32)), LDMDecoder((4, 32, 32), (1, 3, 256, 256))
+    assert sum(weight.numel() for network in networks for weight in network.parameters()) == 83_653_863
