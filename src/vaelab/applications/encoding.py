@@ -7,6 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from vaelab.distributions import Quantized, centre, code_of
+from vaelab.metrics.decoding import channels
 from vaelab.models import Model
 
 
@@ -53,8 +54,8 @@ class LatentMoments:
         """
         if "mean" not in found:
             raise ValueError("moments of latents need a posterior with a mean in closed form, which a flow has not")
-        mean = rows(found["mean"])
-        variance = rows(found["scale"]).square() if "scale" in found else torch.zeros_like(mean)
+        mean = channels(found["mean"])
+        variance = channels(found["scale"]).square() if "scale" in found else torch.zeros_like(mean)
         self.sums, self.squares = self.sums + mean.sum(0), self.squares + (mean.square() + variance).sum(0)
         self.num += len(mean)
 
@@ -73,11 +74,6 @@ class LatentMoments:
         shift = self.mean.mean()
         std = (self.squares.mean() / self.num - shift.square()).clamp(min=0).sqrt()
         return {"scaling_factor": 1 / std.item() if std > 0 else 1.0, "shift_factor": shift.item()}
-
-
-def rows(z: Float[Tensor, "b c ..."]) -> Float[Tensor, "n c"]:
-    """The channels of all places of all examples, in double precision."""
-    return z.double().cpu().movedim(1, -1).flatten(0, -2)
 
 
 def known(moment: Callable[[], Tensor]) -> Tensor | None:

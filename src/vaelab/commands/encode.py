@@ -18,7 +18,7 @@ from vaelab.build import OpenedRun
 from vaelab.checks import check_choice
 from vaelab.commands.common import check_counts, check_given, chosen_device, chosen_run, prepare_process, shorter
 from vaelab.commands.errors import report_errors
-from vaelab.commands.latents import check_folder, write_latents
+from vaelab.commands.latents import write_latents
 from vaelab.commands.pictures import class_of, in_order, labels_of, labels_with, show_pictures
 from vaelab.commands.writing import check_ending, check_not_read, write_rows
 from vaelab.data.split import Split
@@ -42,7 +42,8 @@ def encode(config: DictConfig) -> None:
     check_choice((*SPLITS, "all"), split=config.split)
     target = Path(config.output)
     is_folder = not target.suffix
-    check_folder(target) if is_folder else check_ending(target)
+    if not is_folder:
+        check_ending(target)
     run, device = chosen_run(config), chosen_device(config)
     check_not_read(target, [target], run, config.input)
     run.model.to(device)

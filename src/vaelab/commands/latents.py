@@ -11,24 +11,13 @@ from torch import Tensor
 
 from vaelab.applications import LatentMoments
 from vaelab.commands.pretrained import ADVICE
-from vaelab.commands.writing import cells
+from vaelab.commands.writing import cells, check_new_folder
 from vaelab.data.array_files import package
 from vaelab.runs.files import write_bytes, write_json
 
 MANIFEST = "manifest.json"
 ROWS = "rows.csv"  # names, splits and labels of the examples
 Batch = tuple[Mapping[str, np.ndarray], Mapping[str, Tensor]]  # columns of the examples, and their tensors (B, ...)
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder of latents can be written.
-
-    Raises:
-        ValueError: if the folder holds files already, or safetensors is not installed.
-    """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"output={folder} holds files already: give the name of a new folder, or remove it")
-    package("safetensors.torch", folder, ADVICE)
 
 
 def write_latents(folder: Path, batches: Iterable[Batch], per_shard: int, about: Mapping[str, Any]) -> None:
@@ -41,7 +30,11 @@ def write_latents(folder: Path, batches: Iterable[Batch], per_shard: int, about:
         batches: in the order in which they are written.
         per_shard: examples of a shard.
         about: further entries of the manifest.
+
+    Raises:
+        ValueError: if the folder holds files already, or safetensors is not installed.
     """
+    check_new_folder(folder)
     files = package("safetensors.torch", folder, ADVICE)
     folder.mkdir(parents=True, exist_ok=True)
     moments, shards, shapes = LatentMoments(), list[dict[str, Any]](), dict[str, Any]()

@@ -117,14 +117,23 @@ def write_array(target: Path, batches: Iterable[np.ndarray], num_rows: int) -> N
             start += len(batch)
 
 
+def check_new_folder(folder: Path) -> None:
+    """Check that files can be written into a folder without being mixed with others.
+
+    Raises:
+        ValueError: if the folder holds files already, or is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(f"output={folder} holds files already: give the name of a new folder, or remove it")
+
+
 def write_pictures(folder: Path, pictures: Iterable[tuple[str, Image.Image]]) -> None:
     """Write pictures (name, picture) as png files, named by their number and by that name.
 
     Raises:
-        ValueError: if the folder holds files already, with which they would be mixed.
+        ValueError: as `check_new_folder`.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ValueError(f"output={folder} holds files already: give the name of a new folder, or remove it")
+    check_new_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, picture) in enumerate(pictures):
         words = "_".join(filter(None, [f"{number:06}", re.sub(r"[^\w.+-]+", "_", name)]))

@@ -59,10 +59,11 @@ def write_onnx(run: OpenedRun, folder: Path, config: DictConfig) -> dict[Path, s
     with rng.fork(config.seed), torch.no_grad():
         z = model.p_z().sample((max(BATCHES),))
         x = run.datamodule.modality.unscale(model.decode(z).mean)
-        names = list(codes(model, x[:1]))
+        names = list(codes(model, model.decode(z).mean))
     about = {}
-    for name, module, given, outputs in (("encoder", Encoder(run), x, names), ("decoder", Decoder(run), z, ["x"])):
-        about[folder / f"{name}.onnx"] = write_checked(module, given, "x" if name == "encoder" else "z", outputs, folder / f"{name}.onnx")
+    parts = (("encoder.onnx", Encoder(run), x, "x", names), ("decoder.onnx", Decoder(run), z, "z", ["x"]))
+    for file, module, given, name, outputs in parts:
+        about[folder / file] = write_checked(module, given, name, outputs, folder / file)
     return about
 
 
