@@ -117,7 +117,7 @@ def validate(
     """
     with rng.fork(0), counting_codes(model) as codes:
         val = mean_bounds(model, objective, datamodule.batches("val", device))
-    charts = {} if codes.counts is None else {"code_usage": code_usage_chart(codes.counts)}
+    charts = {"code_usage": code_usage_chart(codes.counts)} if codes.counts else {}
     return val | codes.report(), save_charts(run, charts)
 
 

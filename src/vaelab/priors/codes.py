@@ -17,7 +17,7 @@ MOST_CODES = 2**20  # of a prior that gives each code a number of its own
 
 
 class UniformCodes(nn.Module):
-    """p(z) = K^-N for N indices of z, with one of K codes each.
+    """p(z) = K^-N for N indices of z, with one of K codes each; where some have another K, the product over them.
 
     Args:
         posterior: the quantiser.
@@ -32,14 +32,17 @@ class UniformCodes(nn.Module):
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
         book, shape = codes(*self._posterior)
-        return Embedded(UniformIndices(book.num_codes, book.like.detach(), shape, validate_args=False), book, validate_args=False)
+        counts = [(prod(part), each.num_codes) for each, part in book.maps(shape).values()]
+        return Embedded(UniformIndices(counts, book.like.detach(), shape, validate_args=False), book, validate_args=False)
 
 
 class AutoregressiveCodes(nn.Module):
     """p(z) = prod_i p(k_i | k_1, ..., k_(i-1)) for the indices k of the codes of z, by a network that looks back only.
 
     A space of more or fewer than two dimensions is folded into rows along its last. Codes that are sums have their indices, coarse to
-    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider.
+    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider. Two maps of codes are one row,
+    so that p is p(top) p(bottom | top) (Razavi et al., 2019, https://arxiv.org/abs/1906.00446): for `CausalTransformer`, since masked
+    convolutions see a few places of a row only.
 
     Args:
         posterior: the quantiser.
@@ -52,6 +55,9 @@ class AutoregressiveCodes(nn.Module):
         ValueError: if the posterior has no codes, or more than a network has numbers for.
     """
 
+    starts: Tensor  # of the codes of each index in the embedding
+    limits: Tensor  # K of each index
+
     def __init__(self, posterior: nn.Module, channels: int = 64, num_layers: int = 5, network: Callable[..., nn.Module] = PixelCNN) -> None:
         super().__init__()
         self._posterior = (with_codes(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
@@ -61,10 +67,18 @@ class AutoregressiveCodes(nn.Module):
                 f"{book.num_codes} codes are too many for a prior that gives each a number of its own, which at most {MOST_CODES} can"
                 " have: set prior=uniform_codes, or make fewer codes"
             )
-        self.depth = book.depth or 1
         space = shape[: len(shape) - (book.depth is not None)]
-        self.grid = (prod(space[:-1]), prod(space[-1:]) * self.depth)
-        self.embedding = nn.Embedding(self.depth * book.num_codes, channels)
+        self.grid = (prod(space[:-1]), prod(space[-1:]) * (book.depth or 1))
+        starts, limits, total = list[Tensor](), list[Tensor](), 0  # an index of another depth or map is of another code
+        for each, part in book.maps(shape).values():
+            depth, size = each.depth or 1, prod(part)
+            starts.append(total + each.num_codes * torch.arange(depth).repeat(size // depth))
+            limits.append(torch.full((size,), each.num_codes))
+            total += depth * each.num_codes
+        self.register_buffer("starts", torch.cat(starts).reshape(self.grid), persistent=False)
+        self.register_buffer("limits", torch.cat(limits).reshape(self.grid), persistent=False)
+        self.limited = len({each.num_codes for each, _ in book.maps(shape).values()}) > 1
+        self.embedding = nn.Embedding(total, channels)
         self.network = network((channels, *self.grid), (book.num_codes, *self.grid), channels, num_layers)
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
@@ -73,12 +87,13 @@ class AutoregressiveCodes(nn.Module):
 
     def logits(self, indices: Int[Tensor, "n ..."]) -> Float[Tensor, "n k ..."]:
         """The logits of each index given those before it."""
-        grid = indices.reshape(len(indices), *self.grid)
-        if self.depth > 1:  # an index of another depth is of another code
-            num_codes = self.embedding.num_embeddings // self.depth
-            grid = grid + num_codes * (torch.arange(self.grid[1], device=grid.device) % self.depth)
-        logits = self.network(self.embedding(grid).movedim(-1, 1)).reshape(len(indices), -1, *indices.shape[1:])
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        grid = indices.reshape(len(indices), *self.grid) + self.starts
+        logits = self.network(self.embedding(grid).movedim(-1, 1))
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        if self.limited:
+            codes = torch.arange(logits.shape[1], device=logits.device)
+            logits = logits.masked_fill(codes[:, None, None] >= self.limits, -torch.inf)
+        return logits.reshape(len(indices), -1, *indices.shape[1:])
 
 
 def with_codes(posterior: nn.Module) -> nn.Module:
