@@ -93,16 +93,28 @@ def test_batch_norm_comes_before_the_codes():
 @pytest.mark.parametrize("space", [(), (3,), (2, 2)], ids=str)
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_entropies_are_those_of_all_codes(family, space, dim):
-    """Softmax over the distances to all codes, by brute force; the gradient, too."""
+    """Softmax over the distances to all codes, by brute force; the gradient, too. On the sphere it is times tau."""
     posterior = family(as_given, (dim, *space), (dim, *space), entropy="exact", diversity=0.7, temperature=0.9)
     x = torch.randn(4, dim, *space, requires_grad=True)
     found = posterior(x).losses()["entropy"]
     u, codes = posterior.vectors_of(posterior.prepare(x)), posterior.codes.vectors(torch.arange(2**dim))
     log_p = (-(u[:, None] - codes).square().sum(-1) / 0.9).log_softmax(-1)
     each, mean = -(log_p.exp() * log_p).sum(-1).mean(), log_p.exp().mean(0)
-    expected = math.prod(space) * (each + 0.7 * (mean * mean.log()).sum())
+    expected = (0.9 if family is BinarySpherical else 1) * math.prod(space) * (each + 0.7 * (mean * mean.log()).sum())
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found, x), torch.autograd.grad(expected, x))
+
+
+@pytest.mark.parametrize(("family", "grows"), [(LookupFree, True), (BinarySpherical, False)])
+def test_steepest_slope_of_the_entropy(family, grows):
+    """It grows with 1 / tau, or not: max |dH / d logit| is a number, and a logit is 4 r u / tau."""
+    steepest = []
+    for temperature in (0.1, 0.01):
+        posterior = of_vectors(family, 1, diversity=0.0, temperature=temperature)
+        u = torch.linspace(-0.2, 0.2, 4001)[:, None].requires_grad_()
+        slopes = torch.autograd.grad(len(u) * posterior.losses(u, u)["entropy"], u)[0]
+        steepest.append(slopes.abs().max().item())
+    assert steepest[1] / steepest[0] == pytest.approx(10 if grows else 1, rel=1e-3)
 
 
 def test_factorised_entropy():

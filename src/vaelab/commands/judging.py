@@ -124,7 +124,7 @@ def validate(
 def save_charts(run: RunFolder, figures: Mapping[str, Figure]) -> dict[str, Path]:
     """Write charts to figures/; return their files by name."""
     for name, figure in figures.items():
-        run.figures.mkdir(exist_ok=True)
+        run.figures.mkdir(parents=True, exist_ok=True)
         figure.savefig(run.figures / f"{name}.png", dpi=130)
     return {name: run.figures / f"{name}.png" for name in figures}
 

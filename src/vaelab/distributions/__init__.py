@@ -6,7 +6,7 @@ from vaelab.distributions.beta import Beta
 from vaelab.distributions.bits import entropy_of_codes
 from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
 from vaelab.distributions.code import Embedded, Quantized, UniformIndices
-from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, TwoMaps, Vectors, halved, nearest_codes
+from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, TwoMaps, VectorCodebook, halved, nearest_codes
 from vaelab.distributions.columns import Codes, PositiveLogNormal, ZeroOrLogNormal, ordinal_logits
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
@@ -65,7 +65,7 @@ __all__ = [
     "Table",
     "TwoMaps",
     "UniformIndices",
-    "Vectors",
+    "VectorCodebook",
     "VonMisesFisher",
     "ZeroOrLogNormal",
     "centre",

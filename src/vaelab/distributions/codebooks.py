@@ -60,7 +60,7 @@ class Codebook(ABC):
         return f"the {self.num_codes} codes of a codebook" if self.depth is None else f"sums of {self.depth} of {self.num_codes} codes each"
 
 
-class Vectors(Codebook):
+class VectorCodebook(Codebook):
     """K vectors e_k of D numbers: each place of z has one of them, or a sum."""
 
     @abstractmethod
@@ -78,8 +78,8 @@ class Vectors(Codebook):
         return self.nearest(z.detach().movedim(-1 - space_ndim, -1))
 
 
-class Table(Vectors):
-    """Vectors that may lie anywhere (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
+class Table(VectorCodebook):
+    """VectorCodebook that may lie anywhere (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
 
     Args:
         codes: (K, D).
@@ -96,7 +96,7 @@ class Table(Vectors):
         return nearest_codes(vectors.reshape(-1, self.dim), self.codes).reshape(vectors.shape[:-1])
 
 
-class Lattice(Vectors):
+class Lattice(VectorCodebook):
     """All vectors whose number d is one of L_d evenly spaced ones, (l - centre_d) step_d for l = 0, ..., L_d - 1: K = prod_d L_d.
 
     The index is sum_d l_d prod_(c < d) L_c. There is no table: K may be larger than memory.
@@ -126,7 +126,7 @@ class Lattice(Vectors):
         return index
 
 
-class Sums(Vectors):
+class Sums(VectorCodebook):
     """sum_i scale_i e^i of one code of each of several codebooks; the indices are chosen one after the other, each for what remains.
 
     A vector may be the sum of several codes, so that the indices of z are known where z was quantised, and searched here: greedily.
@@ -136,7 +136,7 @@ class Sums(Vectors):
         scales: one number, or one for each of D numbers, for each book.
     """
 
-    def __init__(self, books: Sequence[Vectors], scales: Sequence[Tensor | float]) -> None:
+    def __init__(self, books: Sequence[VectorCodebook], scales: Sequence[Tensor | float]) -> None:
         self.books, self.scales = tuple(books), tuple(scales)
         self.num_codes, self.dim, self.depth, self.like = books[0].num_codes, books[0].dim, len(books), books[0].like
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vaelab.checks import check_all, check_whole
 from vaelab.conditional import NetworkFactory
-from vaelab.distributions import Quantized, Sums, Vectors
+from vaelab.distributions import Quantized, Sums, VectorCodebook
 from vaelab.posteriors.quantizer import Quantizer
 from vaelab.posteriors.vector_quantized import VectorQuantized
 
@@ -51,7 +51,7 @@ class Residual(Quantizer):
         check_all(lambda share: 0 <= share <= 1, "in [0, 1]", {"dropout": dropout})
         shape = self.event_shape
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
-        if not (isinstance(made[0], Quantizer) and isinstance(made[0].codes, Vectors) and made[0].codes.depth is None):
+        if not (isinstance(made[0], Quantizer) and isinstance(made[0].codes, VectorCodebook) and made[0].codes.depth is None):
             raise ValueError(
                 f"quantizer={type(made[0]).__name__} does not choose one code: set posterior@posterior.quantizer=vector_quantized, fsq,"
                 " lookup_free, binary_spherical or simvq"
@@ -69,7 +69,7 @@ class Residual(Quantizer):
     @property
     def codes(self) -> Sums:
         books = [part.codes for part, _ in self.parts()]
-        return Sums([book for book in books if isinstance(book, Vectors)], [scale for _, scale in self.parts()])
+        return Sums([book for book in books if isinstance(book, VectorCodebook)], [scale for _, scale in self.parts()])
 
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return self.parts()[0][0].prepare(z_e)

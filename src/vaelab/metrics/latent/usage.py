@@ -7,15 +7,19 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vaelab.distributions import Quantized
 from vaelab.draw import Draw
+from vaelab.metrics.data import Batches
+from vaelab.metrics.latent.encoding import posterior
+from vaelab.models import Model
 
 MOST_CODES = 2**22  # that are counted; of more, there are more codes than places in any split
 
 
 class CodeCounts:
-    """Counts of the codes that were chosen in all draws of a model so far.
+    """Counts of the codes that were chosen so far.
 
     `counts` has a tensor (T, K) for each map of codes, by name: of K codes for each of T depths, 1 where codes are no sums. It is empty if
     there are no codes, or too many to count.
@@ -25,11 +29,15 @@ class CodeCounts:
         self.counts = dict[str, Int[Tensor, "t k"]]()
 
     def add(self, model: nn.Module, arguments: Any, draw: Draw) -> None:
-        """Counts the codes of a draw; a forward hook."""
-        for latent in draw.latents:
-            if isinstance(latent.q, Quantized):
-                for name, counts in counts_of(latent.q).items():
-                    self.counts[name] = self.counts[name] + counts if name in self.counts else counts
+        """Counts the codes of a draw, of several latent variables under the names latent_0, ..., as in `Draw.latents`; a forward hook."""
+        for place, latent in enumerate(draw.latents):
+            self.take(latent.q, "" if len(draw.latents) == 1 else f"latent_{place}")
+
+    def take(self, q: Distribution, latent: str = "") -> None:
+        """Counts the codes that q chooses, if it does."""
+        for name, counts in counts_of(q).items() if isinstance(q, Quantized) else ():
+            full = "_".join(part for part in (latent, name) if part)
+            self.counts[full] = self.counts[full] + counts if full in self.counts else counts
 
     def report(self) -> dict[str, float]:
         """`code_usage` and `code_perplexity`, also of each map of several; nothing if no code was counted."""
@@ -37,6 +45,17 @@ class CodeCounts:
         groups = {"": list(self.counts.values()), **named} if self.counts else {}
         usages = {f"code_usage{name}": usage(*group) for name, group in groups.items()}
         return usages | {f"code_perplexity{name}": perplexity(*group) for name, group in groups.items()}
+
+
+def code_usage(model: Model, batches: Batches) -> dict[str, float]:
+    """The use of the codes of q(z | x) over these examples: `CodeCounts.report`."""
+    counts = CodeCounts()
+    for x, y in batches:
+        q = posterior(model, x, y)
+        if not isinstance(q, Quantized):
+            break
+        counts.take(q)
+    return counts.report()
 
 
 @contextmanager
