@@ -77,7 +77,7 @@ class Conditional(nn.Module, ABC):
         return self.distribution(*params.reshape(*batch, *params.shape[1:]).unbind(len(batch)))
 
     def run(self, network: nn.Module, given: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "n ..."]:
-        """What a network makes of its input, perhaps in half precision; what comes out never is, for probabilities may not be."""
+        """The output of a network, which may run in half precision, in full precision, as probabilities are."""
         if self.autocast is None:
             found = network(given)
         else:

@@ -41,7 +41,9 @@ QUANTIZERS = {
 }
 SUMS_OF_LEARNED_CODES = ("residual", "residual_simvq")
 names = pytest.mark.parametrize("name", QUANTIZERS)
-spaces = pytest.mark.parametrize("space", SPACES, ids=str)
+with_spaces = pytest.mark.parametrize(  # a vector is no map
+    ("name", "space"), [(name, space) for name in QUANTIZERS for space in SPACES if space or "hierarchical" not in name], ids=str
+)
 
 
 def build(name, space=(2, 2), num_classes=0):
@@ -51,8 +53,7 @@ def build(name, space=(2, 2), num_classes=0):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
-@spaces
-@names
+@with_spaces
 def test_shapes_and_probabilities(name, space, batch, training):
     if training and prod(batch) * prod(space) == 1:
         batch = (2,)  # for batch-norm: one vector has no variance
@@ -74,8 +75,7 @@ def test_shapes_and_probabilities(name, space, batch, training):
     assert not distributions.is_euclidean(q)
 
 
-@spaces
-@names
+@with_spaces
 def test_indices_and_codes_are_a_bijection(name, space):
     """Sums of learned codes apart: several may be equal, and indices are known from how z was quantised."""
     posterior = build(name, space).eval()
@@ -171,8 +171,7 @@ def test_an_exported_graph_takes_any_batch(name):
     ],
     ids=["uniform", "masked", "transformer"],
 )
-@spaces
-@names
+@with_spaces
 def test_priors_over_the_codes(name, space, prior):
     """log p(z) of a draw is that of the indices that z was quantised to, and samples are codes."""
     posterior = build(name, space).eval()
@@ -220,9 +219,10 @@ WRONG = [
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
     (partial(Residual, quantizer=Residual), (3,), "quantizer=Residual does not choose one code"),
-    (partial(Residual, quantizer=partial(two_maps)), (4,), "quantizer=Hierarchical does not choose one code"),
+    (two_maps, (4,), r"z_shape=\[4\] has no places for two maps of codes: set z_shape=\[D,h,w\]"),
+    (partial(Residual, quantizer=partial(two_maps)), (4, 2), "quantizer=Hierarchical does not choose one code"),
     (two_maps, (1, 7, 7), r"top_dim=0 of the 1 numbers at each place of z_shape=\[1, 7, 7\] .* so that both"),
-    (partial(two_maps, top_dim=4), (4,), r"top_dim=4 of the 4 numbers .* set top_dim and z_shape"),
+    (partial(two_maps, top_dim=4), (4, 2), r"top_dim=4 of the 4 numbers .* set top_dim and z_shape"),
     (partial(Residual, quantizer=Gaussian), (3,), "quantizer=Gaussian does not choose one code: set .*=vector_quantized, fsq"),
 ]
 

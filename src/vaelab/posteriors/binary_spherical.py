@@ -13,8 +13,8 @@ from vaelab.posteriors.bits import BitQuantizer
 class BinarySpherical(BitQuantizer):
     """u = z_e / |z_e| is a point of the unit sphere, and codes are its 2^D corners with the numbers 1 / sqrt(D) and -1 / sqrt(D).
 
-    The loss has tau times the entropy of `BitQuantizer`, as in the authors' code, whose inverse temperature is 1 / tau. It is in the unit of
-    the squared distances that are divided by tau in p, and its steepest slope is the same for all tau.
+    The loss has tau times the entropy of `BitQuantizer`, as in the code of the authors, who call 1 / tau the inverse temperature: it is in
+    the unit of the squared distances that p divides by tau, and its steepest slope is the same for all tau.
 
     Args:
         network, in_shape, event_shape, num_classes, estimator, batch_norm: see `Quantizer`. D bits make 2^D codes.

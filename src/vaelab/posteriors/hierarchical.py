@@ -38,7 +38,7 @@ class Hierarchical(Quantizer):
         channels: of f.
 
     Raises:
-        ValueError: if D_top is not in [1, D - 1], or channels below 1.
+        ValueError: if z has no places, D_top is not in [1, D - 1], or channels below 1.
     """
 
     def __init__(
@@ -57,6 +57,10 @@ class Hierarchical(Quantizer):
     ) -> None:
         check_whole(1, channels=channels)
         dim, *space = event_shape
+        if not space:
+            raise ValueError(
+                f"z_shape=[{dim}] has no places for two maps of codes: set z_shape=[D,h,w], as encoder=resnet decoder=resnet have it"
+            )
         above, features = dim // 2 if top_dim is None else top_dim, (channels, *space)
         if not 0 < above < dim:
             raise ValueError(
