@@ -153,4 +153,4 @@ def with_gumbel_noise(logits: Float[Tensor, "*batch c"], sample_shape: Shape) ->
 
 def as_tensor(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
     """Filled where `like` is, which no GPU has to wait for."""
-    return temperature if isinstance(temperature, Tensor) else like.new_full((), temperature)
+    return temperature if isinstance(temperature, Tensor) else like.new_zeros(()) + temperature

@@ -66,4 +66,4 @@ class Gaussian(Conditional):
             return soft_limit(self.log_sigma).exp() + self.min_sigma
         if self.sigma == "optimal":
             return running_sigma(self.variance, self.min_sigma)
-        return loc.new_full((), float(self.sigma))
+        return loc.new_zeros(()) + self.sigma

@@ -45,7 +45,7 @@ class StudentT(LocationScale):
             self.raw_df = nn.Parameter(torch.tensor(3.0))  # df = 4: heavy tails, and a variance
 
     def family(self, loc: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> Distribution:
-        df = 1 + softplus(self.raw_df) if self.df == "learned" else loc.new_full((), float(self.df))
+        df = 1 + softplus(self.raw_df) if self.df == "learned" else loc.new_zeros(()) + self.df
         return UncheckedStudentT(df, loc, scale)
 
 

@@ -78,11 +78,11 @@ class ELBO(Objective):
         if self.capacity is not None:
             capacity = at(self.capacity, step)
             penalty = (all_mean(rate) - capacity).abs()
-            terms["capacity"] = rate.new_full((), capacity)
+            terms["capacity"] = rate.new_zeros(()) + capacity
         if self.free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
         if callable(self.beta):
-            terms["beta"] = rate.new_full((), beta)
+            terms["beta"] = rate.new_zeros(()) + beta
         return {"loss": distortion + beta * penalty, **terms}
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:
