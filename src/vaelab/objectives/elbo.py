@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice, check_whole
 from vaelab.collectives import all_mean
+from vaelab.distributions import constant
 from vaelab.divergences import kl, kl_per_dimension, mean_rate
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, check_kl
@@ -78,11 +79,11 @@ class ELBO(Objective):
         if self.capacity is not None:
             capacity = at(self.capacity, step)
             penalty = (all_mean(rate) - capacity).abs()
-            terms["capacity"] = rate.new_zeros(()) + capacity
+            terms["capacity"] = constant(capacity, rate)
         if self.free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
         if callable(self.beta):
-            terms["beta"] = rate.new_zeros(()) + beta
+            terms["beta"] = constant(beta, rate)
         return {"loss": distortion + beta * penalty, **terms}
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:

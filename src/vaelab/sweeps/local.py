@@ -69,7 +69,9 @@ class LocalLauncher(Launcher):
             with ThreadPoolExecutor(at_once) as pool:
                 tasks = [pool.submit(self.run, [job for _, job in piece], places, running, server) for piece in pieces]
                 try:
-                    found = {i: ret for piece, task in zip(pieces, tasks, strict=True) for (i, _), ret in zip(piece, task.result(), strict=True)}
+                    found = {
+                        i: ret for piece, task in zip(pieces, tasks, strict=True) for (i, _), ret in zip(piece, task.result(), strict=True)
+                    }
                     return [found[i] for i in range(len(job_overrides))]
                 except KeyboardInterrupt:
                     pool.shutdown(wait=False, cancel_futures=True)

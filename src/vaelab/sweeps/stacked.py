@@ -77,7 +77,7 @@ class StackedLauncher(LocalLauncher):
             told = [{"name": job.folder.name, "words": job.command[1:], "console": str(job.console)} for job in members]
             request.write_text(json.dumps({"jobs": told, "answer": str(answer)}))
             name = f"{members[0].folder.name} and {len(members) - 1} more, as one stack"
-            command = [sys.executable, "-m", "vaelab.sweeps.stack_process", str(request)]
+            command = [sys.executable, "-m", "vaelab.commands.stacked", str(request)]
             status, seconds = self.run_command(command, output, name, places, running, server)
             codes = json.loads(answer.read_text()) if answer.is_file() else {}
         return [self.ended(job, codes, status, seconds) for job in members]

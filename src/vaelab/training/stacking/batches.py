@@ -45,7 +45,7 @@ class Order:
         """True if random numbers change the examples of a batch."""
         return bool(self.datamodule.augment) or (self.datamodule.transform is not None and self.datamodule.static_seed is None)
 
-    def source(self) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    def source(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """x and y of the whole split, or of a dataset of which these indices are the split; None if batches are asked for one by one."""
         split = self.split
         if not isinstance(split.dataset, InMemory) or self.draws or self.datamodule.modality.scaling is not None:
@@ -78,7 +78,7 @@ class Gathered:
         """
         if self.shared is not None:
             x, y, indices = self.shared
-            places = torch.stack(found)
+            places = torch.stack(list(found))
             rows = indices.to(places.device)[places.flatten()]
             x, y = self.orders[0].datamodule.modality.scale(x[rows]), y[rows]
             return x.unflatten(0, places.shape), y.unflatten(0, places.shape)

@@ -97,7 +97,7 @@ def fold_constants(module: GraphModule, changed: Collection[Node]) -> None:
                 known[node] = torch.full(value.shape, fill, dtype=value.dtype, device=value.device)
             elif all(each in known for each in node.all_input_nodes) and is_pure(node):
                 args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda each: known[each])
-                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                known[node] = node.target(*args, **kwargs)
     for i, (node, value) in enumerate(known.items()):
         if all(user in known for user in node.users):
             continue
@@ -107,7 +107,7 @@ def fold_constants(module: GraphModule, changed: Collection[Node]) -> None:
 
 
 def is_pure(node: Node) -> bool:
-    return not torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and "empty" not in str(node.target)
+    return torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()) and "empty" not in str(node.target)
 
 
 def fuse_linear(module: GraphModule) -> None:

@@ -14,11 +14,10 @@ from vaelab.training.callbacks import LastCheckpoint, ProgressBar, Throughput
 from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.lit import LitVAE
 from vaelab.training.speed import STEP_HOOKS, is_overridden
-from vaelab.training.stacking.batches import Gathered, Order
+from vaelab.training.stacking.batches import Order
 from vaelab.training.stacking.differences import check_alike
 from vaelab.training.stacking.noise import NotStackableError
-from vaelab.training.stacking.stack import Stack, Trained
-from vaelab.training.stacking.updates import Updates, clip
+from vaelab.training.stacking.stack import Trained
 from vaelab.training.steps import ShortSteps, parts_that_use_steps
 
 MOST = 100  # steps between two looks at signals and at the time
@@ -212,7 +211,7 @@ class StackedSteps(ShortSteps):
         self.module.given = terms | {"loss": terms["loss"].clone().requires_grad_()}
         datamodule["on_after_batch_transfer"] = lambda batch, dataloader_idx: batch  # these are indices
         try:
-            self.own(Given(batch, self.is_last))
+            self.own(Given(batch, self.is_last))  # type: ignore[arg-type]
         finally:
             self.module.given = None
             del datamodule["on_after_batch_transfer"]
@@ -268,72 +267,3 @@ def check_steps(trainer: Trainer, module: LitVAE) -> None:
         raise NotStackableError("trainer.accumulate_grad_batches is not 1")
     if trainer.num_training_batches == float("inf"):
         raise NotStackableError("its data have no end")
-
-
-class Together:
-    """A stack in training.
-
-    Args:
-        members: that have waited for each other at their next steps.
-
-    Raises:
-        NotStackableError: if they cannot be one stack.
-    """
-
-    def __init__(self, members: Sequence[StackedSteps]) -> None:
-        self.members = list(members)
-        self.stack = Stack([each.trained for each in members])
-        self.updates = Updates(self.stack, [each.trainer.optimizers[0] for each in members])
-        self.gathered = Gathered([each.order for each in members])
-        self.unused = Generator(members[0].module.device)  # in place of those of models that take no step
-        self.left = set[int]()  # models that train no more
-
-    def advance(self) -> None:
-        """Takes the steps that are due for all members; for most of them, where their batches differ in size."""
-        active = [i for i in range(len(self.members)) if i not in self.left]
-        for member in self.members:
-            member.taken = 0
-        sizes = [len(self.members[i].next_batch()) for i in active]
-        size = max(sizes, key=sizes.count)
-        active = [i for i, each in zip(active, sizes, strict=True) if each == size]
-        for number in range(min(self.members[i].due() for i in active)):
-            if number and len({len(self.members[i].next_batch()) for i in active}) > 1:
-                break
-            for i in active if number else ():
-                self.members[i].between_steps()
-            active = self.step(active)
-            if not active:
-                break
-        self.updates.write_counts()
-
-    def step(self, active: Sequence[int]) -> list[int]:
-        """One step of some members; returns those whose loss was finite, which alone are changed by it."""
-        idle = set(range(len(self.members))) - set(active)
-        source = [each if i not in idle else self.members[active[0]] for i, each in enumerate(self.members)]
-        generators = [self.unused if i in idle else each.generator for i, each in enumerate(self.members)]
-        x, y = self.gathered([each.next_batch() for each in source], generators)
-        terms, gradients = self.stack.step(x, y, [each.step for each in source], generators, idle)
-        for i in active:
-            self.members[i].taken += 1
-            self.members[i].terms = terms, i
-        if not bool(terms["loss"].isfinite().all()):
-            lost = {i for i in active if not bool(terms["loss"][i].isfinite())}
-            for i in lost:
-                self.members[i].is_lost = True
-            self.left |= lost
-            idle |= lost
-        trainer = self.members[0].trainer
-        if trainer.gradient_clip_val:
-            clip(gradients, trainer.gradient_clip_val, str(trainer.gradient_clip_algorithm or "norm").endswith("value"))
-        self.updates.step(gradients, idle)
-        return [i for i in active if i not in idle]
-
-    @property
-    def note(self) -> str:
-        """The sizes of the stack, in words."""
-        num = sum(weight[0].numel() for weight in self.stack.weights.values())
-        return f"{num:,} weights each, {4 * len(self.members) * num * 4 / 2**20:,.1f} MiB with gradients and averages"
-
-    def leave(self, member: StackedSteps) -> None:
-        """Leaves a model as it is from here on."""
-        self.left.add(self.members.index(member))

@@ -156,7 +156,9 @@ class Stack:
         except NotStackableError:
             raise
         except Exception as error:  # whatever vmap and tracing raise at what they cannot take
-            raise NotStackableError(f"vmap does not take their step ({type(error).__name__}: {' '.join(str(error).split())[:160]})") from error
+            raise NotStackableError(
+                f"vmap does not take their step ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            ) from error
         self.check(found, plan, terms, [value for value in wanted if value is not None], [after[name] for name in changed])
         return plan
 
@@ -188,7 +190,9 @@ class Stack:
         shared = {name: self.buffers[name][0] for name in self.shared}
         counts = [len(names), len(held), len(self.numbers.slots), len(plan.noise)]
 
-        def loss(learned: list[Tensor], fixed: dict[str, Tensor], buffers: dict[str, Tensor], numbers: Any, noise: Any, x: Any, y: Any) -> Any:
+        def loss(
+            learned: list[Tensor], fixed: dict[str, Tensor], buffers: dict[str, Tensor], numbers: Any, noise: Any, x: Any, y: Any
+        ) -> Any:
             state = dict(zip(self.learned, learned, strict=True)) | fixed | buffers | shared
             before = self.numbers.put(self.template, numbers)
             try:

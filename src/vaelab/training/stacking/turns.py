@@ -1,20 +1,21 @@
 """Functions that run in threads of one process, one at a time, each as if it were alone."""
 
 import logging
-import random
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Generic, TextIO, TypeVar
 
-import numpy as np
-import torch
+from vaelab import rng
 
 T = TypeVar("T")
 
 
+LOGGERS = (logging.root, logging.getLogger("vaelab.record"))  # that Hydra gives files of a job
+
+
 class Surroundings:
-    """What a process has once, and each thread of a stack shall have for itself: generators of random numbers, output and logging.
+    """What a process has once, and each thread shall have for itself: generators of random numbers, output and the files of logs.
 
     Args:
         output: where it prints to.
@@ -22,24 +23,19 @@ class Surroundings:
 
     def __init__(self, output: TextIO) -> None:
         self.output = output
-        self.random, self.numpy, self.torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self.loggers: dict[logging.Logger, tuple[list[logging.Handler], bool, int]] = {}
-        self._outer: Surroundings | None = None
+        self.take()
 
     def take(self) -> None:
         """Notes what they are now."""
-        self.random, self.numpy, self.torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        named = [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
-        self.loggers = {each: (list(each.handlers), each.propagate, each.level) for each in (logging.root, *named)}
+        self.generators = rng.snapshot()
+        self.handlers = [(list(logger.handlers), logger.level, logger.propagate) for logger in LOGGERS]
 
     def put(self) -> None:
         """Sets them."""
-        random.setstate(self.random)
-        np.random.set_state(self.numpy)
-        torch.set_rng_state(self.torch)
-        for each, (handlers, propagate, level) in self.loggers.items():
-            each.handlers[:], each.propagate = handlers, propagate
-            each.setLevel(level) if each.level != level else None
+        rng.go_back(self.generators)
+        for logger, (handlers, level, propagate) in zip(LOGGERS, self.handlers, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
         sys.stdout = sys.stderr = self.output
 
 
@@ -65,7 +61,6 @@ class Turn(Generic[T]):
         """Lets the function go on, and returns when it waits or has ended."""
         output, error = sys.stdout, sys.stderr
         outer = Surroundings(output)
-        outer.take()
         self.swap(True)
         self.surroundings.put()
         try:

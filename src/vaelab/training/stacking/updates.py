@@ -26,7 +26,7 @@ class Block(NamedTuple):
 class Updates:
     """Updates of a stack, each as the optimizer of its model would make it.
 
-    Those of Adam and AdamW are made at once: their averages are stacked as weights are, and the state of each optimizer holds slices of them.
+    Those of Adam and AdamW are made at once: their averages are stacked as weights are, and the state of each optimizer holds slices.
     Other optimizers take their own steps, one model after another.
 
     Args:
@@ -77,8 +77,7 @@ class Updates:
         if not self.at_once:
             self.step_each(gradients, frozen)
             return
-        rates = tuple(group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups)
-        known = (rates, tuple(frozen), tuple(gradients))
+        known = ([group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups], set(frozen), list(gradients))
         if known != self._known:
             self._known, self._blocks = known, self.blocks(gradients, frozen)
         for names, rows, rates, options in self._blocks:
@@ -89,7 +88,8 @@ class Updates:
             adam(
                 target,
                 [gradients[name][rows] for name in names],
-                *[[self.moments[name][i][rows] for name in names] for i in range(len(MOMENTS))],
+                [self.moments[name][0][rows] for name in names],
+                [self.moments[name][1][rows] for name in names],
                 [],
                 [torch.tensor(count, device=weights[0].device) for _ in names],
                 fused=True,

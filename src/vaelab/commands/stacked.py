@@ -1,6 +1,6 @@
 """The process of a stack: trains the jobs that a file names, each in a thread of its own that waits for the others at each step.
 
-python -m vaelab.sweeps.stack_process <file>
+python -m vaelab.commands.stacked <file>
 """
 
 import json
@@ -18,9 +18,12 @@ from hydra.core.singleton import Singleton
 
 from vaelab.commands.cli import main as run_command_line
 from vaelab.training.signals import STOP, exit_code
-from vaelab.training.stacking.members import Member, StackedSteps, Together
+from vaelab.training.stacking.members import Member, StackedSteps
 from vaelab.training.stacking.noise import NotStackableError
+from vaelab.training.stacking.together import Together, bytes_of, free_bytes
 from vaelab.training.stacking.turns import Surroundings, Turn
+
+SHARE_OF_MEMORY = 0.8  # of what is free when a stack begins
 
 
 class Job:
@@ -120,7 +123,9 @@ class StackProcess:
             for stack in dict.fromkeys(job.stack for job in waiting if job.stack is not None):
                 mine = [job for job in waiting if job.stack is stack]
                 try:
-                    stack.advance()
+                    # models that train no more take time as well
+                    now = stack if 2 * len(mine) > len(stack.members) else self.stack(mine)
+                    now.advance()
                     going += [job for job in mine if job.last_steps is not None and job.last_steps.taken]
                 except NotStackableError as error:
                     self.leave_alone(mine, str(error))
@@ -145,15 +150,31 @@ class StackProcess:
             if len(group) == 1:
                 self.leave_alone(group, reasons.get(group[0].name, "there is no other job like it"))
                 continue
-            try:
-                stack = Together([steps for job in group if (steps := job.last_steps) is not None])
-            except NotStackableError as error:
-                self.leave_alone(group, str(error))
-                continue
-            for job in group:
-                assert job.member is not None
-                job.stack, job.member.size = stack, max(job.member.size, len(group))
-            print(f"{len(group)} runs train as one stack: {stack.note}", flush=True)
+            for part in self.parts_that_fit(group):
+                try:
+                    self.stack(part)
+                except NotStackableError as error:
+                    self.leave_alone(part, str(error))
+
+    def parts_that_fit(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        """The jobs in as few stacks as memory has room for; says how much is needed."""
+        steps = jobs[0].last_steps
+        assert steps is not None
+        needed, free = bytes_of(steps), SHARE_OF_MEMORY * free_bytes(steps.module.device)
+        most = max(1, min(len(jobs), int(free // needed) if free < float("inf") else len(jobs)))
+        words = f"{len(jobs)} runs of {sum(weight.numel() for weight in steps.trained.parameters()):,} weights need about"
+        words += f" {len(jobs) * needed / 2**20:,.0f} MiB"
+        num = -(-len(jobs) // most)
+        print(words if num == 1 else f"{words}, but {free / 2**20:,.0f} MiB may be used: they train in {num} stacks", flush=True)
+        return [jobs[i * len(jobs) // num : (i + 1) * len(jobs) // num] for i in range(num)]
+
+    def stack(self, jobs: Sequence[Job]) -> Together:
+        """A stack of jobs that wait."""
+        stack = Together([steps for job in jobs if (steps := job.last_steps) is not None])
+        for job in jobs:
+            assert job.member is not None
+            job.stack, job.member.size = stack, max(job.member.size, len(jobs))
+        return stack
 
     def leave_alone(self, jobs: Sequence[Job], why: str) -> None:
         """Has jobs train by themselves."""
