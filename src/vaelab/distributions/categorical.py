@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints, register_kl
-from torch.nn.functional import one_hot
 
 from vaelab.distributions.ops import constant
 
@@ -144,7 +143,7 @@ register_kl(ExpConcrete, OneHot)(kl_relaxed)
 
 def largest(logits: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
     """The one-hot code of the largest logit."""
-    return one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    return (logits.argmax(-1, keepdim=True) == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
 
 
 def with_gumbel_noise(logits: Float[Tensor, "*batch c"], sample_shape: Shape) -> Float[Tensor, "..."]:

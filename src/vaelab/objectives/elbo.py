@@ -67,7 +67,7 @@ class ELBO(Objective):
         check_kl(kl)
         check_whole(1, num_samples=num_samples)
         self.beta, self.kl, self.num_samples = beta, kl, num_samples
-        self.capacity, self.free_bits = capacity, free_bits
+        self.capacity, self.free_bits, self.has_free_bits = capacity, free_bits, free_bits > 0
         self.free_bits_of = free_bits_of
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class ELBO(Objective):
             capacity = at(self.capacity, step)
             penalty = (all_mean(rate) - capacity).abs()
             terms["capacity"] = constant(capacity, rate)
-        if self.free_bits:
+        if self.has_free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
         if callable(self.beta):
             terms["beta"] = constant(beta, rate)

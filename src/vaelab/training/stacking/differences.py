@@ -38,9 +38,9 @@ class Slot(NamedTuple):
 
 
 def slots(whole: nn.Module) -> Iterator[Slot]:
-    """The places of all numbers and schedules of a module, except counts (num_...), on which shapes depend."""
+    """The places of all numbers and schedules of a module, except counts (num_...) and those of torch's own layers: shapes depend on them."""
     for name, part in whole.named_modules():
-        for attribute, value in vars(part).items():
+        for attribute, value in vars(part).items() if not type(part).__module__.startswith("torch.") else ():
             if attribute.startswith(("_", "num_")) or attribute in OF_TORCH:
                 continue
             if isinstance(value, dict):

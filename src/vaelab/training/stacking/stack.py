@@ -29,8 +29,18 @@ class Trained(nn.Module):
         return self.objective(self.objective.draw(self.model, x, y), step)
 
 
-class NoStep:
-    """The step that an objective is shown in a stack, whose models may be at different ones: only schedules may ask for it."""
+class NoStep(int):
+    """The step that an objective is shown in a stack, whose models may be at different ones: only schedules may look at it.
+
+    Raises:
+        NotStackableError: when anything is computed of it.
+    """
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotStackableError("their objective looks at the step itself, and not through a schedule")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __pow__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __float__ = __int__ = __index__ = __neg__ = _refuse
 
 
 class Shape(NamedTuple):
@@ -65,7 +75,7 @@ class Stack:
         NotStackableError: if they differ in more.
     """
 
-    def __init__(self, trained: Sequence[Trained]) -> None:
+    def __init__(self, trained: Sequence[nn.Module]) -> None:
         first, *others = trained
         for other in others:
             check_alike(first, other)
@@ -135,11 +145,14 @@ class Stack:
         """The step for batches of this shape, compared with the step of the first model alone."""
         alone = copy.deepcopy(self.trained[0])
         devices = [x.device] if x.device.type == "cuda" else []
-        before = {name: value.clone() for name, value in alone.named_buffers()}
+        before, plain = {name: value.clone() for name, value in alone.named_buffers()}, plain_values(alone)
         try:
             with torch.random.fork_rng(devices), RecordNoise() as record:
                 terms = alone(x[0], y[0], steps[0])
             wanted = torch.autograd.grad(terms["loss"], [alone.get_parameter(name) for name in self.learned], allow_unused=True)
+            counted = sorted(name for name, value in plain_values(alone).items() if plain.get(name) != value)
+            if counted:
+                raise NotStackableError(f"{counted[0]} changes in each step")
             after = dict(alone.named_buffers())
             changed = [name for name, value in before.items() if not equal(value, after[name])]
             for name in changed:
@@ -216,6 +229,12 @@ class Stack:
             return [*(each.contiguous() for each in found), *terms, *changed]  # as the weights are, which optimizers count on
 
         return all_of_them
+
+
+def plain_values(module: nn.Module) -> dict[str, Any]:
+    """The numbers and words that are attributes of the parts of a module, by their names."""
+    found = {f"{name}.{key}": value for name, part in module.named_modules() for key, value in vars(part).items()}
+    return {name: value for name, value in found.items() if isinstance(value, int | float | str | None)}
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
