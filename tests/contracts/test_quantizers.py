@@ -199,7 +199,7 @@ WRONG = [
     (
         partial(FSQ, levels=[8, 6, 5]),
         (16, 7, 7),
-        r"levels=\[8, 6, 5\] are of 3 numbers, .* set z_shape=\[3, 7, 7\]",
+        r"levels=\[8, 6, 5\] are of 3 numbers, .* set z_shape=\[3, 7, 7\], or a level for each number",
     ),
     (partial(FSQ, levels=[1000] * 21), (21,), r"indices end at 2\^62: set fewer levels"),
     (LookupFree, (30, 7, 7), r"z_shape=\[30, 7, 7\] means 2\^30 codes, more than 2\^24: set entropy=factorised, or fewer numbers"),
@@ -220,6 +220,7 @@ WRONG = [
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
     (partial(Residual, quantizer=Residual), (3,), "quantizer=Residual does not choose one code"),
     (two_maps, (4,), r"z_shape=\[4\] has no places for two maps of codes: set z_shape=\[D,h,w\]"),
+    (partial(two_maps, top=Gaussian), (4, 2), "top=Gaussian chooses no codes: set posterior@posterior.top=vector_quantized"),
     (partial(Residual, quantizer=partial(two_maps)), (4, 2), "quantizer=Hierarchical does not choose one code"),
     (two_maps, (1, 7, 7), r"top_dim=0 of the 1 numbers at each place of z_shape=\[1, 7, 7\] .* so that both"),
     (partial(two_maps, top_dim=4), (4, 2), r"top_dim=4 of the 4 numbers .* set top_dim and z_shape"),

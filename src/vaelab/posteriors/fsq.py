@@ -64,7 +64,7 @@ class FSQ(Quantizer):
         if len(self.levels) != self.event_shape[0]:
             raise ValueError(
                 f"levels={list(self.levels)} are of {len(self.levels)} numbers, but z_shape={list(self.event_shape)} has"
-                f" {self.event_shape[0]} at each place: set z_shape={[len(self.levels), *self.event_shape[1:]]}"
+                f" {self.event_shape[0]} at each place: set z_shape={[len(self.levels), *self.event_shape[1:]]}, or a level for each number"
             )
         if prod(self.levels) >= 2**62:
             raise ValueError(f"levels={list(self.levels)} make {prod(self.levels):.3g} codes, and indices end at 2^62: set fewer levels")

@@ -38,7 +38,7 @@ class Hierarchical(Quantizer):
         channels: of f.
 
     Raises:
-        ValueError: if z has no places, D_top is not in [1, D - 1], or channels below 1.
+        ValueError: if z has no places, D_top is not in [1, D - 1], channels is below 1, or a factory makes no quantiser.
     """
 
     def __init__(
@@ -72,6 +72,9 @@ class Hierarchical(Quantizer):
         self.top = top(network=down, in_shape=features, event_shape=upper, num_classes=0)
         self.up = up(in_shape=upper, out_shape=features)
         self.bottom = bottom(network=PerPlace, in_shape=(2 * channels, *space), event_shape=(dim - above, *space), num_classes=0)
+        for name, part in (("top", self.top), ("bottom", self.bottom)):
+            if not isinstance(part, Quantizer):
+                raise ValueError(f"{name}={type(part).__name__} chooses no codes: set posterior@posterior.{name}=vector_quantized, or fsq")
         self.needs_losses = self.top.needs_losses or self.bottom.needs_losses
 
     @property
