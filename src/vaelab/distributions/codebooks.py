@@ -136,19 +136,19 @@ class Sums(VectorCodebook):
         scales: one number, or one for each of D numbers, for each book.
     """
 
-    def __init__(self, books: Sequence[VectorCodebook], scales: Sequence[Tensor | float]) -> None:
+    def __init__(self, books: Sequence[Codebook], scales: Sequence[Tensor | float]) -> None:
         self.books, self.scales = tuple(books), tuple(scales)
         self.num_codes, self.dim, self.depth, self.like = books[0].num_codes, books[0].dim, len(books), books[0].like
 
     def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         parts = zip(self.books, self.scales, indices.unbind(-1), strict=True)
-        return sum((book.vectors(index) * scale for book, scale, index in parts), torch.zeros_like(self.like.flatten()[0]))
+        return sum((book.embed(index, 0) * scale for book, scale, index in parts), torch.zeros_like(self.like.flatten()[0]))
 
     def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
         indices = []
         for book, scale in zip(self.books, self.scales, strict=True):
-            indices.append(book.nearest(vectors / scale))
-            vectors = vectors - book.vectors(indices[-1]) * scale
+            indices.append(book.indices_of(vectors / scale, 0))
+            vectors = vectors - book.embed(indices[-1], 0) * scale
         return torch.stack(indices, -1)
 
 

@@ -1,7 +1,6 @@
 """Two maps of codes, one above the other (VQ-VAE-2; Razavi et al., 2019, https://arxiv.org/abs/1906.00446)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from vaelab.checks import check_whole
 from vaelab.conditional import NetworkFactory
 from vaelab.distributions import Quantized, TwoMaps, halved
-from vaelab.posteriors.quantizer import Quantizer
+from vaelab.posteriors.quantizer import Quantizer, sum_by_name
 from vaelab.posteriors.vector_quantized import VectorQuantized
 
 
@@ -89,10 +88,13 @@ class Hierarchical(Quantizer):
         z_top = top.rsample()
         decoded = self.run(self.up, z_top.reshape(-1, *top.event_shape)).reshape(u.shape)
         bottom = self.bottom(torch.cat([u, decoded], -self.event_ndim))
-        codes, found = self.codes, (top, bottom)
+        codes = self.codes
         z, z_q = codes.stacked(z_top, bottom.rsample()), codes.stacked(top.z_q, bottom.z_q)
-        needs_losses = any(q.needs_losses for q in found)
-        indices, losses = codes.join(top.indices, bottom.indices), partial(sum_by_name, found)
+        indices, needs_losses = codes.join(top.indices, bottom.indices), top.needs_losses or bottom.needs_losses
+
+        def losses() -> dict[str, Tensor]:
+            return sum_by_name(q.losses() for q in (top, bottom))
+
         return Quantized(z, codes, self.event_ndim, indices, z_q, z, losses, needs_losses, validate_args=False)
 
 
@@ -106,10 +108,3 @@ class PerPlace(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b p d ..."]:
         return self.linear(x.movedim(1, -1)).movedim(-1, 1).unflatten(1, self.leading)
-
-
-def sum_by_name(found: Sequence[Quantized]) -> dict[str, Tensor]:
-    """The losses of several, added up by name."""
-    losses = [q.losses() for q in found]
-    names = dict.fromkeys(name for each in losses for name in each)
-    return {name: torch.stack([each[name] for each in losses if name in each]).sum() for name in names}

@@ -1,7 +1,7 @@
 """The abstract base of all posteriors over codes."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import prod
 
@@ -107,6 +107,14 @@ class Quantizer(Conditional):
     def vectors_of(self, u: Float[Tensor, "..."]) -> Float[Tensor, "n d"]:
         """The vectors of all places of all examples."""
         return u.movedim(-self.event_ndim, -1).reshape(-1, self.event_shape[0])
+
+
+def sum_by_name(losses: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The terms of several quantisers, added up by name."""
+    found = dict[str, Tensor]()
+    for terms in losses:
+        found |= {name: found[name] + value if name in found else value for name, value in terms.items()}
+    return found
 
 
 def check_table(num_codes: int, dim: int) -> None:
