@@ -69,9 +69,9 @@ class FSQ(Quantizer):
         if prod(self.levels) >= 2**62:
             raise ValueError(f"levels={list(self.levels)} make {prod(self.levels):.3g} codes, and indices end at 2^62: set fewer levels")
         sizes = torch.tensor(self.levels, dtype=torch.get_default_dtype())
-        half = torch.div(sizes, 2, rounding_mode="floor")
-        for name, value in {"centre": half, "step": 1 / half, "sizes": sizes}.items():
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("sizes", sizes, persistent=False)
+        self.register_buffer("centre", torch.floor(sizes / 2), persistent=False)
+        self.register_buffer("step", 1 / torch.floor(sizes / 2), persistent=False)
 
     @property
     def codes(self) -> Lattice:

@@ -100,6 +100,11 @@ class Quantizer(Conditional):
         """z of these indices: (*batch, *space) -> (*batch, D, *space)."""
         return self.codes.embed(indices, self.event_ndim - 1)
 
+    def distances(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        """The commitment |u - sg(z_q)|^2 of the encoder, and |sg(u) - z_q|^2 for codes that need it: losses of a quantiser."""
+        codebook = {"codebook": self.pull(u.detach(), z_q)} if self.needs_losses else {}
+        return {"commitment": self.pull(u, z_q.detach()), **codebook}
+
     def pull(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> Float[Tensor, ""]:
         """|u - z_q|^2, summed over the event and averaged over the batch; the caller stops the gradient of one of the two."""
         return (u - z_q).square().flatten(-self.event_ndim).sum(-1).mean()
