@@ -124,9 +124,16 @@ class StackedSteps(ShortSteps):
             raise NotStackableError("its scheduler does not step each time")
 
     def __call__(self, fetcher: Any) -> None:
-        if self.loop.restarting:
-            self.own(fetcher)
-            return
+        loop, restarting = self.loop, self.loop.restarting
+        loop._restarting = False
+        if restarting and loop._should_check_val_fx(fetcher):  # as Lightning begins such a step
+            if loop.val_loop.restarted_mid_evaluation:
+                return
+            if loop.restarted_on_last:
+                loop._skip_next_val = True
+                return
+            loop.val_loop.increment_progress_to_evaluation_end()
+        loop.val_loop.restarting = False
         if self.epoch != self.trainer.current_epoch:
             self.order.begin_epoch(self.place)
             self.epoch = self.trainer.current_epoch
@@ -192,6 +199,7 @@ class StackedSteps(ShortSteps):
         self.generator.set_state(torch.get_rng_state())
         self.member.wait()
         if self.member.why_alone is not None:
+            self.member.train_alone(self.member.why_alone)
             return
         torch.set_rng_state(self.generator.get_state())
         self.count(self.taken - 1)
