@@ -38,7 +38,7 @@ class Slot(NamedTuple):
 
 
 def slots(whole: nn.Module) -> Iterator[Slot]:
-    """The places of all numbers and schedules of a module, except counts (num_...) and those of torch's own layers: shapes depend on them."""
+    """The places of all numbers and schedules of a module, without those that shapes depend on: num_..., and those of torch's layers."""
     for name, part in whole.named_modules():
         for attribute, value in vars(part).items() if not type(part).__module__.startswith("torch.") else ():
             if attribute.startswith(("_", "num_")) or attribute in OF_TORCH:
