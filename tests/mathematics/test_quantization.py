@@ -464,6 +464,21 @@ def test_usage_is_that_of_the_whole_split(depth, batch_size):
     assert torch.equal(codes.counts[""], counts_of(model.posterior(x))[""])
 
 
+def test_codes_of_several_latent_variables_are_counted_apart():
+    """Of other numbers of codes; one that is not quantised has no name."""
+    q, p = of_vectors(FSQ, 2, levels=[2, 3])(torch.randn(50, 2)), of_vectors(LookupFree, 4)(torch.randn(50, 4))
+    gaussian = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(50, 2), 1.0), 1)
+    counts = CodeCounts()
+    latents = tuple(Latent(z=each.sample((1,)), q=each, p=each) for each in (q, gaussian, p))
+    counts.add(nn.Identity(), (), Draw(x=torch.ones(50, 1), y=None, p_x=gaussian, latents=latents))
+    assert torch.equal(counts.counts["latent_0"], counts_of(q)[""])
+    assert torch.equal(counts.counts["latent_2"], counts_of(p)[""])
+    assert counts.report()["code_usage"] == pytest.approx((len(q.indices.unique()) + len(p.indices.unique())) / 22)
+    one = CodeCounts()
+    one.add(nn.Identity(), (), Draw(x=torch.ones(50, 1), y=None, p_x=gaussian, latents=latents[:2]))
+    assert set(one.report()) == {"code_usage", "code_perplexity"}
+
+
 def test_without_codes_nothing_is_counted():
     assert CodeCounts().report() == {}
 

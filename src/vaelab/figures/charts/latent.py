@@ -90,7 +90,7 @@ def rate_chart(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def code_usage_chart(counts: Mapping[str, Int[Tensor, "t k"]]) -> Figure:
+def code_usage_chart(counts: Mapping[str, Int[Tensor, "_ _"]]) -> Figure:
     """The use of each code, as a multiple of the even share 1 / K, the codes of each map and depth sorted by it.
 
     The axis is logarithmic, and codes that were never chosen have no height: where a line ends is how many are used.

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from vaelab.distributions import Quantized
 from vaelab.draw import Draw
@@ -29,13 +28,14 @@ class CodeCounts:
         self.counts = dict[str, Int[Tensor, "t k"]]()
 
     def add(self, model: nn.Module, arguments: Any, draw: Draw) -> None:
-        """Counts the codes of a draw, of several latent variables under the names latent_0, ..., as in `Draw.latents`; a forward hook."""
-        for place, latent in enumerate(draw.latents):
-            self.take(latent.q, "" if len(draw.latents) == 1 else f"latent_{place}")
+        """Counts the codes of a draw, those of several latent variables by their place in it: latent_0, ...; a forward hook."""
+        found = {f"latent_{place}": latent.q for place, latent in enumerate(draw.latents) if isinstance(latent.q, Quantized)}
+        for name, q in found.items():
+            self.take(q, name if len(found) > 1 else "")
 
-    def take(self, q: Distribution, latent: str = "") -> None:
-        """Counts the codes that q chooses, if it does."""
-        for name, counts in counts_of(q).items() if isinstance(q, Quantized) else ():
+    def take(self, q: Quantized, latent: str = "") -> None:
+        """Counts the codes that q chooses."""
+        for name, counts in counts_of(q).items():
             full = "_".join(part for part in (latent, name) if part)
             self.counts[full] = self.counts[full] + counts if full in self.counts else counts
 
@@ -66,7 +66,7 @@ def counting_codes(model: nn.Module) -> Iterator[CodeCounts]:
         yield counts
 
 
-def counts_of(q: Quantized) -> dict[str, Int[Tensor, "t k"]]:
+def counts_of(q: Quantized) -> dict[str, Int[Tensor, "_ _"]]:
     """Counts of the codes that q chooses, at all places of all examples, by the names of its maps; without maps of too many codes."""
     found, grids = dict[str, Tensor](), q.codebook.split(q.indices)
     for name, (book, _) in q.codebook.maps(q.indices.shape[len(q.batch_shape) :]).items():
@@ -77,15 +77,15 @@ def counts_of(q: Quantized) -> dict[str, Int[Tensor, "t k"]]:
     return found
 
 
-def usage(*counts: Int[Tensor, "t k"]) -> float:
+def usage(*counts: Int[Tensor, "_ _"]) -> float:
     """The share of the codes that were chosen at least once."""
     return torch.cat([(part > 0).flatten() for part in counts]).double().mean().item()
 
 
-def perplexity(*counts: Int[Tensor, "t k"]) -> float:
+def perplexity(*counts: Int[Tensor, "_ _"]) -> float:
     """exp H of how often each code is chosen: K if all are alike, 1 if one is alone; of several depths or maps, by the mean H."""
     entropies = []
     for part in counts:
-        shares: Float[Tensor, "t k"] = part.double() / part.sum(1, keepdim=True)
+        shares: Float[Tensor, "_ _"] = part.double() / part.sum(1, keepdim=True)
         entropies.append(-torch.xlogy(shares, shares).sum(1))
     return torch.cat(entropies).mean().exp().item()
