@@ -79,7 +79,7 @@ class VectorCodebook(Codebook):
 
 
 class Table(VectorCodebook):
-    """VectorCodebook that may lie anywhere (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
+    """Vectors that may lie anywhere (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937).
 
     Args:
         codes: (K, D).
