@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_map
 
+from vaelab import rng
 from vaelab.runs.log import tell
 from vaelab.training.callbacks import LastCheckpoint, ProgressBar, Throughput
 from vaelab.training.callbacks.best import BestCheckpoint
@@ -196,12 +197,12 @@ class StackedSteps(ShortSteps):
         batch = (self.next_batch(), self.next_batch())  # whose number alone is looked at
         for hook in self.starts:
             hook(batch, self.loop.batch_idx + 1)
-        self.generator.set_state(torch.get_rng_state())
+        self.generator.set_state(rng.of_device(self.module.device))
         self.member.wait()
         if self.member.why_alone is not None:
             self.member.train_alone(self.member.why_alone)
             return
-        torch.set_rng_state(self.generator.get_state())
+        rng.restore_device(self.generator.get_state(), self.module.device)
         self.count(self.taken - 1)
         self.taken = 0
         if self.is_lost:
