@@ -102,7 +102,7 @@ def code_rate(
 
 
 class Codes(nn.Module):
-    """What a prior over codes asks of a quantiser."""
+    """The part of a quantiser that a prior over codes asks for."""
 
     def __init__(self, codes: Codebook, event_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Encoded:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What a prior is made of."""
+        """Arguments that a prior is made of."""
         return {"z_shape": self.z_shape} if self.codebook is None else {"posterior": Codes(self.codebook, self.z_shape)}
 
     def part(self, chosen: Tensor | slice) -> "Encoded":
