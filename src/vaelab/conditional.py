@@ -92,7 +92,7 @@ class Conditional(nn.Module, ABC):
         return torch.cat([given, code], dim=len(batch))
 
 
-def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: Sequence[int] | None = None) -> Int[Tensor, "..."]:
+def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: torch.Size | None = None) -> Int[Tensor, "..."]:
     """y, as whole numbers.
 
     Args:
@@ -107,7 +107,8 @@ def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, b
     if y is None:
         raise ValueError(f"{name} was built with num_classes={num_classes}, so it needs y")
     fits = batch is None or y.shape == tuple(batch)[len(batch) - y.ndim :]
-    if not fits or (y.device.type == "cpu" and not bool(((y >= 0) & (y < num_classes)).all())):  # a GPU would have to wait
+    seen = y.device.type == "cpu" and not torch.compiler.is_exporting()  # a GPU would have to wait, and an exported graph knows no y
+    if not fits or (seen and not bool(((y >= 0) & (y < num_classes)).all())):
         raise ValueError(
             f"{name} was built with num_classes={num_classes}, so y must hold one label in 0 ..."
             f" {num_classes - 1} for each example, but it has shape {tuple(y.shape)} and values in"
