@@ -74,6 +74,7 @@ class LitVAE(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
+        self.given: dict[str, Tensor] | None = None  # the terms of the step, if they have been computed together with those of other models
         self.stops_at_nan = True  # a loss that is not finite ends training, if no callback leaves such updates out
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
@@ -119,7 +120,7 @@ class LitVAE(LightningModule):
             ValueError: if the loss is not a finite number, with the step and the terms.
         """
         x, y = batch
-        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
+        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step) if self.given is None else self.given
         logging = self.logs_next_step()
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if self.stops_at_nan and (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
