@@ -35,11 +35,18 @@ class Given(Model):
         return self.posteriors[0](x)
 
     def forward(self, x: Tensor, y: Tensor | None = None, num_samples: int = 1) -> Draw:
-        qs = [posterior(x) for posterior in self.posteriors]
-        latents = [Latent.sample(q, StandardNormal(q.event_shape)() if isinstance(q, Independent) else q, num_samples) for q in qs]
+        first, *others = self.posteriors
+        latents = [Latent.sample(first(x), prior_like(first(x)), num_samples)]
+        for posterior in others:  # below the first, and so of each sample of it
+            q = posterior(x.expand(num_samples, *x.shape))
+            latents.append(Latent(z=q.rsample(), q=q, p=prior_like(q)))
         return Draw(x=x, y=y, p_x=Independent(Normal(torch.zeros(num_samples, *x.shape), 1.0), x.ndim - 1), latents=tuple(latents))
 
     decode = sample = reconstruct = lambda self: None
+
+
+def prior_like(q: Distribution) -> Distribution:
+    return StandardNormal(q.event_shape)() if isinstance(q, Independent) else q
 
 
 def data(make: Callable[[int], Tensor]) -> DataModule:
@@ -57,7 +64,7 @@ def found(model: Model, make: Callable[[int], Tensor], network: type[nn.Module] 
 
 def gaussian(scale: float) -> Posterior:
     """N(sqrt(1 - scale^2) x, scale^2): if x are standard normal, so is z."""
-    return lambda x: Independent(Normal(math.sqrt(1 - scale**2) * x, torch.full_like(x, scale)), x.ndim - 1)
+    return lambda x: Independent(Normal(math.sqrt(1 - scale**2) * x, torch.full_like(x, scale)), 1)
 
 
 def as_code(codebook: Any, space_ndim: int) -> Posterior:
@@ -201,9 +208,17 @@ def test_one_hot_variables_have_an_entropy() -> None:
 
 
 def test_several_latents_are_added_up() -> None:
-    report = found(Given(gaussian(0.3), gaussian(0.6)), partial(correlated, 0.0))
-    of_latents = [-3 * math.log(0.3), -3 * math.log(0.6)]
+    """Also where those below the top have distributions for each sample of it; codes among real numbers have no bits of each code."""
+    codebook = vectors(2)
+
+    def signs(x: Tensor) -> Distribution:
+        indices = (x > 0).long()
+        return Quantized(codebook.embed(indices, 1), codebook, 2, indices=indices)
+
+    report = found(Given(gaussian(0.3), gaussian(0.6), signs), partial(correlated, 0.0))
+    of_latents = [-3 * math.log(0.3), -3 * math.log(0.6), 3 * math.log(2)]
     assert report["code_rate_of_latents"] == pytest.approx(of_latents, abs=0.15)
+    assert "code_rate_bits_per_code" not in report
     assert report["code_rate"] == pytest.approx(sum(report["code_rate_of_latents"]))
 
 

@@ -165,7 +165,8 @@ def encoding(latent: Latent) -> Encoded:
     """
     q, z_shape = latent.q, tuple(latent.q.event_shape)
     if isinstance(q, Quantized):
-        return Encoded(z_shape, q.indices, None, torch.zeros(len(q.indices), device=q.indices.device), q.codebook)
+        indices = q.indices.expand(*latent.shape, *q.indices.shape[len(q.batch_shape) :])[0]
+        return Encoded(z_shape, indices, None, torch.zeros(len(indices), device=indices.device), q.codebook)
     z, entropy = latent.z[0], known_entropy(latent)
     if space_of(q) == "one-hot codes":
         vectors = torch.eye(z_shape[-1], dtype=z.dtype, device=z.device)
@@ -173,14 +174,15 @@ def encoding(latent: Latent) -> Encoded:
     if not is_euclidean(q):
         raise ValueError(f"code_rate is of codes and of vectors of real numbers, but z is of {space_of(q)}: use metrics=[likelihood]")
     if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
-        return Encoded(z_shape, q.base_dist.loc.expand(z.shape), q.base_dist.scale.expand(z.shape), entropy, None)
+        loc, scale = (each.expand(latent.z.shape)[0] for each in (q.base_dist.loc, q.base_dist.scale))
+        return Encoded(z_shape, loc, scale, entropy, None)
     return Encoded(z_shape, z, None, entropy, None)
 
 
 def known_entropy(latent: Latent) -> Float[Tensor, "n"]:
     """H[q]; -log q(z), whose mean it is, where it has no closed form."""
     try:
-        return latent.q.entropy()
+        return latent.q.entropy().expand(latent.shape)[0]
     except NotImplementedError:
         return -latent.log_q[0]
 
