@@ -47,6 +47,16 @@ def restore(saved: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([cuda.cpu() for cuda in saved["cuda"]])
 
 
+def of_device(device: torch.device) -> torch.Tensor:
+    """The state of torch's generator of a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore_device(state: torch.Tensor, device: torch.device) -> None:
+    """Sets torch's generator of a device."""
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
+
+
 @contextmanager
 def fork(seed: int) -> Iterator[None]:
     """Inside, torch draws from generators of this seed; afterwards every generator goes on where it was.

@@ -39,7 +39,8 @@ def stacked(config: DictConfig) -> None:
         single, together, ratio = alone(rates, config, list(words))
         pixels, hidden, latent, size, num = words
         table.add_row(f"{pixels}-{hidden}-{latent}, {size}", str(num), f"{single:,.0f}", f"{together:,.0f}", f"{ratio:.2f}")
-    Console(width=100).print(table)
+    if table.row_count:
+        Console(width=100).print(table)
     if config.benchmark.stacked.jobs:
         whole_sweeps(config)
 

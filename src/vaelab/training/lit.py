@@ -1,6 +1,6 @@
 """The LightningModule: draw, score, log."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import inf, isfinite
 from typing import Any, Protocol, runtime_checkable
@@ -74,7 +74,6 @@ class LitVAE(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
-        self.given: dict[str, Tensor] | None = None  # the terms of the step, if they have been computed together with those of other models
         self.stops_at_nan = True  # a loss that is not finite ends training, if no callback leaves such updates out
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
@@ -120,7 +119,7 @@ class LitVAE(LightningModule):
             ValueError: if the loss is not a finite number, with the step and the terms.
         """
         x, y = batch
-        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step) if self.given is None else self.given
+        terms = self.objective(self.objective.draw(self.model, x, y), self.global_step)
         logging = self.logs_next_step()
         # asking a GPU for the value of the loss makes it wait, so there it is asked only when it is logged anyway
         if self.stops_at_nan and (logging or x.device.type == "cpu") and not isfinite(terms["loss"].item()):
@@ -130,8 +129,8 @@ class LitVAE(LightningModule):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True, batch_size=len(x))
         return terms["loss"]
 
-    def _not_finite(self, terms: dict[str, Tensor]) -> str:
-        values = ", ".join(f"{name}={float(value.detach()):.6g}" for name, value in terms.items())
+    def _not_finite(self, terms: Mapping[str, Tensor | float]) -> str:
+        values = ", ".join(f"{name}={float(torch.as_tensor(value).detach()):.6g}" for name, value in terms.items())
         return (
             f"training stopped at step {self.global_step} of epoch {self.current_epoch} because the loss is not finite ({values})."
             " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"

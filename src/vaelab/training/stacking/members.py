@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_map
 
+from vaelab import rng
 from vaelab.runs.log import tell
 from vaelab.training.callbacks import LastCheckpoint, ProgressBar, Throughput
 from vaelab.training.callbacks.best import BestCheckpoint
@@ -113,7 +114,7 @@ class StackedSteps(ShortSteps):
         check_steps(trainer, module)
         self.order, self.epoch = Order(trainer), -1
         self.generator = Generator(module.device)
-        self.terms: tuple[dict[str, Tensor], int] = {}, 0  # of the last step: those of the stack, and which are of this model
+        self.terms: dict[str, float] = {}  # of the last step
         self.taken, self.is_lost = 0, False
         self.trained = Trained(module.model, module.objective)
         self.last = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
@@ -196,36 +197,26 @@ class StackedSteps(ShortSteps):
         batch = (self.next_batch(), self.next_batch())  # whose number alone is looked at
         for hook in self.starts:
             hook(batch, self.loop.batch_idx + 1)
-        self.generator.set_state(torch.get_rng_state())
+        self.generator.set_state(rng.of_device(self.module.device))
         self.member.wait()
         if self.member.why_alone is not None:
             self.member.train_alone(self.member.why_alone)
             return
-        torch.set_rng_state(self.generator.get_state())
+        rng.restore_device(self.generator.get_state(), self.module.device)
         self.count(self.taken - 1)
         self.taken = 0
-        terms = {name: value[self.terms[1]] for name, value in self.terms[0].items()}
         if self.is_lost:
-            raise ValueError(self.module._not_finite(terms))
-        batch = (self.next_batch(), self.next_batch())
-        if self.module.logs_next_step() or self.connector.should_update_logs:
-            self.log_step(terms, batch)
-        else:
-            self.end_step(terms, batch)
+            raise ValueError(self.module._not_finite(self.terms))
+        logging = self.module.logs_next_step() or self.connector.should_update_logs
+        metrics = {"train/lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        metrics |= {f"train/{name}": value for name, value in self.terms.items()}
+        self.end_step((self.next_batch(), self.next_batch()))
+        if logging:
+            self.connector._callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+            self.connector.log_metrics(metrics)
 
-    def log_step(self, terms: dict[str, Tensor], batch: Sequence[Tensor]) -> None:
-        """Goes through Lightning's own step with terms that are known, and without a gradient."""
-        datamodule = vars(self.order.datamodule)
-        self.module.given = terms | {"loss": terms["loss"].clone().requires_grad_()}
-        datamodule["on_after_batch_transfer"] = lambda batch, dataloader_idx: batch  # these are indices
-        try:
-            self.own(Given(batch, self.is_last))  # type: ignore[arg-type]
-        finally:
-            self.module.given = None
-            del datamodule["on_after_batch_transfer"]
-
-    def end_step(self, terms: dict[str, Tensor], batch: Sequence[Tensor]) -> None:
-        """What follows a step in which nothing is logged."""
+    def end_step(self, batch: Sequence[Tensor]) -> None:
+        """What follows a step."""
         loop, index, is_last = self.loop, self.loop.batch_idx + 1, self.is_last
         self.count_up(1)
         loop.batch_progress.is_last_batch = is_last
@@ -233,7 +224,7 @@ class StackedSteps(ShortSteps):
         if loop._num_ready_batches_reached():
             loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         for hook in self.ends:
-            hook({"loss": terms["loss"]}, batch, index)
+            hook({"loss": torch.tensor(self.terms["loss"])}, batch, index)
 
     def count(self, num: int) -> None:
         """Counts steps after which nothing was due."""

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -60,6 +60,7 @@ class Together:
         self.gathered = Gathered([each.order for each in members])
         self.unused = Generator(members[0].module.device)  # in place of those of models that take no step
         self.left = set[int]()  # models that train no more
+        self.terms: dict[str, Tensor] = {}  # of the last step
 
     def advance(self) -> None:
         """Takes the steps that are due for all members; for most of them, where their batches differ in size."""
@@ -77,7 +78,14 @@ class Together:
             active = self.step(active)
             if not active:
                 break
+        self.tell(active)
         self.updates.write_counts()
+
+    def tell(self, active: Collection[int]) -> None:
+        """Tells members the terms of the last step, which are read from a GPU at once."""
+        values = torch.stack(list(self.terms.values())).double().T.tolist() if active else []
+        for i in active:
+            self.members[i].terms = dict(zip(self.terms, values[i], strict=True))
 
     def step(self, active: Sequence[int]) -> list[int]:
         """One step of some members; returns those whose loss was finite, which alone are changed by it."""
@@ -88,9 +96,10 @@ class Together:
         terms, gradients = self.stack.step(x, y, [each.step for each in source], generators, idle)
         for i in active:
             self.members[i].taken += 1
-            self.members[i].terms = terms, i
+        self.terms = terms
         if not bool(terms["loss"].isfinite().all()):
             lost = {i for i in active if not bool(terms["loss"][i].isfinite())}
+            self.tell(lost)
             for i in lost:
                 self.members[i].is_lost = True
             self.left |= lost
