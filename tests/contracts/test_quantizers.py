@@ -242,7 +242,9 @@ def test_batch_norm_of_one_vector_is_refused():
 
 
 def test_a_prior_with_a_number_for_each_code_is_refused_for_too_many():
+    """By default it writes them with several digits."""
     posterior = BinarySpherical(partial(MLP, hidden=()), (6,), (40, 2))
-    assert UniformCodes(posterior=posterior)().sample((3,)).shape == (3, 40, 2)
+    for prior in (UniformCodes(posterior=posterior), AutoregressiveCodes(posterior=posterior, channels=2, num_layers=1)):
+        assert prior().sample((3,)).shape == (3, 40, 2)
     with pytest.raises(ValueError, match=r"1099511627776 codes are too many .* set prior=uniform_codes"):
-        AutoregressiveCodes(posterior=posterior)
+        AutoregressiveCodes(posterior=posterior, max_classes=2**40)

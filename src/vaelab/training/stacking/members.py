@@ -150,7 +150,7 @@ class StackedSteps(ShortSteps):
 
     @property
     def is_last(self) -> bool:
-        """Whether the next batch is the last one of its epoch."""
+        """True if the next batch is the last one of its epoch."""
         return self.place + 1 >= self.trainer.num_training_batches
 
     @property

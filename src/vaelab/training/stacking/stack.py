@@ -44,7 +44,7 @@ class NoStep(int):
 
 
 class Shape(NamedTuple):
-    """What a step was traced for."""
+    """The shapes and types of the batches that a step was traced for."""
 
     x: torch.Size
     y: torch.Size

@@ -73,7 +73,7 @@ class Turn(Generic[T]):
             sys.stdout, sys.stderr = output, error
 
     def wait(self) -> None:
-        """To be called by the function: the others go on until it is its turn again."""
+        """Lets the others go on until it is this one's turn again; called by the function."""
         self._back.release()
         self._go.acquire()
 
