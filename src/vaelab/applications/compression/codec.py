@@ -1,0 +1,239 @@
+"""Bits back (Townsend et al., 2019, https://arxiv.org/abs/1901.04866): examples as a stack of bits whose length is -ELBO.
+
+One example x is coded in three steps. z is popped from the stack with the probabilities q(z | x), which takes -log2 q(z | x) bits from it;
+x is pushed with p(x | z), and z with p(z). In the mean the stack grows by
+
+    E_q[-log2 p(x | z) - log2 p(z) + log2 q(z | x)] = -ELBO bits.
+
+Decoding does the contrary: it pops z and x, and pushes z with q(z | x), by which the stack is as it was before. With several latent
+variables, each in its turn is popped from the top down (HiLLoC; Townsend et al., 2020, https://arxiv.org/abs/1912.09953). Codes of a
+codebook are certain given x, and take nothing back.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt32
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from vaelab.applications.compression.latents import Places, check_posterior, padded, places_of
+from vaelab.applications.compression.stack import WORD, Code, Stack
+from vaelab.applications.compression.values import Alphabet, alphabet_of, base_of, code_of_x
+from vaelab.distributions import centre
+from vaelab.models import HierarchicalVAE, Model
+from vaelab.models.vae import VAE
+
+SEED = 18  # of the bits that the first z are popped from
+MOST_MEASURED = 64  # examples that the width of the bins is chosen by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """Examples as bits, and what it takes to decode them.
+
+    Args:
+        num: how many examples there are.
+        shape: of one.
+        num_levels: how many values a number of x may have.
+        widths: of the bins of each latent variable, as exponents e of 2^-e.
+        batch: how many examples the networks are shown at a time.
+        num_random: how many random words lay on the stack before the first example.
+        num_kept: how many of them are still at its bottom, and are left out of `words`.
+        words: the rest of the stack.
+    """
+
+    num: int
+    shape: tuple[int, ...]
+    num_levels: int
+    widths: tuple[int, ...]
+    batch: int
+    num_random: int
+    num_kept: int
+    words: UInt32[np.ndarray, "n"]
+
+    @property
+    def initial_bits(self) -> int:
+        """The random bits that were popped before examples had pushed as many: they lie below, and decoding gives them back."""
+        return WORD * (self.num_random - self.num_kept)
+
+    @property
+    def net_bits(self) -> int:
+        """The bits of the examples alone, up to a word."""
+        return WORD * len(self.words) - self.initial_bits
+
+
+class Codec:
+    """Turns examples into bits, and bits into examples, by a trained model.
+
+    Networks run in double precision on the CPU, and are always shown as many examples: in single precision, other sizes of a batch or
+    other numbers of threads decode nothing.
+
+    Args:
+        model: of which a copy is kept.
+        batch: how many examples its networks are shown at a time.
+
+    Raises:
+        ValueError: if there is no code for the model, its likelihood, posterior or prior.
+    """
+
+    def __init__(self, model: Model, batch: int = 16) -> None:
+        if not isinstance(model, VAE | HierarchicalVAE):
+            raise ValueError(f"there is no code for a {type(model).__name__}: train with model=vae, hvae, ladder_vae or top_down_vae")
+        if model.num_classes:
+            raise ValueError("there is no code for a model that is conditional on y: train with num_classes=0")
+        if model.missing:
+            raise ValueError("there is no code for data with missing values: train with missing=false")
+        self.model, self.batch = copy.deepcopy(model).cpu().double().eval(), batch
+        with torch.no_grad():
+            p_x = self.model.likelihood(self.model.descend(lambda p, q: p.sample() if p.batch_shape else p.sample((1,))))
+            self.alphabet: Alphabet = alphabet_of(p_x)
+            self.shape = tuple(p_x.event_shape)
+            self.dims = [q.event_shape.numel() for q, _ in self.pairs(np.zeros((1, *self.shape), np.int64))]
+
+    @torch.no_grad()
+    def encode(self, levels: Int[np.ndarray, "n ..."], widths: Sequence[int] | None = None) -> Coded:
+        """The examples as bits.
+
+        Args:
+            levels: x times `alphabet.unit`, whole numbers.
+            widths: exponents of the widths of the bins of each latent variable; None: such that they are narrow enough for these examples.
+
+        Raises:
+            ValueError: if the examples have another shape, or values that the likelihood does not have.
+        """
+        self.check(levels)
+        num_levels = self.alphabet.num or max(int(levels.max(initial=1)) + 1, 2)
+        chosen = self.chosen_widths(levels) if widths is None else tuple(widths)
+        num_random = self.batch * sum(self.dims) + 8
+        random = random_words(num_random)
+        stack = Stack(random, sealed=True)
+        for part in plan(len(levels), self.batch):
+            self.push(stack, levels[part], num_levels, chosen)
+        words = stack.words()
+        kept = int(np.argmin(np.append(words[:num_random] == random[: len(words)], False)))
+        return Coded(
+            num=len(levels),
+            shape=self.shape,
+            num_levels=num_levels,
+            widths=chosen,
+            batch=self.batch,
+            num_random=num_random,
+            num_kept=kept,
+            words=words[kept:],
+        )
+
+    @torch.no_grad()
+    def decode(self, coded: Coded) -> Int[np.ndarray, "n ..."]:
+        """The examples of bits.
+
+        Raises:
+            ValueError: if these are not the bits of so many examples, or were made where numbers are computed otherwise.
+        """
+        random = random_words(coded.num_random)
+        stack = Stack(np.concatenate([random[: coded.num_kept], coded.words]), sealed=False)
+        levels = np.zeros((coded.num, *coded.shape), np.int64)
+        for part in reversed(list(plan(coded.num, coded.batch))):
+            levels[part] = self.pop(stack, part.stop - part.start, coded.num_levels, coded.widths)
+        if not np.array_equal(stack.words(sealed=True), random):
+            raise ValueError("the bits decode to something else than what was coded")
+        return levels
+
+    def push(self, stack: Stack, levels: Int[np.ndarray, "b ..."], num_levels: int, widths: Sequence[int]) -> None:
+        """Code a batch."""
+        given = list[tuple[Code, np.ndarray]]()
+        width = iter(widths)
+
+        def infer(p: Distribution, q: Distribution | None) -> Tensor:
+            assert q is not None
+            z = places_of(p, 2.0 ** -next(width), self.batch)
+            places = z.posterior(q, len(levels)).pop(stack)
+            given.append((z.prior(len(levels)), places))
+            return z.value(padded(places, self.batch))
+
+        p_x = self.model.likelihood(self.model.descend(infer, self.x_of(levels)))
+        code_of_x(p_x, num_levels, len(levels)).push(stack, levels)
+        for code, places in reversed(given):
+            code.push(stack, places)
+
+    def pop(self, stack: Stack, num: int, num_levels: int, widths: Sequence[int]) -> Int[np.ndarray, "b ..."]:
+        """Decode a batch."""
+        found, posteriors = list[np.ndarray](), list[Code]()
+        width = iter(widths)
+
+        def generate(p: Distribution, q: Distribution | None) -> Tensor:
+            z = places_of(p, 2.0 ** -next(width), self.batch)
+            found.append(z.prior(num).pop(stack))
+            return z.value(padded(found[-1], self.batch))
+
+        p_x = self.model.likelihood(self.model.descend(generate))
+        levels = code_of_x(p_x, num_levels, num).pop(stack)
+        width = iter(widths)
+
+        def infer(p: Distribution, q: Distribution | None) -> Tensor:
+            assert q is not None
+            z = places_of(p, 2.0 ** -next(width), self.batch)
+            posteriors.append(z.posterior(q, num))
+            return z.value(padded(found[len(posteriors) - 1], self.batch))
+
+        self.model.descend(infer, self.x_of(levels))
+        for code, places in zip(reversed(posteriors), reversed(found), strict=True):
+            code.push(stack, places)
+        return levels
+
+    def x_of(self, levels: Int[np.ndarray, "b ..."]) -> Float[Tensor, "b ..."]:
+        """Levels as the model sees them, in a batch of the usual size."""
+        return torch.from_numpy(padded(levels, self.batch)).double() / self.alphabet.unit
+
+    def pairs(self, levels: Int[np.ndarray, "b ..."]) -> list[tuple[Distribution, Distribution]]:
+        """q(z | x) and p(z) of each latent variable of some examples, where those above it are at the centre of theirs."""
+        found = list[tuple[Distribution, Distribution]]()
+
+        def infer(p: Distribution, q: Distribution | None) -> Tensor:
+            assert q is not None
+            check_posterior(q)
+            places_of(p, 1.0, self.batch)
+            found.append((q, p))
+            return centre(q)
+
+        self.model.descend(infer, self.x_of(levels))
+        return found
+
+    def check(self, levels: Int[np.ndarray, "n ..."]) -> None:
+        """Check that examples are of the shape and of the levels of the model."""
+        assert levels.shape[1:] == self.shape
+
+    def chosen_widths(self, levels: Int[np.ndarray, "n ..."]) -> tuple[int, ...]:
+        """Exponents of widths."""
+        some = levels[:: max(len(levels) // MOST_MEASURED, 1)][:MOST_MEASURED]
+        scales: list[list[np.ndarray]] = [[] for _ in self.dims]
+        for start in range(0, len(some), self.batch):
+            rows = some[start : start + self.batch]
+            for place, (q, p) in enumerate(self.pairs(rows)):
+                if isinstance(base_of(q), Normal):
+                    scales[place].append((base_of(q).scale / places_of(p, 1.0, self.batch).unit)[: len(rows)].numpy().ravel())
+        return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
+
+
+def exponent(scales: np.ndarray) -> int:
+    return int(np.clip(np.ceil(-np.log2(np.quantile(scales, 0.05))), 4, 10))
+
+
+def random_words(num: int) -> UInt32[np.ndarray, "n"]:
+    """The same random words everywhere."""
+    return (np.random.PCG64(SEED).random_raw(num) >> np.uint64(32)).astype(np.uint32)
+
+
+def plan(num: int, batch: int) -> Iterator[slice]:
+    """Batches of 1, 1, 2, 4, ... examples, up to `batch`.
+
+    What the z of a batch are popped from are the bits of those before it; of random bits, only the first needs some.
+    """
+    start, size = 0, 1
+    while start < num:
+        yield slice(start, min(start + size, num))
+        start += size
+        size = min(start, batch)

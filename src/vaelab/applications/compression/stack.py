@@ -1,0 +1,134 @@
+"""A stack of bits, on which symbols are pushed with a probability: a symbol of probability p adds log2 1/p bits.
+
+Asymmetric numeral systems (Duda, 2009, https://arxiv.org/abs/0902.0271), by the library constriction (Bamler, 2022,
+https://arxiv.org/abs/2201.01741). A probability is a multiple of 2^-24, and never 0.
+"""
+
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int, UInt32
+
+ADVICE = "constriction is not installed: pip install 'vaelab[compression]'"
+WORD = 32  # bits
+
+
+def library() -> Any:
+    """The module of constriction with models and coders.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    try:
+        return import_module("constriction").stream
+    except ImportError as error:
+        raise ValueError(ADVICE) from error
+
+
+class Stack:
+    """A stack of bits.
+
+    Args:
+        words: that lie on it; none is as good as the others, so that they may be random.
+        sealed: whether these are all that there is, and not what `words` of a stack gave.
+    """
+
+    def __init__(self, words: UInt32[np.ndarray, "n"], sealed: bool) -> None:
+        self.models = library().model
+        self.coder = library().stack.AnsCoder(words, seal=sealed)
+
+    @property
+    def num_bits(self) -> int:
+        """How many bits lie on the stack."""
+        return int(self.coder.num_valid_bits())
+
+    def words(self, sealed: bool = False) -> UInt32[np.ndarray, "n"]:
+        """What lies on the stack; the words that it began with, if nothing else is on it and it was sealed.
+
+        Raises:
+            ValueError: if it is sealed no more.
+        """
+        return self.coder.get_compressed(unseal=sealed)
+
+    def push(self, symbols: Int[np.ndarray, "n"], family: Any, *parameters: np.ndarray) -> None:
+        """Put symbols on the stack, the last one first."""
+        self.coder.encode_reverse(symbols.astype(np.int32), family, *parameters)
+
+    def pop(self, family: Any, *parameters: np.ndarray) -> Int[np.ndarray, "n"]:
+        """Take symbols from the stack, the first one first; of random bits they are samples of the family."""
+        return self.coder.decode(family, *parameters).astype(np.int64)
+
+
+class Code(Protocol):
+    """Probabilities of several symbols, by which they are pushed and popped."""
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "..."]) -> None: ...
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "..."]: ...
+
+
+class Table:
+    """Each symbol has weights of its own.
+
+    Args:
+        weights: of each value of each symbol, (*shape, K), which need not sum to 1.
+    """
+
+    def __init__(self, weights: Float[np.ndarray, "*shape k"]) -> None:
+        self.shape, self.weights = weights.shape[:-1], np.ascontiguousarray(weights.reshape(-1, weights.shape[-1]))
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "*shape"]) -> None:
+        stack.push(symbols.ravel(), stack.models.Categorical(perfect=False), self.weights)
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "*shape"]:
+        return stack.pop(stack.models.Categorical(perfect=False), self.weights).reshape(self.shape)
+
+
+class Gaussians:
+    """Each symbol is the place of a Gaussian variable, in bins around whole numbers from -reach to reach, whose outer ones have the tails.
+
+    Args:
+        mean, std: in bins.
+        reach: 2 reach + 1 is how many bins there are.
+    """
+
+    def __init__(self, mean: Float[np.ndarray, "*shape"], std: Float[np.ndarray, "*shape"], reach: int) -> None:
+        self.shape, self.reach = mean.shape, reach
+        self.parameters = (np.ascontiguousarray(mean.ravel()), np.ascontiguousarray(std.ravel()))
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "*shape"]) -> None:
+        stack.push(symbols.ravel(), stack.models.QuantizedGaussian(-self.reach, self.reach), *self.parameters)
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "*shape"]:
+        return stack.pop(stack.models.QuantizedGaussian(-self.reach, self.reach), *self.parameters).reshape(self.shape)
+
+
+class Uniform:
+    """Each symbol is one of so many that are all alike.
+
+    More than 2^23 are coded by their digits in base 2^16; the first of these has at most 1 % more values than needed.
+
+    Args:
+        shape: of the symbols.
+        num: how many values each can have.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num: int) -> None:
+        self.shape, self.sizes = shape, list[int]()  # of the digits, the last one first
+        while num > 2**23:
+            self.sizes.append(2**16)
+            num = -(-num // 2**16)
+        self.sizes.append(num)
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "*shape"]) -> None:
+        rest = symbols.ravel()
+        for size in self.sizes:
+            stack.push(rest % size, stack.models.Uniform(size))
+            rest = rest // size
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "*shape"]:
+        num, found = int(np.prod(self.shape)), np.zeros(int(np.prod(self.shape)), np.int64)
+        for size in reversed(self.sizes):
+            found = found * size + stack.pop(stack.models.Uniform(size), num)
+        return found.reshape(self.shape)
