@@ -11,7 +11,7 @@ codebook are certain given x, and take nothing back.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from vaelab.distributions import centre
 from vaelab.models import HierarchicalVAE, Model
 from vaelab.models.vae import VAE
 
+Watch = Callable[[list[slice]], Iterable[slice]]
 SEED = 18  # of the bits that the first z are popped from
 MOST_MEASURED = 64  # examples that the width of the bins is chosen by
 
@@ -95,12 +96,13 @@ class Codec:
             self.dims = [q.event_shape.numel() for q, _ in self.pairs(np.zeros((1, *self.shape), np.int64))]
 
     @torch.no_grad()
-    def encode(self, levels: Int[np.ndarray, "n ..."], widths: Sequence[int] | None = None) -> Coded:
+    def encode(self, levels: Int[np.ndarray, "n ..."], widths: Sequence[int] | None = None, watch: Watch = iter) -> Coded:
         """The examples as bits.
 
         Args:
             levels: x times `alphabet.unit`, whole numbers.
             widths: exponents of the widths of the bins of each latent variable; None: such that they are narrow enough for these examples.
+            watch: is given the batches, and gives them one by one.
 
         Raises:
             ValueError: if the examples have another shape, or values that the likelihood does not have.
@@ -108,11 +110,11 @@ class Codec:
         self.check(levels)
         num_levels = self.alphabet.num or max(int(levels.max(initial=1)) + 1, 2)
         chosen = self.chosen_widths(levels) if widths is None else tuple(widths)
-        num_random = self.batch * sum(self.dims) + 8
+        num_random = self.batch * sum(self.dims) + 8  # what could be popped for one batch
         random = random_words(num_random)
         stack = Stack(random, sealed=True)
-        for part in plan(len(levels), self.batch):
-            self.push(stack, levels[part], num_levels, chosen)
+        for part in watch(plan(len(levels), self.batch)):
+            self.push(stack, levels[part].astype(np.int64), num_levels, chosen)
         words = stack.words()
         kept = int(np.argmin(np.append(words[:num_random] == random[: len(words)], False)))
         return Coded(
@@ -127,16 +129,16 @@ class Codec:
         )
 
     @torch.no_grad()
-    def decode(self, coded: Coded) -> Int[np.ndarray, "n ..."]:
-        """The examples of bits.
+    def decode(self, coded: Coded, watch: Watch = iter) -> Int[np.ndarray, "n ..."]:
+        """The examples of bits; `watch` as for `encode`.
 
         Raises:
             ValueError: if these are not the bits of so many examples, or were made where numbers are computed otherwise.
         """
         random = random_words(coded.num_random)
         stack = Stack(np.concatenate([random[: coded.num_kept], coded.words]), sealed=False)
-        levels = np.zeros((coded.num, *coded.shape), np.int64)
-        for part in reversed(list(plan(coded.num, coded.batch))):
+        levels = np.zeros((coded.num, *coded.shape), np.int32)
+        for part in watch(plan(coded.num, coded.batch)[::-1]):
             levels[part] = self.pop(stack, part.stop - part.start, coded.num_levels, coded.widths)
         if not np.array_equal(stack.words(sealed=True), random):
             raise ValueError("the bits decode to something else than what was coded")
@@ -227,13 +229,14 @@ def random_words(num: int) -> UInt32[np.ndarray, "n"]:
     return (np.random.PCG64(SEED).random_raw(num) >> np.uint64(32)).astype(np.uint32)
 
 
-def plan(num: int, batch: int) -> Iterator[slice]:
+def plan(num: int, batch: int) -> list[slice]:
     """Batches of 1, 1, 2, 4, ... examples, up to `batch`.
 
     What the z of a batch are popped from are the bits of those before it; of random bits, only the first needs some.
     """
-    start, size = 0, 1
+    found, start, size = list[slice](), 0, 1
     while start < num:
-        yield slice(start, min(start + size, num))
+        found.append(slice(start, min(start + size, num)))
         start += size
         size = min(start, batch)
+    return found
