@@ -186,7 +186,7 @@ class Codec:
             code.push(stack, places)
         return levels
 
-    def x_of(self, levels: Int[np.ndarray, "b ..."]) -> Float[Tensor, "b ..."]:
+    def x_of(self, levels: Int[np.ndarray, "b ..."]) -> Float[Tensor, "batch ..."]:
         """Levels as the model sees them, in a batch of the usual size."""
         return torch.from_numpy(padded(levels, self.batch)).double() / self.alphabet.unit
 

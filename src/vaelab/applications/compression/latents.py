@@ -80,7 +80,7 @@ class OfMixture(Places):
         return Gaussians(*in_bins(base_of(q).loc[:rows] / self.width, base_of(q).scale[:rows] / self.width), self.reach)
 
 
-class MixtureCode:
+class MixtureCode(Code):
     """A mixture of diagonal Gaussians, by bits back: the component is coded as well, and p(component | place) gives back what it costs.
 
     -log p(z, c) + log p(c | z) = -log p(z) bits for any c, where a table of p(z) would have no end of entries.
@@ -147,7 +147,7 @@ class OfCodes(Places):
         return Certain(q.indices[:rows].numpy())
 
 
-class Certain:
+class Certain(Code):
     """Symbols that are known, and take no bits."""
 
     def __init__(self, symbols: Int[np.ndarray, "..."]) -> None:
@@ -160,7 +160,7 @@ class Certain:
         return self.symbols
 
 
-class AutoregressiveCode:
+class AutoregressiveCode(Code):
     """Grids of indices, place by place."""
 
     def __init__(self, p: Autoregressive, rows: int, batch: int) -> None:

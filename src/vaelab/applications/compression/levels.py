@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vaelab.applications.compression.values import Alphabet
 
+MOST_COUNTED = 2**31  # counts are smaller
 TOLERANCE = 0.01  # of a level, because k / 255 is rounded
 
 
@@ -17,11 +18,11 @@ def levels_of(x: Shaped[Tensor, "b ..."], alphabet: Alphabet) -> Int[np.ndarray,
     """
     exact = x.numpy().astype(np.float64) * alphabet.unit
     levels = np.rint(exact)
-    most = np.inf if alphabet.num is None else alphabet.num - 1
+    most = (alphabet.num or MOST_COUNTED) - 1
     wrong = ~((np.abs(exact - levels) < TOLERANCE) & (levels >= 0) & (levels <= most))
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0])
-        some = {None: "0, 1, 2, ...", 2: f"0 and {1 / alphabet.unit:g}"}.get(alphabet.num, f"k / {alphabet.unit} for k = 0 to {most}")
+        some = {None: f"0, 1, ..., {most:,}", 2: "0 and 1"}.get(alphabet.num, f"k / {alphabet.unit} for k = 0, ..., {most}")
         raise ValueError(
             f"x[{', '.join(map(str, first))}]={exact[first] / alphabet.unit:g} is none of the values that p(x | z) has, {some}: compress"
             " such data as the run was trained on"

@@ -4,8 +4,9 @@ Asymmetric numeral systems (Duda, 2009, https://arxiv.org/abs/0902.0271), by the
 https://arxiv.org/abs/2201.01741). A probability is a multiple of 2^-24, and never 0.
 """
 
+from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt32
@@ -55,20 +56,24 @@ class Stack:
         """Put symbols on the stack, the last one first."""
         self.coder.encode_reverse(symbols.astype(np.int32), family, *parameters)
 
-    def pop(self, family: Any, *parameters: np.ndarray) -> Int[np.ndarray, "n"]:
+    def pop(self, family: Any, *parameters: np.ndarray | int) -> Int[np.ndarray, "n"]:
         """Take symbols from the stack, the first one first; of random bits they are samples of the family."""
         return self.coder.decode(family, *parameters).astype(np.int64)
 
 
-class Code(Protocol):
+class Code(ABC):
     """Probabilities of several symbols, by which they are pushed and popped."""
 
-    def push(self, stack: Stack, symbols: Int[np.ndarray, "..."]) -> None: ...
+    @abstractmethod
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "..."]) -> None:
+        """Put symbols on the stack."""
 
-    def pop(self, stack: Stack) -> Int[np.ndarray, "..."]: ...
+    @abstractmethod
+    def pop(self, stack: Stack) -> Int[np.ndarray, "..."]:
+        """Take symbols from the stack: those that were pushed last, or samples if what lies there is random."""
 
 
-class Table:
+class Table(Code):
     """Each symbol has weights of its own.
 
     Args:
@@ -85,7 +90,7 @@ class Table:
         return stack.pop(stack.models.Categorical(perfect=False), self.weights).reshape(self.shape)
 
 
-class Gaussians:
+class Gaussians(Code):
     """Each symbol is the place of a Gaussian variable, in bins around whole numbers from -reach to reach, whose outer ones have the tails.
 
     Args:
@@ -104,7 +109,7 @@ class Gaussians:
         return stack.pop(stack.models.QuantizedGaussian(-self.reach, self.reach), *self.parameters).reshape(self.shape)
 
 
-class Uniform:
+class Uniform(Code):
     """Each symbol is one of so many that are all alike.
 
     More than 2^23 are coded by their digits in base 2^16; the first of these has at most 1 % more values than needed.

@@ -87,7 +87,7 @@ def code_of_x(p_x: Distribution, num: int, rows: int) -> Code:
 Below = Callable[[Int[np.ndarray, "n e"]], Float[np.ndarray, "n e"]]  # P(level < edge) of each of n symbols, for edges from 0 to num
 
 
-class Digits:
+class Digits(Code):
     """Levels by their digits, the highest first: digit k has the probability that the level has it, given the higher ones.
 
     Args:
@@ -145,7 +145,7 @@ def below_of_failures(edges: np.ndarray, theta: np.ndarray, failure: np.ndarray)
     return np.where(edges > 0, special.betainc(theta, np.maximum(edges, 1.0), failure), 0.0)
 
 
-class Channels:
+class Channels(Code):
     """Levels of a mixture of logistics, channel by channel: the component has the weights that the channels before have left it.
 
     Args:
