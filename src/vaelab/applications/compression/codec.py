@@ -29,6 +29,7 @@ from vaelab.models.vae import VAE
 
 Watch = Callable[[list[slice]], Iterable[slice]]
 SEED = 18  # of the bits that the first z are popped from
+MOST_TRIED, MOST_PATIENT = 8, 1000  # examples that are coded one by one at first, and later
 MOST_MEASURED = 64  # examples that the width of the bins is chosen by
 
 
@@ -42,6 +43,7 @@ class Coded:
         num_levels: how many values a number of x may have.
         widths: of the bins of each latent variable, as exponents e of 2^-e.
         batch: how many examples the networks are shown at a time.
+        patience: after how many examples the bits of all are as many as one more example pops, see `plan`.
         num_random: how many random words lay on the stack before the first example.
         num_kept: how many of them are still at its bottom, and are left out of `words`.
         words: the rest of the stack.
@@ -52,6 +54,7 @@ class Coded:
     num_levels: int
     widths: tuple[int, ...]
     batch: int
+    patience: int
     num_random: int
     num_kept: int
     words: UInt32[np.ndarray, "n"]
@@ -110,20 +113,21 @@ class Codec:
         self.check(levels)
         num_levels = self.alphabet.num or max(int(levels.max(initial=1)) + 1, 2)
         chosen = self.chosen_widths(levels) if widths is None else tuple(widths)
-        num_random = self.batch * sum(self.dims) + 8  # what could be popped for one batch
-        random = random_words(num_random)
+        patience = self.measured_patience(levels[:MOST_TRIED], num_levels, chosen)
+        random = random_words(self.batch * sum(self.dims) + 8)  # a symbol pops at most 24 bits
         stack = Stack(random, sealed=True)
-        for part in watch(plan(len(levels), self.batch)):
+        for part in watch(plan(len(levels), self.batch, patience)):
             self.push(stack, levels[part].astype(np.int64), num_levels, chosen)
         words = stack.words()
-        kept = int(np.argmin(np.append(words[:num_random] == random[: len(words)], False)))
+        kept = int(np.argmin(np.append(words[: len(random)] == random[: len(words)], False)))
         return Coded(
             num=len(levels),
             shape=self.shape,
             num_levels=num_levels,
             widths=chosen,
             batch=self.batch,
-            num_random=num_random,
+            patience=patience,
+            num_random=len(random),
             num_kept=kept,
             words=words[kept:],
         )
@@ -138,14 +142,15 @@ class Codec:
         random = random_words(coded.num_random)
         stack = Stack(np.concatenate([random[: coded.num_kept], coded.words]), sealed=False)
         levels = np.zeros((coded.num, *coded.shape), np.int32)
-        for part in watch(plan(coded.num, coded.batch)[::-1]):
+        for part in watch(plan(coded.num, coded.batch, coded.patience)[::-1]):
             levels[part] = self.pop(stack, part.stop - part.start, coded.num_levels, coded.widths)
         if not np.array_equal(stack.words(sealed=True), random):
             raise ValueError("the bits decode to something else than what was coded")
         return levels
 
-    def push(self, stack: Stack, levels: Int[np.ndarray, "b ..."], num_levels: int, widths: Sequence[int]) -> None:
-        """Code a batch."""
+    def push(self, stack: Stack, levels: Int[np.ndarray, "b ..."], num_levels: int, widths: Sequence[int]) -> int:
+        """Code a batch; return how many bits its z were popped from."""
+        before = stack.num_bits
         given = list[tuple[Code, np.ndarray]]()
         width = iter(widths)
 
@@ -157,9 +162,11 @@ class Codec:
             return z.value(padded(places, self.batch))
 
         p_x = self.model.likelihood(self.model.descend(infer, self.x_of(levels)))
+        popped = before - stack.num_bits
         code_of_x(p_x, num_levels, len(levels)).push(stack, levels)
         for code, places in reversed(given):
             code.push(stack, places)
+        return popped
 
     def pop(self, stack: Stack, num: int, num_levels: int, widths: Sequence[int]) -> Int[np.ndarray, "b ..."]:
         """Decode a batch."""
@@ -220,6 +227,14 @@ class Codec:
         return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
 
 
+    def measured_patience(self, levels: Int[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> int:
+        """How many bits the z of an example are popped from, in units of the bits that it adds, of some examples coded one by one."""
+        stack = Stack(random_words(max(len(levels), 1) * sum(self.dims) + 8), sealed=True)
+        before = stack.num_bits
+        popped = sum(self.push(stack, levels[row : row + 1].astype(np.int64), num_levels, widths) for row in range(len(levels)))
+        return int(np.ceil(np.clip(popped / max(stack.num_bits - before, 1), 1, MOST_PATIENT)))
+
+
 def exponent(scales: np.ndarray) -> int:
     return int(np.clip(np.ceil(-np.log2(np.quantile(scales, 0.05))), 4, 10))
 
@@ -229,14 +244,19 @@ def random_words(num: int) -> UInt32[np.ndarray, "n"]:
     return (np.random.PCG64(SEED).random_raw(num) >> np.uint64(32)).astype(np.uint32)
 
 
-def plan(num: int, batch: int) -> list[slice]:
-    """Batches of 1, 1, 2, 4, ... examples, up to `batch`.
+def plan(num: int, batch: int, patience: int) -> list[slice]:
+    """Batches of 1, ..., 1, 2, ... examples, up to `batch`: of as many as pop no more bits than those before have added.
 
-    What the z of a batch are popped from are the bits of those before it; of random bits, only the first needs some.
+    Only what the z of the first examples are popped from are random bits then.
+
+    Args:
+        num: how many examples there are.
+        batch: the size of the largest batch.
+        patience: how many examples add as many bits as one pops.
     """
-    found, start, size = list[slice](), 0, 1
+    found, start = list[slice](), 0
     while start < num:
-        found.append(slice(start, min(start + size, num)))
+        size = min(max(start // patience, 1), batch, num - start)
+        found.append(slice(start, start + size))
         start += size
-        size = min(start, batch)
     return found
