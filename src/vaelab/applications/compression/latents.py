@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, Normal
 
 from vaelab.applications.compression.exact import exp, rounded
-from vaelab.applications.compression.stack import Code, Gaussians, Stack, Table, Uniform
+from vaelab.applications.compression.stack import Code, Gaussians, Stack, Table, Uniform, Windows
 from vaelab.applications.compression.values import base_of
 from vaelab.distributions import Autoregressive, Embedded, Quantized, UniformIndices
 
-REACH = 8.0  # standard deviations of p(z) on each side that have bins; the outer bins have the tails
+LIMIT = 16.0  # standard deviations of a Gaussian p(z), within which are the means of q(z | x)
+REACH = 8.0  # those of the components of a mixture
 LEAST_STD = 2.0**-6  # of a Gaussian, in bins
 MOST = 2.0**30  # bins between 0 and the mean of a posterior
 
@@ -47,17 +48,18 @@ class OfGaussian(Places):
 
     def __init__(self, p: Distribution, width: float) -> None:
         self.loc, self.unit, self.width = base_of(p).loc, base_of(p).scale * width, width
+        self.limit = round(LIMIT / width)
 
     def value(self, places: Int[np.ndarray, "b ..."]) -> Float[Tensor, "b ..."]:
         return self.loc + self.unit * torch.from_numpy(places)
 
     def prior(self, rows: int) -> Code:
         shape = (rows, *self.loc.shape[1:])
-        return Gaussians(np.zeros(shape), np.full(shape, 1 / self.width), round(REACH / self.width))
+        return Gaussians(np.zeros(shape), np.full(shape, 1 / self.width), 2 * self.limit)
 
     def posterior(self, q: Distribution, rows: int) -> Code:
         mean, std = (base_of(q).loc - self.loc) / self.unit, base_of(q).scale / self.unit
-        return Gaussians(*in_bins(mean[:rows], std[:rows]), round(REACH / self.width))
+        return Windows(*in_bins(mean[:rows], std[:rows]), self.limit)
 
 
 class OfMixture(Places):
@@ -68,16 +70,16 @@ class OfMixture(Places):
         self.width, self.unit = width, torch.tensor(width)
         self.log_weights = rounded(p.mixture_distribution.logits)
         self.mean, self.std = in_bins(components.loc / width, components.scale / width)
-        self.reach = ceil(float((np.abs(self.mean) + REACH * self.std).max()))
+        self.limit = ceil(float((np.abs(self.mean) + REACH * self.std).max()))
 
     def value(self, places: Int[np.ndarray, "b ..."]) -> Float[Tensor, "b ..."]:
         return self.width * torch.from_numpy(places).double()
 
     def prior(self, rows: int) -> Code:
-        return MixtureCode(self.log_weights, self.mean, self.std, self.reach, rows)
+        return MixtureCode(self.log_weights, self.mean, self.std, 2 * self.limit, rows)
 
     def posterior(self, q: Distribution, rows: int) -> Code:
-        return Gaussians(*in_bins(base_of(q).loc[:rows] / self.width, base_of(q).scale[:rows] / self.width), self.reach)
+        return Windows(*in_bins(base_of(q).loc[:rows] / self.width, base_of(q).scale[:rows] / self.width), self.limit)
 
 
 class MixtureCode(Code):
