@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from vaelab.applications.compression.latents import Places, check_posterior, padded, places_of
-from vaelab.applications.compression.stack import WORD, Code, Stack
+from vaelab.applications.compression.stack import WORD, Code, Stack, Uniform
 from vaelab.applications.compression.values import Alphabet, alphabet_of, base_of, code_of_x
 from vaelab.distributions import centre
 from vaelab.models import HierarchicalVAE, Model
@@ -43,7 +43,8 @@ class Coded:
         num_levels: how many values a number of x may have.
         widths: of the bins of each latent variable, as exponents e of 2^-e.
         batch: how many examples the networks are shown at a time.
-        patience: after how many examples the bits of all are as many as one more example pops, see `plan`.
+        depth: how many bits the z of an example are popped from, in the mean.
+        patience: how many examples add as many bits as one pops, see `plan`.
         num_random: how many random words lay on the stack before the first example.
         num_kept: how many of them are still at its bottom, and are left out of `words`.
         words: the rest of the stack.
@@ -54,6 +55,7 @@ class Coded:
     num_levels: int
     widths: tuple[int, ...]
     batch: int
+    depth: int
     patience: int
     num_random: int
     num_kept: int
@@ -113,10 +115,11 @@ class Codec:
         self.check(levels)
         num_levels = self.alphabet.num or max(int(levels.max(initial=1)) + 1, 2)
         chosen = self.chosen_widths(levels) if widths is None else tuple(widths)
-        patience = self.measured_patience(levels[:MOST_TRIED], num_levels, chosen)
+        depth, patience = self.tried(levels[:MOST_TRIED], num_levels, chosen)
         random = random_words(self.batch * sum(self.dims) + 8)  # a symbol pops at most 24 bits
         stack = Stack(random, sealed=True)
         for part in watch(plan(len(levels), self.batch, patience)):
+            shift(stack, part, depth, 1)
             self.push(stack, levels[part].astype(np.int64), num_levels, chosen)
         words = stack.words()
         kept = int(np.argmin(np.append(words[: len(random)] == random[: len(words)], False)))
@@ -126,6 +129,7 @@ class Codec:
             num_levels=num_levels,
             widths=chosen,
             batch=self.batch,
+            depth=depth,
             patience=patience,
             num_random=len(random),
             num_kept=kept,
@@ -144,6 +148,7 @@ class Codec:
         levels = np.zeros((coded.num, *coded.shape), np.int32)
         for part in watch(plan(coded.num, coded.batch, coded.patience)[::-1]):
             levels[part] = self.pop(stack, part.stop - part.start, coded.num_levels, coded.widths)
+            shift(stack, part, coded.depth, -1)
         if not np.array_equal(stack.words(sealed=True), random):
             raise ValueError("the bits decode to something else than what was coded")
         return levels
@@ -227,12 +232,13 @@ class Codec:
         return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
 
 
-    def measured_patience(self, levels: Int[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> int:
-        """How many bits the z of an example are popped from, in units of the bits that it adds, of some examples coded one by one."""
-        stack = Stack(random_words(max(len(levels), 1) * sum(self.dims) + 8), sealed=True)
+    def tried(self, levels: Int[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> tuple[int, int]:
+        """`depth` and `patience` of `Coded`, of some examples that are coded one by one."""
+        stack, num = Stack(random_words(max(len(levels), 1) * sum(self.dims) + 8), sealed=True), max(len(levels), 1)
         before = stack.num_bits
         popped = sum(self.push(stack, levels[row : row + 1].astype(np.int64), num_levels, widths) for row in range(len(levels)))
-        return int(np.ceil(np.clip(popped / max(stack.num_bits - before, 1), 1, MOST_PATIENT)))
+        patience = np.clip(popped / max(stack.num_bits - before, 1), 1, MOST_PATIENT)
+        return int(np.ceil(popped / num)), int(np.ceil(patience))
 
 
 def exponent(scales: np.ndarray) -> int:
@@ -242,6 +248,19 @@ def exponent(scales: np.ndarray) -> int:
 def random_words(num: int) -> UInt32[np.ndarray, "n"]:
     """The same random words everywhere."""
     return (np.random.PCG64(SEED).random_raw(num) >> np.uint64(32)).astype(np.uint32)
+
+
+def shift(stack: Stack, part: slice, depth: int, sign: int) -> None:
+    """Add random numbers to the top of the stack, modulo 2^16, or with sign = -1 subtract them: for nothing, and what lies there is uniform.
+
+    What lies on the stack is as random as x and z are typical of the model. Where they are not, z that are popped from it are no samples
+    of q(z | x), and x takes more bits than the bound says. Random words at the bottom are as random as can be.
+    """
+    if part.start:
+        num = -(-depth * (part.stop - part.start) // 16)
+        numbers = np.random.PCG64([SEED, part.start]).random_raw(num) >> np.uint64(48)
+        code = Uniform((num,), 2**16)
+        code.push(stack, (code.pop(stack) + sign * numbers.astype(np.int64)) % 2**16)
 
 
 def plan(num: int, batch: int, patience: int) -> list[slice]:
