@@ -1,23 +1,20 @@
 """Bits back: what is decoded is what was coded, in -ELBO bits."""
 
-import subprocess
-import sys
+from dataclasses import replace
 from functools import partial
 from math import log
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Normal
 
-from vaelab import distributions, likelihoods, posteriors, priors
-from vaelab.applications.compression import Codec, levels_of, minus_elbo, values_of
+from vaelab import likelihoods, posteriors, priors
+from vaelab.applications.compression import Codec, levels_of, minus_elbo
 from vaelab.applications.compression.codec import plan, random_words
 from vaelab.applications.compression.exact import exp, sigmoid
-from vaelab.applications.compression.latents import OfGaussian, OfMixture
 from vaelab.applications.compression.stack import Stack, Uniform
-from vaelab.applications.compression.values import Alphabet, alphabet_of, code_of_x
+from vaelab.applications.compression.values import alphabet_of, code_of_x
 from vaelab.models import VAE, HierarchicalVAE
 from vaelab.networks import MLP, CausalTransformer, ConvLadder, DenseLadder
 
@@ -150,6 +147,29 @@ def test_x_given_z_takes_as_many_bits_as_its_probability_says(name):
     assert np.array_equal(stack.words(sealed=True), random_words(100))
     expected = -p.log_prob(torch.from_numpy(levels) / alphabet.unit).sum().item() / log(2)
     assert abs(taken - expected) < 0.002 * expected + 32
+
+
+def test_every_flipped_bit_decodes_to_something_else():
+    model = vae(prior="mixture")
+    codec = Codec(model, batch=2)
+    levels = examples(codec, model, 2)
+    coded = codec.encode(levels)
+    for place in range(32 * len(coded.words)):
+        words = coded.words.copy()
+        words[place // 32] ^= np.uint32(1 << place % 32)
+        try:
+            found = codec.decode(replace(coded, words=words))
+        except ValueError:
+            continue
+        assert not np.array_equal(found, levels), place
+
+
+def test_levels_that_are_not_the_models_are_refused():
+    codec = Codec(vae())
+    with pytest.raises(ValueError, match=r"examples of shape \(5, 3\) are not of the shape \(1, 5, 3\) that the model has"):
+        codec.encode(np.zeros((2, 5, 3), int))
+    with pytest.raises(ValueError, match="levels from 0 to 3 are not all below 2"):
+        codec.encode(np.full((2, 1, 5, 3), 3))
 
 
 def test_exponentials_are_exact():

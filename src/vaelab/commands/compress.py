@@ -4,9 +4,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from PIL import Image
 from rich.progress import track
 
 from vaelab import rng
-from vaelab.applications.compression import Coded, Codec, levels_of, minus_elbo, values_of
+from vaelab.applications.compression import Codec, Coded, levels_of, minus_elbo, values_of
 from vaelab.build import OpenedRun
 from vaelab.checks import check_choice, check_flag
 from vaelab.commands.common import check_counts, check_given, chosen_run, prepare_process, shorter
@@ -91,7 +89,9 @@ def decompress(config: DictConfig) -> None:
     if target.suffix and target.suffix != ".npy":
         raise ValueError(f"output={target} must end in .npy, or be the name of a folder for pictures")
     if not target.suffix and not (isinstance(modality, Images) and modality.is_viewable):
-        raise ValueError(f"output={target} is a folder of pictures, but x of shape {modality.shape} are none: give a file that ends in .npy")
+        raise ValueError(
+            f"output={target} is a folder of pictures, but x of shape {modality.shape} are none: give a file that ends in .npy"
+        )
     check_not_read(target, [target], run, source)
     head, _ = read_compressed(source)
     x = restore(codec_of(run, head["batch"]), source, digest(run))
@@ -124,7 +124,9 @@ def read_levels(codec: Codec, split: Split) -> tuple[np.ndarray, str]:
         raw, _ = split[places]
         levels, dtype = levels_of(split.modality.scale(raw), codec.alphabet), str(raw.numpy().dtype)
         if not np.array_equal(values_of(levels, codec.alphabet, dtype), raw.numpy()):
-            raise ValueError(f"values of x are k / {codec.alphabet.unit} only up to rounding, and would not come back as they are: give 8 bits")
+            raise ValueError(
+                f"values of x are k / {codec.alphabet.unit} only up to rounding, and would not come back as they are: give 8 bits"
+            )
         found.append(levels.astype(np.int32))
     return np.concatenate(found), dtype
 
@@ -138,7 +140,9 @@ def restore(codec: Codec, path: Path, model: str) -> np.ndarray:
     head, bits = read_compressed(path)
     if head["model"] != model:
         raise ValueError(f"{path} was written with other weights, or another config, than those of this run: give the run that wrote it")
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in head.items() if name in Coded.__dataclass_fields__}
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in head.items() if name in Coded.__dataclass_fields__
+    }
     try:
         levels = codec.decode(Coded(**fields, words=np.frombuffer(bits, "<u4").astype(np.uint32)), watch=watched("decompressing"))
         x = values_of(levels, codec.alphabet, head["dtype"])
@@ -165,7 +169,7 @@ def digest(run: OpenedRun) -> str:
 
 def crc(x: np.ndarray) -> int:
     """CRC-32 of examples in row-major order, little-endian."""
-    return zlib.crc32(np.ascontiguousarray(x.astype(x.dtype.newbyteorder("<"))))
+    return zlib.crc32(x.astype(x.dtype.newbyteorder("<")).tobytes())
 
 
 def made_by() -> str:
@@ -181,7 +185,10 @@ def picture(x: np.ndarray) -> Image.Image:
 
 def summary(run: OpenedRun, codec: Codec, levels: np.ndarray, coded: Coded, size: int, seed: int) -> str:
     """A line about the size of a file."""
-    x = (torch.from_numpy(part).to(torch.get_default_dtype()) / codec.alphabet.unit for part in np.array_split(levels, -(-len(levels) // 100)))
+    x = (
+        torch.from_numpy(part).to(torch.get_default_dtype()) / codec.alphabet.unit
+        for part in np.array_split(levels, -(-len(levels) // 100))
+    )
     with rng.fork(seed):
         paper = minus_elbo(run.model, x)
     dims = levels.size

@@ -51,8 +51,8 @@ class HierarchicalVAE(Model):
             assert q is not None
             if p.event_shape != q.event_shape:
                 raise ValueError(
-                    f"the prior is over z of shape {tuple(p.event_shape)}, but the top of the ladder over {tuple(q.event_shape)}: set z_shape"
-                    " (or latent_dim) to that, or the ladder's last z to the other"
+                    f"the prior is over z of shape {tuple(p.event_shape)}, but the top of the ladder over {tuple(q.event_shape)}: set"
+                    " z_shape (or latent_dim) to that, or the ladder's last z to the other"
                 )
             latents.append(Latent(z=q.rsample(), q=q, p=p) if latents else Latent.sample(q, p, num_samples))
             return latents[-1].z

@@ -45,12 +45,18 @@ def read_compressed(path: Path) -> tuple[dict[str, Any], bytes]:
     """
     if not path.is_file():
         raise ValueError(f"input={path} is not there: give a file that `vaelab compress` has written")
-    data = path.read_bytes()
+    return from_bytes(path.read_bytes(), path)
+
+
+def from_bytes(data: bytes, path: Path) -> tuple[dict[str, Any], bytes]:
+    """The head and the bits of the bytes of a file; raises as `read_compressed`."""
     if data[:4] != MAGIC:
         raise ValueError(f"input={path} does not begin as the files of `vaelab compress` do: give one of them")
     if len(data) < 12 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise DamagedFile(path, "it was cut, or a bit has changed", ADVICE)
     if data[4] != VERSION:
-        raise ValueError(f"input={path} is of version {data[4]} of the format, and this vaelab reads version {VERSION}: use the one that wrote it")
+        raise ValueError(
+            f"input={path} is of version {data[4]} of the format, and this vaelab reads version {VERSION}: use the one that wrote it"
+        )
     end = 8 + int.from_bytes(data[5:8], "little")
     return json.loads(data[8:end]), data[end:-4]

@@ -72,7 +72,11 @@ def minus_elbo(model: Model, batches: Iterable[Tensor]) -> float:
 def other_sizes(levels: Int[np.ndarray, "n ..."], num_levels: int) -> dict[str, int]:
     """The bytes that general compressors need: of packed bits, where there are two levels, else of the smallest type; PNG of pictures."""
     data = (np.packbits(levels == 1) if num_levels == 2 else levels.astype(smallest(num_levels))).tobytes()
-    found = {"gzip": len(gzip.compress(data, 9)), "bz2": len(bz2.compress(data, 9)), "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))}
+    found = {
+        "gzip": len(gzip.compress(data, 9)),
+        "bz2": len(bz2.compress(data, 9)),
+        "xz": len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)),
+    }
     if levels.ndim == 4 and levels.shape[1] in (1, 3) and num_levels <= 256:
         file = io.BytesIO()
         mosaic(levels, num_levels).save(file, "PNG", optimize=True)
@@ -87,5 +91,11 @@ def mosaic(levels: Int[np.ndarray, "n c h w"], num_levels: int) -> Image.Image:
     rows = ceil(num / columns)
     filled = np.zeros((rows * columns, channels, height, width), np.uint8)
     filled[:num] = levels
-    pixels = filled.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    return Image.fromarray(pixels[..., 0] == 1) if num_levels == 2 and channels == 1 else Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels)
+    pixels = (
+        filled.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
+    )
+    return (
+        Image.fromarray(pixels[..., 0] == 1)
+        if num_levels == 2 and channels == 1
+        else Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels)
+    )

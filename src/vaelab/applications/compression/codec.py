@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, UInt32
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from vaelab.applications.compression.latents import Places, check_posterior, padded, places_of
+from vaelab.applications.compression.latents import check_posterior, padded, places_of
 from vaelab.applications.compression.stack import WORD, Code, Stack, Uniform
 from vaelab.applications.compression.values import Alphabet, alphabet_of, base_of, code_of_x
 from vaelab.distributions import centre
@@ -112,8 +112,11 @@ class Codec:
         Raises:
             ValueError: if the examples have another shape, or values that the likelihood does not have.
         """
-        self.check(levels)
-        num_levels = self.alphabet.num or max(int(levels.max(initial=1)) + 1, 2)
+        if levels.shape[1:] != self.shape:
+            raise ValueError(f"examples of shape {levels.shape[1:]} are not of the shape {self.shape} that the model has")
+        num_levels = self.alphabet.num or int(levels.max(initial=1)) + 1
+        if levels.min(initial=0) < 0 or levels.max(initial=0) >= num_levels:
+            raise ValueError(f"levels from {levels.min(initial=0)} to {levels.max()} are not all below {num_levels}")
         chosen = self.chosen_widths(levels) if widths is None else tuple(widths)
         depth, patience = self.tried(levels[:MOST_TRIED], num_levels, chosen)
         random = random_words(self.batch * sum(self.dims) + 8)  # a symbol pops at most 24 bits
@@ -216,10 +219,6 @@ class Codec:
         self.model.descend(infer, self.x_of(levels))
         return found
 
-    def check(self, levels: Int[np.ndarray, "n ..."]) -> None:
-        """Check that examples are of the shape and of the levels of the model."""
-        assert levels.shape[1:] == self.shape
-
     def chosen_widths(self, levels: Int[np.ndarray, "n ..."]) -> tuple[int, ...]:
         """Exponents of widths."""
         some = levels[:: max(len(levels) // MOST_MEASURED, 1)][:MOST_MEASURED]
@@ -230,7 +229,6 @@ class Codec:
                 if isinstance(base_of(q), Normal):
                     scales[place].append((base_of(q).scale / places_of(p, 1.0, self.batch).unit)[: len(rows)].numpy().ravel())
         return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
-
 
     def tried(self, levels: Int[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> tuple[int, int]:
         """`depth` and `patience` of `Coded`, of some examples that are coded one by one."""
@@ -251,7 +249,7 @@ def random_words(num: int) -> UInt32[np.ndarray, "n"]:
 
 
 def shift(stack: Stack, part: slice, depth: int, sign: int) -> None:
-    """Add random numbers to the top of the stack, modulo 2^16, or with sign = -1 subtract them: for nothing, and what lies there is uniform.
+    """Add random numbers, modulo 2^16, to the top of the stack, or with sign = -1 subtract them, after which what lies there is uniform.
 
     What lies on the stack is as random as x and z are typical of the model. Where they are not, z that are popped from it are no samples
     of q(z | x), and x takes more bits than the bound says. Random words at the bottom are as random as can be.

@@ -50,7 +50,10 @@ class Stack:
         Raises:
             ValueError: if it is sealed no more.
         """
-        return self.coder.get_compressed(unseal=sealed)
+        try:
+            return self.coder.get_compressed(unseal=sealed)
+        except AssertionError as error:
+            raise ValueError("there is more on the stack than the words that it began with, or less") from error
 
     def push(self, symbols: Int[np.ndarray, "n"], family: Any, *parameters: np.ndarray) -> None:
         """Put symbols on the stack, the last one first."""

@@ -191,7 +191,9 @@ class Channels(Code):
         weights = exp(logits - logits.max(1, keepdims=True))
         weights = (weights / weights.sum(1, keepdims=True))[..., None]
         rows, _, pixels = logits.shape
-        return Digits((rows, pixels), self.num, lambda edges: (weights * below(edges.reshape(rows, pixels, -1))).sum(1).reshape(edges.shape))
+        return Digits(
+            (rows, pixels), self.num, lambda edges: (weights * below(edges.reshape(rows, pixels, -1))).sum(1).reshape(edges.shape)
+        )
 
     def given(self, logits: np.ndarray, below: Callable[[np.ndarray], np.ndarray], levels: np.ndarray) -> np.ndarray:
         """The logits of the components, given this channel too."""
