@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 import zlib
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vaelab import rng
 from vaelab.applications.compression import Codec, Coded, levels_of, minus_elbo, values_of
 from vaelab.build import OpenedRun
 from vaelab.checks import check_choice, check_flag
-from vaelab.commands.common import check_counts, check_given, chosen_run, prepare_process, shorter
+from vaelab.commands.common import check_counts, check_given, chosen_run, is_watched, prepare_process, shorter
 from vaelab.commands.encode import SPLITS, splits_of
 from vaelab.commands.errors import report_errors
 from vaelab.commands.pictures import in_order
@@ -26,6 +27,7 @@ from vaelab.commands.writing import check_not_read, write_array, write_pictures
 from vaelab.data.arrays import as_read
 from vaelab.data.modality import Images
 from vaelab.data.split import Split
+from vaelab.metrics.progress import progress
 from vaelab.runs.compressed import ENDING, read_compressed, write_compressed
 from vaelab.runs.log import tell
 
@@ -140,9 +142,8 @@ def restore(codec: Codec, path: Path, model: str) -> np.ndarray:
     head, bits = read_compressed(path)
     if head["model"] != model:
         raise ValueError(f"{path} was written with other weights, or another config, than those of this run: give the run that wrote it")
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in head.items() if name in Coded.__dataclass_fields__
-    }
+    fields: dict[str, Any] = {name: head[name] for name in head if name in Coded.__dataclass_fields__}
+    fields |= {"shape": tuple(head["shape"]), "widths": tuple(head["widths"])}
     try:
         levels = codec.decode(Coded(**fields, words=np.frombuffer(bits, "<u4").astype(np.uint32)), watch=watched("decompressing"))
         x = values_of(levels, codec.alphabet, head["dtype"])
@@ -198,6 +199,6 @@ def summary(run: OpenedRun, codec: Codec, levels: np.ndarray, coded: Coded, size
     )
 
 
-def watched(what: str) -> Any:
+def watched(what: str) -> Callable[[Sequence[slice]], Iterable[slice]]:
     """A function that shows how far a pass over batches is."""
-    return lambda parts: track(parts, what, transient=True)
+    return lambda parts: track(parts, what, transient=True) if is_watched() else progress(what, parts)

@@ -20,12 +20,22 @@ def code_length_chart(results: Mapping[str, Any]) -> Figure:
     shown = {name: value for name, value in found.items() if value is not None}
     figure = Figure(figsize=(7.0, 1.2 + 0.34 * len(shown)), layout="constrained")
     axis = figure.subplots()
+    bound, most = results["code_bound_bits_per_dim"], max(*shown.values(), results["code_bound_bits_per_dim"])
     bars = axis.barh(list(shown), list(shown.values()), height=0.7, color=[BLUE, *[GREY] * (len(shown) - 1)])
-    axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=9)
-    axis.axvline(results["code_bound_bits_per_dim"], color=VERMILION, lw=1.5, label=f"-ELBO, {results['code_bound_bits_per_dim']:.4g}")
+    axis.axvline(bound, color=VERMILION, lw=1.5)
+    axis.annotate(
+        f"-ELBO {bound:.4g}",
+        (bound, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 3),
+        textcoords="offset points",
+        color=VERMILION,
+        fontsize=9,
+    )
+    axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axis.invert_yaxis()
-    axis.set_xlim(0, 1.15 * max(*shown.values(), results["code_bound_bits_per_dim"]))
+    axis.set_xlim(0, 1.15 * most)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title(f"bits per dimension of {results['code_num_examples']:,} examples, without loss", fontsize=11)
-    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.02 - 0.5 / (1 + 0.34 * len(shown))), ncols=1)
+    axis.set_title(f"{results['code_num_examples']:,} examples without loss", fontsize=11, pad=18)
+    axis.set_xlabel("bits per dimension", fontsize=9)
     return figure
