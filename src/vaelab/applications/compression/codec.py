@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt32
+from jaxtyping import Float, Int, Integer, UInt32
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
@@ -101,7 +101,7 @@ class Codec:
             self.dims = [q.event_shape.numel() for q, _ in self.pairs(np.zeros((1, *self.shape), np.int64))]
 
     @torch.no_grad()
-    def encode(self, levels: Int[np.ndarray, "n ..."], widths: Sequence[int] | None = None, watch: Watch = iter) -> Coded:
+    def encode(self, levels: Integer[np.ndarray, "n ..."], widths: Sequence[int] | None = None, watch: Watch = iter) -> Coded:
         """The examples as bits.
 
         Args:
@@ -201,11 +201,11 @@ class Codec:
             code.push(stack, places)
         return levels
 
-    def x_of(self, levels: Int[np.ndarray, "b ..."]) -> Float[Tensor, "batch ..."]:
+    def x_of(self, levels: Integer[np.ndarray, "b ..."]) -> Float[Tensor, "batch ..."]:
         """Levels as the model sees them, in a batch of the usual size."""
         return torch.from_numpy(padded(levels, self.batch)).double() / self.alphabet.unit
 
-    def pairs(self, levels: Int[np.ndarray, "b ..."]) -> list[tuple[Distribution, Distribution]]:
+    def pairs(self, levels: Integer[np.ndarray, "b ..."]) -> list[tuple[Distribution, Distribution]]:
         """q(z | x) and p(z) of each latent variable of some examples, where those above it are at the centre of theirs."""
         found = list[tuple[Distribution, Distribution]]()
 
@@ -219,7 +219,7 @@ class Codec:
         self.model.descend(infer, self.x_of(levels))
         return found
 
-    def chosen_widths(self, levels: Int[np.ndarray, "n ..."]) -> tuple[int, ...]:
+    def chosen_widths(self, levels: Integer[np.ndarray, "n ..."]) -> tuple[int, ...]:
         """Exponents of widths."""
         some = levels[:: max(len(levels) // MOST_MEASURED, 1)][:MOST_MEASURED]
         scales: list[list[np.ndarray]] = [[] for _ in self.dims]
@@ -230,7 +230,7 @@ class Codec:
                     scales[place].append((base_of(q).scale / places_of(p, 1.0, self.batch).unit)[: len(rows)].numpy().ravel())
         return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
 
-    def tried(self, levels: Int[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> tuple[int, int]:
+    def tried(self, levels: Integer[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> tuple[int, int]:
         """`depth` and `patience` of `Coded`, of some examples that are coded one by one."""
         stack, num = Stack(random_words(max(len(levels), 1) * sum(self.dims) + 8), sealed=True), max(len(levels), 1)
         before = stack.num_bits
