@@ -170,6 +170,9 @@ def test_levels_that_are_not_the_models_are_refused():
         codec.encode(np.zeros((2, 5, 3), int))
     with pytest.raises(ValueError, match="levels from 0 to 3 are not all below 2"):
         codec.encode(np.full((2, 1, 5, 3), 3))
+    coded = codec.encode(np.zeros((2, 1, 5, 3), int))
+    with pytest.raises(ValueError, match=r"coded with batch=16, and this codec has batch=8"):
+        Codec(vae(), batch=8).decode(coded)
 
 
 def test_exponentials_are_exact():

@@ -174,7 +174,7 @@ def crc(x: np.ndarray) -> int:
 
 
 def made_by() -> str:
-    """What the numbers of a network depend on."""
+    """The versions and the processor, on which the numbers of a network depend."""
     return f"torch {torch.__version__} with {torch.backends.cpu.get_cpu_capability()}, constriction {version('constriction')}"
 
 

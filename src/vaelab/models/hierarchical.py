@@ -81,7 +81,7 @@ class HierarchicalVAE(Model):
         return self.likelihood(self.descend(lambda p, q: centre(p if q is None else q), x)).mean
 
     def descend(self, choose: Choose, x: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, "..."]:
-        """What p(x | z) is given, where z_L, ..., z_1 in their turn are choose(p(z_i | z_>i), q(z_i | x, z_>i)); q is None without x."""
+        """The input of p(x | z), where z_L, ..., z_1 in their turn are choose(p(z_i | z_>i), q(z_i | x, z_>i)); q is None without x."""
         features = None if x is None else self._bottom_up(x)
         z = choose(self.prior(None), None if features is None else top_posterior(self.ladder, features))
 

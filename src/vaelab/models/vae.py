@@ -88,7 +88,7 @@ class VAE(Model):
         return self.decode(centre(self.encode(x, y)), y).mean
 
     def descend(self, choose: Choose, x: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, "..."]:
-        """What p(x | z) is given, where z is choose(p(z), q(z | x)); q is None without x. For models without labels."""
+        """The input of p(x | z), where z is choose(p(z), q(z | x)); q is None without x. The model must not be conditional on y."""
         return choose(self.prior(None), None if x is None else self.encode(x))
 
     def _given(self, y: Tensor | None) -> Tensor | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, UInt32
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from vaelab.applications.compression.latents import check_posterior, padded, places_of
@@ -30,7 +30,8 @@ from vaelab.models.vae import VAE
 Watch = Callable[[list[slice]], Iterable[slice]]
 SEED = 18  # of the bits that the first z are popped from
 MOST_TRIED, MOST_PATIENT = 8, 1000  # examples that are coded one by one at first, and later
-MOST_MEASURED = 64  # examples that the width of the bins is chosen by
+MOST_MEASURED, NARROW = 64, 0.05  # examples that the widths of bins are chosen by, and the share of their q(z | x) that may be narrower
+EXPONENTS = 4, 10  # of widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +64,31 @@ class Coded:
 
     @property
     def initial_bits(self) -> int:
-        """The random bits that were popped before examples had pushed as many: they lie below, and decoding gives them back."""
+        """The number of random bits that were popped before examples had pushed as many, which decoding gives back."""
         return WORD * (self.num_random - self.num_kept)
 
     @property
     def net_bits(self) -> int:
-        """The bits of the examples alone, up to a word."""
+        """The number of bits of the examples alone, up to a word."""
         return WORD * len(self.words) - self.initial_bits
+
+
+class Fixed(nn.Module):
+    """A prior that is always the same distribution: a VampPrior would encode its pseudo-inputs for each batch."""
+
+    def __init__(self, p: Distribution) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, y: Tensor | None = None) -> Distribution:
+        return self.p
 
 
 class Codec:
     """Turns examples into bits, and bits into examples, by a trained model.
 
-    Networks run in double precision on the CPU, and are always shown as many examples: in single precision, other sizes of a batch or
-    other numbers of threads decode nothing.
+    Networks run in double precision on the CPU, and are always shown the same number of examples: in single precision, other sizes of a
+    batch or other numbers of threads decode nothing.
 
     Args:
         model: of which a copy is kept.
@@ -95,6 +107,7 @@ class Codec:
             raise ValueError("there is no code for data with missing values: train with missing=false")
         self.model, self.batch = copy.deepcopy(model).cpu().double().eval(), batch
         with torch.no_grad():
+            self.model.prior = Fixed(self.model.prior(None))
             p_x = self.model.likelihood(self.model.descend(lambda p, q: p.sample() if p.batch_shape else p.sample((1,))))
             self.alphabet: Alphabet = alphabet_of(p_x)
             self.shape = tuple(p_x.event_shape)
@@ -106,7 +119,8 @@ class Codec:
 
         Args:
             levels: x times `alphabet.unit`, whole numbers.
-            widths: exponents of the widths of the bins of each latent variable; None: such that they are narrow enough for these examples.
+            widths: exponents e of the widths 2^-e of the bins of each latent variable, in standard deviations of a Gaussian prior, else
+                in units of z; None: narrow enough for these examples.
             watch: is given the batches, and gives them one by one.
 
         Raises:
@@ -146,6 +160,8 @@ class Codec:
         Raises:
             ValueError: if these are not the bits of so many examples, or were made where numbers are computed otherwise.
         """
+        if coded.batch != self.batch:
+            raise ValueError(f"the examples were coded with batch={coded.batch}, and this codec has batch={self.batch}: choose the former")
         random = random_words(coded.num_random)
         stack = Stack(np.concatenate([random[: coded.num_kept], coded.words]), sealed=False)
         levels = np.zeros((coded.num, *coded.shape), np.int32)
@@ -171,6 +187,8 @@ class Codec:
 
         p_x = self.model.likelihood(self.model.descend(infer, self.x_of(levels)))
         popped = before - stack.num_bits
+        if stack.num_bits < WORD:  # it would go on with zeros, which are not given back
+            raise ValueError("there are too few random bits for z of this model to be popped from: report this model")
         code_of_x(p_x, num_levels, len(levels)).push(stack, levels)
         for code, places in reversed(given):
             code.push(stack, places)
@@ -220,15 +238,16 @@ class Codec:
         return found
 
     def chosen_widths(self, levels: Integer[np.ndarray, "n ..."]) -> tuple[int, ...]:
-        """Exponents of widths."""
+        """Exponents e of the widths 2^-e: at most 1/16, and so that no more than one in twenty q(z | x) is narrower than a bin."""
         some = levels[:: max(len(levels) // MOST_MEASURED, 1)][:MOST_MEASURED]
-        scales: list[list[np.ndarray]] = [[] for _ in self.dims]
+        stds: list[list[np.ndarray]] = [[] for _ in self.dims]
         for start in range(0, len(some), self.batch):
             rows = some[start : start + self.batch]
-            for place, (q, p) in enumerate(self.pairs(rows)):
+            for (q, p), found in zip(self.pairs(rows), stds, strict=True):
                 if isinstance(base_of(q), Normal):
-                    scales[place].append((base_of(q).scale / places_of(p, 1.0, self.batch).unit)[: len(rows)].numpy().ravel())
-        return tuple(exponent(np.concatenate(each)) if each else 0 for each in scales)
+                    found.append((base_of(q).scale / places_of(p, 1.0, self.batch).unit)[: len(rows)].numpy().ravel())
+        narrow = (np.quantile(np.concatenate(found), NARROW) if found else 1.0 for found in stds)
+        return tuple(int(np.clip(np.ceil(-np.log2(std)), *EXPONENTS)) for std in narrow)
 
     def tried(self, levels: Integer[np.ndarray, "n ..."], num_levels: int, widths: Sequence[int]) -> tuple[int, int]:
         """`depth` and `patience` of `Coded`, of some examples that are coded one by one."""
@@ -239,20 +258,22 @@ class Codec:
         return int(np.ceil(popped / num)), int(np.ceil(patience))
 
 
-def exponent(scales: np.ndarray) -> int:
-    return int(np.clip(np.ceil(-np.log2(np.quantile(scales, 0.05))), 4, 10))
-
-
 def random_words(num: int) -> UInt32[np.ndarray, "n"]:
     """The same random words everywhere."""
     return (np.random.PCG64(SEED).random_raw(num) >> np.uint64(32)).astype(np.uint32)
 
 
 def shift(stack: Stack, part: slice, depth: int, sign: int) -> None:
-    """Add random numbers, modulo 2^16, to the top of the stack, or with sign = -1 subtract them, after which what lies there is uniform.
+    """Add random numbers, modulo 2^16, to the top of the stack, or with sign = -1 subtract them; with them, what lies there is uniform.
 
-    What lies on the stack is as random as x and z are typical of the model. Where they are not, z that are popped from it are no samples
-    of q(z | x), and x takes more bits than the bound says. Random words at the bottom are as random as can be.
+    Without them it is as random as x and z are typical of the model. Where they are not, z that are popped from it are no samples of
+    q(z | x), and x takes more bits than the bound says. The random words at the bottom need none.
+
+    Args:
+        stack: of bits.
+        part: the batch that comes next.
+        depth: how many bits the z of one example are popped from.
+        sign: 1 or -1.
     """
     if part.start:
         num = -(-depth * (part.stop - part.start) // 16)

@@ -27,7 +27,7 @@ class Places(ABC):
 
     @abstractmethod
     def value(self, places: Int[np.ndarray, "b ..."]) -> Float[Tensor, "b ..."]:
-        """z at these places."""
+        """The z at these places."""
 
     @abstractmethod
     def prior(self, rows: int) -> Code:
@@ -179,7 +179,7 @@ class AutoregressiveCode(Code):
         return flat.reshape(self.rows, *self.p.event_shape)
 
     def weights(self, flat: Int[np.ndarray, "b n"]) -> Float[np.ndarray, "n b k"]:
-        """Of all indices at each place, given those at the places before."""
+        """Weights of all indices at each place, given those at the places before."""
         grid = torch.from_numpy(padded(flat, self.batch)).reshape(self.batch, *self.p.event_shape)
         logits = self.p.logits(grid)[: self.rows].flatten(2)
         return exp(rounded(logits - logits.amax(1, keepdim=True))).transpose(2, 0, 1)

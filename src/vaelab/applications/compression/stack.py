@@ -31,8 +31,8 @@ class Stack:
     """A stack of bits.
 
     Args:
-        words: that lie on it; none is as good as the others, so that they may be random.
-        sealed: whether these are all that there is, and not what `words` of a stack gave.
+        words: that lie on it.
+        sealed: whether they are any words, such as random ones; else they are those that `words` of another stack has given.
     """
 
     def __init__(self, words: UInt32[np.ndarray, "n"], sealed: bool) -> None:
@@ -41,11 +41,11 @@ class Stack:
 
     @property
     def num_bits(self) -> int:
-        """How many bits lie on the stack."""
+        """The number of bits that lie on the stack."""
         return int(self.coder.num_valid_bits())
 
     def words(self, sealed: bool = False) -> UInt32[np.ndarray, "n"]:
-        """What lies on the stack; the words that it began with, if nothing else is on it and it was sealed.
+        """The words that lie on the stack; those that it began with, if nothing else is on it and it was sealed.
 
         Raises:
             ValueError: if it is sealed no more.

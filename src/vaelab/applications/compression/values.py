@@ -19,7 +19,7 @@ DISCRETE = "likelihood=discretized_logistic, mixture_of_logistics or categorical
 
 
 class Alphabet(NamedTuple):
-    """What values x can have: level / unit, where a level is 0, 1, ..., num - 1.
+    """The values that x can have: level / unit, where a level is 0, 1, ..., num - 1.
 
     Args:
         num: how many there are; None: counts, which have no end.
@@ -124,7 +124,7 @@ class Digits(Code):
 
 
 def below_of_weights(weights: Float[np.ndarray, "n k"]) -> Below:
-    """Of weights of each level."""
+    """P(level < edge) of levels that have weights."""
     sums = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights, 1)], 1)
     sums /= sums[:, -1:]
     return lambda edges: np.take_along_axis(sums, edges, 1)
