@@ -85,11 +85,16 @@ class Conditional(nn.Module, ABC):
 
     def _with_label(self, given: Tensor, y: Tensor | None, batch: torch.Size) -> Tensor:
         labels = check_labels(type(self).__name__, y, self.num_classes, batch)
-        code = nn.functional.one_hot(labels.expand(batch), self.num_classes).to(given)
+        code = (labels.expand(batch)[..., None] == torch.arange(self.num_classes, device=labels.device)).to(given)
         given = given.flatten(len(batch)) if self.flatten else given
         space = given.shape[len(batch) + 1 :]
         code = code.reshape(*code.shape, *[1] * len(space)).expand(*code.shape, *space)
         return torch.cat([given, code], dim=len(batch))
+
+
+def is_transformed(x: Tensor) -> bool:
+    """True within `torch.func.vmap` or `torch.func.grad`, where the values of a tensor cannot be read."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: Sequence[int] | None = None) -> Int[Tensor, "..."]:
@@ -107,7 +112,8 @@ def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, b
     if y is None:
         raise ValueError(f"{name} was built with num_classes={num_classes}, so it needs y")
     fits = batch is None or y.shape == tuple(batch)[len(batch) - y.ndim :]
-    if not fits or (y.device.type == "cpu" and not bool(((y >= 0) & (y < num_classes)).all())):  # a GPU would have to wait
+    readable = y.device.type == "cpu" and not is_transformed(y)  # a GPU would have to wait
+    if not fits or (readable and not bool(((y >= 0) & (y < num_classes)).all())):
         raise ValueError(
             f"{name} was built with num_classes={num_classes}, so y must hold one label in 0 ..."
             f" {num_classes - 1} for each example, but it has shape {tuple(y.shape)} and values in"

@@ -9,15 +9,29 @@ import numpy as np
 import torch
 
 
+def snapshot() -> tuple[Any, ...]:
+    """The states of Python's, NumPy's and torch's generators, as they are; quicker than `state`."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def go_back(saved: tuple[Any, ...]) -> None:
+    """Sets every generator to what `snapshot` returned."""
+    python, numpy, cpu, cuda = saved
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+
+
 def state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's generators, of plain types that a checkpoint can be read with weights_only=True."""
-    version, numbers, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    (version, numbers, gauss), (name, keys, *rest), cpu, cuda = snapshot()
     return {
         "python": [version, list(numbers), gauss],
         "numpy": [name, np.asarray(keys).tolist(), *rest],
-        "torch": torch.get_rng_state(),
+        "torch": cpu,
         "cuda": cuda,
     }
 
@@ -31,6 +45,16 @@ def restore(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["torch"].cpu())
     if len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([cuda.cpu() for cuda in saved["cuda"]])
+
+
+def of_device(device: torch.device) -> torch.Tensor:
+    """The state of torch's generator of a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore_device(state: torch.Tensor, device: torch.device) -> None:
+    """Sets torch's generator of a device."""
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
 
 
 @contextmanager

@@ -6,11 +6,13 @@ A schedule is a callable from the optimiser step to a float. `at(weight, step)` 
 import math
 from collections.abc import Callable
 
+from torch import Tensor
+
 Schedule = Callable[[int], float]
 
 
-def at(weight: float | Schedule, step: int) -> float:
-    """The value of a weight, constant or scheduled, at an optimiser step."""
+def at(weight: float | Tensor | Schedule, step: int) -> float | Tensor:
+    """The value of a weight, constant or scheduled, at an optimiser step; that of a model in a stack is a tensor."""
     return weight(step) if callable(weight) else weight
 
 

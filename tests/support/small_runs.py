@@ -51,9 +51,15 @@ def train_small(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+def rows_of(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def best_score(run: Path) -> float:
     """The best bound that was logged while training."""
-    return max(float(row["val/bound"]) for row in csv.DictReader((run / "metrics.csv").open()) if row["val/bound"])
+    return max(float(row["val/bound"]) for row in rows_of(run) if row["val/bound"])
 
 
 def same(a: Any, b: Any) -> bool:

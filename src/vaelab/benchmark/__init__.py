@@ -6,11 +6,20 @@ from vaelab.benchmark.disentanglement import scoring
 from vaelab.benchmark.gpu import gpu
 from vaelab.benchmark.likelihood import likelihood
 from vaelab.benchmark.scaling import scaling
+from vaelab.benchmark.stacked import stacked
 from vaelab.benchmark.start import start
 from vaelab.benchmark.training import training
 from vaelab.commands.errors import report_errors
 
-PARTS = {"training": training, "likelihood": likelihood, "disentanglement": scoring, "scaling": scaling, "start": start, "gpu": gpu}
+PARTS = {
+    "training": training,
+    "likelihood": likelihood,
+    "disentanglement": scoring,
+    "scaling": scaling,
+    "stacked": stacked,
+    "start": start,
+    "gpu": gpu,
+}
 
 
 @report_errors

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -59,7 +60,8 @@ def main(command: str | None = None) -> int:
     """
     words = sys.argv[1:]
     let_threads_wait_briefly()
-    if hasattr(signal, "SIGPIPE") and (command is None or COMMANDS[command].config is None):
+    in_main = threading.current_thread() is threading.main_thread()  # the only one that may handle signals
+    if in_main and hasattr(signal, "SIGPIPE") and (command is None or COMMANDS[command].config is None):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `vaelab runs list | head` ends without a word
     if command is None:
         command, *words = words or ["--help"]

@@ -50,6 +50,7 @@ from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
 from vaelab.training.signals import Preempted, Signals, exit_code, requeue
 from vaelab.training.speed import with_threads
+from vaelab.training.stacking.members import Member
 
 ABOUT_RUNS = ("resume", "existing", "trust")  # keys that say what to do with a run, and are no part of it
 
@@ -178,9 +179,9 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
             raise ValueError("objective=prior_fit fits the prior of a trained model: set pretrained=<run folder>")
         lit.objective.freeze(lit.model)  # now, because DistributedDataParallel has to know what is trained
     parts = copy.deepcopy(config)  # instantiating resolves interpolations in place, and the config is stored and shown as it was written
-    callbacks = [callback for callback in instantiate(parts.get("callbacks") or {}, _convert_="all").values() if callback is not None]
     has_bar = config.trainer.enable_progress_bar and is_watched()
-    callbacks = [callback for callback in callbacks if has_bar or not isinstance(callback, ProgressBar)]
+    callbacks = [each for each in instantiate(parts.get("callbacks") or {}, _convert_="all").values() if each is not None]
+    callbacks = [each for each in callbacks if has_bar or not isinstance(each, ProgressBar)] + Member.of_this_thread()
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.signals = signals
@@ -278,7 +279,7 @@ def finish_run(
         "train_time_s": round(train_time, 1),
         "wall_time_s": round(time.monotonic() - started, 1),
         **stamp(device),
-        **origin,
+        **{key: value for part in (*(each.provenance for each in Member.of_this_thread()), origin) for key, value in part.items()},
     }
     write_json(datamodule.record(), run.split)  # now that the test data have been read, too
     run.write_results({key: value for key, value in results.items() if key != "val"})  # for the report

@@ -19,6 +19,7 @@ from vaelab.distributions.mixed import Mixed, MixedSupport
 from vaelab.distributions.ops import (
     centre,
     code_of,
+    constant,
     detach,
     is_discrete,
     is_euclidean,
@@ -68,6 +69,7 @@ __all__ = [
     "ZeroOrLogNormal",
     "centre",
     "code_of",
+    "constant",
     "detach",
     "entropy_of_codes",
     "is_discrete",

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints, register_kl
-from torch.nn.functional import one_hot
+
+from vaelab.distributions.ops import constant
 
 Shape = Size | tuple[int, ...]
 
@@ -67,7 +68,7 @@ class StraightThrough(OneHot):
     def __init__(
         self, logits: Float[Tensor, "*batch c"], temperature: float | Float[Tensor, ""], validate_args: bool | None = None
     ) -> None:
-        self.temperature = as_tensor(temperature, logits)
+        self.temperature = constant(temperature, logits)
         super().__init__(logits, validate_args=validate_args)
 
     def expand(self, batch_shape: Shape, _instance: None = None) -> "StraightThrough":
@@ -110,7 +111,7 @@ class ExpConcrete(Distribution):
     def __init__(
         self, logits: Float[Tensor, "*batch c"], temperature: float | Float[Tensor, ""], validate_args: bool | None = None
     ) -> None:
-        self.logits, self.temperature = logits, as_tensor(temperature, logits)
+        self.logits, self.temperature = logits, constant(temperature, logits)
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Shape, _instance: None = None) -> "ExpConcrete":
@@ -142,15 +143,10 @@ register_kl(ExpConcrete, OneHot)(kl_relaxed)
 
 def largest(logits: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
     """The one-hot code of the largest logit."""
-    return one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    return (logits.argmax(-1, keepdim=True) == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
 
 
 def with_gumbel_noise(logits: Float[Tensor, "*batch c"], sample_shape: Shape) -> Float[Tensor, "..."]:
     """logits + g with g ~ Gumbel(0, 1), of shape (*sample_shape, *batch, C)."""
     u = torch.rand(*sample_shape, *logits.shape, dtype=logits.dtype, device=logits.device)
     return logits - (-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
-
-
-def as_tensor(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
-    """Filled where `like` is, which no GPU has to wait for."""
-    return temperature if isinstance(temperature, Tensor) else like.new_full((), temperature)

@@ -10,6 +10,11 @@ from torch.distributions import Distribution, Independent, constraints
 from vaelab.distributions.code import Quantized
 
 
+def constant(value: float | str | Tensor, like: Tensor) -> Float[Tensor, ""]:
+    """A number as a tensor where and of the type that `like` is, which no GPU has to wait for; a tensor stays as it is."""
+    return value if isinstance(value, Tensor) else like.new_full((), float(value))
+
+
 def log_mean_exp(x: Float[Tensor, "k ..."], dim: int = 0) -> Float[Tensor, "..."]:
     """log (1/K) sum_k exp x_k, without overflow."""
     return x.logsumexp(dim) - math.log(x.shape[dim])

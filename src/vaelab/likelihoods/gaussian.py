@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.distributions import OptimalSigmaNormal, running_sigma, soft_limit
+from vaelab.distributions import OptimalSigmaNormal, constant, running_sigma, soft_limit
 
 
 class Gaussian(Conditional):
@@ -66,4 +66,4 @@ class Gaussian(Conditional):
             return soft_limit(self.log_sigma).exp() + self.min_sigma
         if self.sigma == "optimal":
             return running_sigma(self.variance, self.min_sigma)
-        return loc.new_full((), float(self.sigma))
+        return constant(self.sigma, loc)

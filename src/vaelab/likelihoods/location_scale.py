@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent
 
 from vaelab.checks import check_positive
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.distributions import soft_limit
+from vaelab.distributions import constant, soft_limit
 
 
 class LocationScale(Conditional):
@@ -53,5 +53,5 @@ class LocationScale(Conditional):
         if self.scale == "learned":
             log_scale = self.log_scale
         # a sum, not a clamp: the gradient survives at the floor
-        scale = loc.new_full((), float(self.scale)) if log_scale is None else soft_limit(log_scale).exp() + self.min_scale
+        scale = constant(self.scale, loc) if log_scale is None else soft_limit(log_scale).exp() + self.min_scale
         return Independent(self.family(loc, scale), self.event_ndim, validate_args=False)

@@ -11,6 +11,7 @@ from torch.distributions import StudentT as TorchStudentT
 from torch.nn.functional import softplus
 
 from vaelab.conditional import NetworkFactory
+from vaelab.distributions import constant
 from vaelab.likelihoods.location_scale import LocationScale
 
 
@@ -45,7 +46,7 @@ class StudentT(LocationScale):
             self.raw_df = nn.Parameter(torch.tensor(3.0))  # df = 4: heavy tails, and a variance
 
     def family(self, loc: Float[Tensor, "..."], scale: Float[Tensor, "..."]) -> Distribution:
-        df = 1 + softplus(self.raw_df) if self.df == "learned" else loc.new_full((), float(self.df))
+        df = 1 + softplus(self.raw_df) if self.df == "learned" else constant(self.df, loc)
         return UncheckedStudentT(df, loc, scale)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice, check_whole
 from vaelab.collectives import all_mean
+from vaelab.distributions import constant
 from vaelab.divergences import kl, kl_per_dimension, mean_rate
 from vaelab.draw import Draw, Latent
 from vaelab.objectives.base import Objective, check_kl
@@ -66,7 +67,7 @@ class ELBO(Objective):
         check_kl(kl)
         check_whole(1, num_samples=num_samples)
         self.beta, self.kl, self.num_samples = beta, kl, num_samples
-        self.capacity, self.free_bits = capacity, free_bits
+        self.capacity, self.free_bits, self.has_free_bits = capacity, free_bits, free_bits > 0
         self.free_bits_of = free_bits_of
 
     def forward(self, draw: Draw, step: int) -> dict[str, Tensor]:
@@ -78,11 +79,11 @@ class ELBO(Objective):
         if self.capacity is not None:
             capacity = at(self.capacity, step)
             penalty = (all_mean(rate) - capacity).abs()
-            terms["capacity"] = rate.new_full((), capacity)
-        if self.free_bits:
+            terms["capacity"] = constant(capacity, rate)
+        if self.has_free_bits:
             penalty = torch.stack([self._with_free_bits(latent) for latent in draw.latents]).sum()
         if callable(self.beta):
-            terms["beta"] = rate.new_full((), beta)
+            terms["beta"] = constant(beta, rate)
         return {"loss": distortion + beta * penalty, **terms}
 
     def _with_free_bits(self, latent: Latent) -> Float[Tensor, ""]:

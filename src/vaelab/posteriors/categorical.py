@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent
 
 from vaelab import distributions
 from vaelab.conditional import Conditional, NetworkFactory
-from vaelab.schedules import Schedule, at
+from vaelab.schedules import Schedule
 
 
 class Categorical(Conditional):
@@ -50,7 +50,7 @@ class Relaxed(Conditional):
     ) -> None:
         super().__init__(network, in_shape, event_shape, num_classes)
         self.temperature = temperature
-        positive(at(temperature, 0))
+        positive(temperature(0) if callable(temperature) else temperature)
         positive(getattr(temperature, "end", 1.0))  # said now, and not when the schedule comes to it
         if callable(temperature):
             self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
@@ -70,7 +70,7 @@ class Relaxed(Conditional):
             return self.temperature
         if self._count is None:
             self._count = int(self.num_updates)
-        temperature = at(self.temperature, self._count)
+        temperature = self.temperature(self._count)
         if torch.is_grad_enabled():
             self.num_updates += 1
             self._count += 1

@@ -57,7 +57,8 @@ class LocalLauncher(Launcher):
         self.config, self.loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        at_once = min(self.n_jobs, len(job_overrides))
+        pieces = self.pieces([list(overrides) for overrides in job_overrides])
+        at_once = min(self.n_jobs, len(pieces))
         places: queue.Queue[dict[str, str]] = queue.Queue()
         for place in range(at_once):
             places.put(cores_and_gpu(place, at_once))
@@ -66,9 +67,12 @@ class LocalLauncher(Launcher):
         previous = signal.signal(signal.SIGTERM, interrupt)
         try:
             with ThreadPoolExecutor(at_once) as pool:
-                jobs = [pool.submit(self.run, list(overrides), places, running, server) for overrides in job_overrides]
+                tasks = [pool.submit(self.run, [job for _, job in piece], places, running, server) for piece in pieces]
                 try:
-                    return [job.result() for job in jobs]
+                    found = {
+                        i: ret for piece, task in zip(pieces, tasks, strict=True) for (i, _), ret in zip(piece, task.result(), strict=True)
+                    }
+                    return [found[i] for i in range(len(job_overrides))]
                 except KeyboardInterrupt:
                     pool.shutdown(wait=False, cancel_futures=True)
                     for process in running:
@@ -84,32 +88,50 @@ class LocalLauncher(Launcher):
             self.server = WarmServer(of_a_job({}))
         return self.server
 
+    def pieces(self, jobs: Sequence[list[str]]) -> list[list[tuple[int, list[str]]]]:
+        """The jobs with their numbers, dealt out to processes: here one to each."""
+        return [[each] for each in enumerate(jobs)]
+
     def run(
         self,
-        overrides: list[str],
+        jobs: Sequence[list[str]],
         places: "queue.Queue[dict[str, str]]",
         running: list[subprocess.Popen | WarmProcess],
         server: WarmServer | None,
-    ) -> JobReturn:
-        """One job, in the next place that is free."""
+    ) -> list[JobReturn]:
+        """The jobs of one process, in the next place that is free."""
+        (overrides,) = jobs
         job = self.prepared(overrides)
+        status, seconds = self.run_command(job.command, job.console, job.folder.name, places, running, server)
+        return [job.returned(status, f" after {seconds:.0f} s")]
+
+    def run_command(
+        self,
+        command: Sequence[str],
+        output: Path,
+        name: str,
+        places: "queue.Queue[dict[str, str]]",
+        running: list[subprocess.Popen | WarmProcess],
+        server: WarmServer | None,
+    ) -> tuple[int, float]:
+        """Runs a command in the next place that is free; its exit code, and how many seconds it took."""
         place = places.get()
         started = time.monotonic()
-        log.info(f"{'starts':22}  {job.folder.name}")
+        log.info(f"{'starts':22}  {name}")
         try:
-            warm = None if server is None else server.start(job.command[1:], job.console, of_a_job(place))
+            warm = None if server is None else server.start(command[1:], output, of_a_job(place))
             if warm is not None:
                 running.append(warm)
             if warm is not None and warm.has_begun():
                 status = warm.wait()
             else:
-                with job.console.open("a") as console:
-                    process = start(job.command, console, place)
+                with output.open("a") as console:
+                    process = start(list(command), console, place)
                 running.append(process)
                 status = process.wait()
         finally:
             places.put(place)
-        return job.returned(status, f" after {time.monotonic() - started:.0f} s")
+        return status, time.monotonic() - started
 
     def prepared(self, overrides: list[str]) -> "Process":
         """A job, whose folder is there."""

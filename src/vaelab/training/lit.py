@@ -1,6 +1,6 @@
 """The LightningModule: draw, score, log."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import inf, isfinite
 from typing import Any, Protocol, runtime_checkable
@@ -129,8 +129,8 @@ class LitVAE(LightningModule):
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True, batch_size=len(x))
         return terms["loss"]
 
-    def _not_finite(self, terms: dict[str, Tensor]) -> str:
-        values = ", ".join(f"{name}={float(value.detach()):.6g}" for name, value in terms.items())
+    def _not_finite(self, terms: Mapping[str, Tensor | float]) -> str:
+        values = ", ".join(f"{name}={float(torch.as_tensor(value).detach()):.6g}" for name, value in terms.items())
         return (
             f"training stopped at step {self.global_step} of epoch {self.current_epoch} because the loss is not finite ({values})."
             " Checkpoints up to the last finished epoch are kept. Lower optimizer.lr or set trainer.gradient_clip_val=1"

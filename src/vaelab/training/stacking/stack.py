@@ -1,0 +1,247 @@
+"""The weights of several models in one tensor each, and the step that trains them all."""
+
+import copy
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from vaelab.models import Model
+from vaelab.objectives import Objective
+from vaelab.training.stacking.differences import Numbers, check_alike
+from vaelab.training.stacking.graph import traced
+from vaelab.training.stacking.noise import GiveNoise, Noise, NotStackableError, RecordNoise
+
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}  # of a gradient, relative to its norm
+
+
+class Trained(nn.Module):
+    """What is trained: a model with its objective."""
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, x: Tensor, y: Tensor, step: Any) -> dict[str, Tensor]:
+        """The terms of a batch."""
+        return self.objective(self.objective.draw(self.model, x, y), step)
+
+
+class NoStep(int):
+    """The step that an objective is shown in a stack, whose models may be at different ones: only schedules may look at it.
+
+    Raises:
+        NotStackableError: when anything is computed of it.
+    """
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotStackableError("their objective looks at the step itself, and not through a schedule")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __pow__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __float__ = __int__ = __index__ = __neg__ = _refuse
+
+
+class Shape(NamedTuple):
+    """What a step was traced for."""
+
+    x: torch.Size
+    y: torch.Size
+    dtypes: tuple[torch.dtype, torch.dtype]
+
+
+class Plan(NamedTuple):
+    """A step for batches of one shape."""
+
+    graph: Any
+    noise: list[Noise]
+    given: list[Tensor]  # room for the noise, for all models
+    names: list[str]  # of the terms
+    changed: list[str]  # buffers that a step changes
+
+
+class Stack:
+    """M models of one kind, whose weights are slices of tensors (M, ...): a change of the stack is one of each model, and the reverse.
+
+    A step draws what each model would draw, in its order and from its own generator, and computes the terms and gradients of all models
+    in one list of operations: that of `torch.func.vmap` over the objective of one of them, traced. So any model stacks whose step
+    vmap can take, if what it draws is known before the step.
+
+    Args:
+        trained: the models with their objectives, on one device; they may differ in weights, and in numbers and schedules.
+
+    Raises:
+        NotStackableError: if they differ in more.
+    """
+
+    def __init__(self, trained: Sequence[nn.Module]) -> None:
+        first, *others = trained
+        for other in others:
+            check_alike(first, other)
+        self.trained, self.numbers = list(trained), Numbers(trained)
+        self.template = copy.deepcopy(first)
+        parameters = [dict(each.named_parameters()) for each in trained]
+        buffers = [dict(each.named_buffers()) for each in trained]
+        self.weights = {name: torch.stack([each[name].detach() for each in parameters]) for name in parameters[0]}
+        self.learned = [name for name, weight in parameters[0].items() if weight.requires_grad]
+        for name, stacked in self.weights.items():
+            for mine, part in zip(parameters, stacked, strict=True):
+                mine[name].data = part
+        self.buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
+        self.shared = {name for name, stacked in self.buffers.items() if bool(same_in_all(stacked))}
+        self.plans = dict[Shape, Plan]()
+        self._numbers: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.trained)
+
+    def step(
+        self, x: Tensor, y: Tensor, steps: Sequence[int], generators: Sequence[Generator], idle: Collection[int] = ()
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The terms (M,) and the gradients (M, ...) of a batch of each model.
+
+        Args:
+            x: batches (M, B, ...).
+            y: their labels (M, B, ...).
+            steps: at which each model is.
+            generators: of each.
+            idle: models whose buffers stay as they are.
+
+        Raises:
+            NotStackableError: if the step of these models cannot be computed at once; nothing has then been drawn.
+        """
+        shape = Shape(x.shape, y.shape, (x.dtype, y.dtype))
+        if shape not in self.plans:
+            self.plans[shape] = self.planned(x, y, steps)
+        plan = self.plans[shape]
+        for room, noise in zip(plan.given, plan.noise, strict=True):
+            for part, generator in zip(room, generators, strict=True):
+                noise.fill(part, generator)
+        with torch.no_grad():
+            found = plan.graph(*self.inputs(plan, x, y, steps))
+        num, middle = len(self.learned), len(self.learned) + len(plan.names)
+        for name, value in zip(plan.changed, found[middle:], strict=True):
+            self.set_buffer(name, value, idle)
+        return dict(zip(plan.names, found[num:middle], strict=True)), dict(zip(self.learned, found[:num], strict=True))
+
+    def inputs(self, plan: Plan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
+        """What the graph of a plan takes."""
+        if self._numbers is None or not self.numbers.are_constant:
+            like = x if x.is_floating_point() else torch.empty(0)
+            self._numbers = [torch.tensor(values, dtype=like.dtype, device=x.device) for values in self.numbers.at(steps)]
+        held = [value.clone() if name in plan.changed else value for name, value in self.buffers.items() if name not in self.shared]
+        return [*self.weights.values(), *held, *self._numbers, *plan.given, x, y]
+
+    def set_buffer(self, name: str, value: Tensor, idle: Collection[int]) -> None:
+        """A new value (M, ...) of a buffer, in the stack and in each model that is not idle."""
+        keep = torch.tensor([i in idle for i in range(len(self))], device=value.device).view(-1, *[1] * (value.ndim - 1))
+        self.buffers[name] = torch.where(keep, self.buffers[name], value)
+        *path, last = name.split(".")
+        for each, part in zip(self.trained, self.buffers[name], strict=True):
+            each.get_submodule(".".join(path))._buffers[last] = part
+
+    def planned(self, x: Tensor, y: Tensor, steps: Sequence[int]) -> Plan:
+        """The step for batches of this shape, compared with the step of the first model alone."""
+        alone = copy.deepcopy(self.trained[0])
+        devices = [x.device] if x.device.type == "cuda" else []
+        before, plain = {name: value.clone() for name, value in alone.named_buffers()}, plain_values(alone)
+        try:
+            with torch.random.fork_rng(devices), RecordNoise() as record:
+                terms = alone(x[0], y[0], steps[0])
+            wanted = torch.autograd.grad(terms["loss"], [alone.get_parameter(name) for name in self.learned], allow_unused=True)
+            counted = sorted(name for name, value in plain_values(alone).items() if plain.get(name) != value)
+            if counted:
+                raise NotStackableError(f"{counted[0]} changes in each step")
+            after = dict(alone.named_buffers())
+            changed = [name for name, value in before.items() if not equal(value, after[name])]
+            for name in changed:
+                self.shared.discard(name)
+            self.learned = [name for name, value in zip(self.learned, wanted, strict=True) if value is not None]
+            noise, values = [each for each, _ in record.drawn], [value for _, value in record.drawn]
+            plan = Plan(None, noise, [each.empty(len(self)) for each in noise], list(terms), changed)
+            for room, value in zip(plan.given, values, strict=True):
+                room.copy_(value.expand_as(room))
+            inputs = self.inputs(plan, x, y, steps)
+            plan = plan._replace(graph=traced(self.flat(plan), [each.clone() for each in inputs]))  # a step may change buffers in place
+            with torch.no_grad():
+                found = plan.graph(*(each.clone() for each in inputs))
+        except NotStackableError:
+            raise
+        except Exception as error:  # whatever vmap and tracing raise at what they cannot take
+            raise NotStackableError(
+                f"vmap does not take their step ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            ) from error
+        self.check(found, plan, terms, [value for value in wanted if value is not None], [after[name] for name in changed])
+        return plan
+
+    def check(
+        self, found: Sequence[Tensor], plan: Plan, terms: dict[str, Tensor], wanted: Sequence[Tensor], buffers: Sequence[Tensor]
+    ) -> None:
+        """The first model of the stack has the loss, the gradient and the buffers that it has alone.
+
+        Raises:
+            NotStackableError: if it has others.
+        """
+        loss = found[len(self.learned) + plan.names.index("loss")][0]
+        mine, alone = [value[0] for value in found[: len(self.learned)]], list(wanted)
+        if not bool(terms["loss"].isfinite()):
+            return
+        norm = sum(float(value.double().square().sum()) for value in alone) ** 0.5
+        away = sum(float((a - b).double().square().sum()) for a, b in zip(mine, alone, strict=True)) ** 0.5
+        tolerance = TOLERANCE.get(loss.dtype, 1e-2)
+        if away > tolerance * max(norm, 1e-12) or abs(float(loss - terms["loss"].detach())) > tolerance * max(abs(float(loss)), 1.0):
+            raise NotStackableError(f"a step of the stack gives another gradient: it is {away / max(norm, 1e-12):.2g} of its norm away")
+        for name, value, here in zip(plan.changed, buffers, found[len(self.learned) + len(plan.names) :], strict=True):
+            if not torch.allclose(here[0].double(), value.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
+                raise NotStackableError(f"{name} changes in each step")
+
+    def flat(self, plan: Plan) -> Any:
+        """The gradients, the terms and the buffers that change, as a function of tensors alone."""
+        names = list(self.weights)
+        held = [name for name in self.buffers if name not in self.shared]
+        shared = {name: self.buffers[name][0] for name in self.shared}
+        counts = [len(names), len(held), len(self.numbers.slots), len(plan.noise)]
+
+        def loss(
+            learned: list[Tensor], fixed: dict[str, Tensor], buffers: dict[str, Tensor], numbers: Any, noise: Any, x: Any, y: Any
+        ) -> Any:
+            state = dict(zip(self.learned, learned, strict=True)) | fixed | buffers | shared
+            before = self.numbers.put(self.template, numbers)
+            try:
+                with GiveNoise(noise):
+                    terms = functional_call(self.template, state, (x, y, NoStep()))
+            finally:
+                self.numbers.put_back(self.template, before)
+            return terms["loss"], ([terms[name] for name in plan.names], [state[name] for name in plan.changed])
+
+        def all_of_them(*inputs: Tensor) -> list[Tensor]:
+            parts, start = [], 0
+            for count in counts:
+                parts.append(list(inputs[start : start + count]))
+                start += count
+            weights, buffers, numbers, noise = parts
+            of_name = dict(zip(names, weights, strict=True))
+            learned = [of_name.pop(name) for name in self.learned]
+            found, (terms, changed) = vmap(grad(loss, has_aux=True))(
+                learned, of_name, dict(zip(held, buffers, strict=True)), numbers, noise, *inputs[start:]
+            )
+            return [*(each.contiguous() for each in found), *terms, *changed]  # as the weights are, which optimizers count on
+
+        return all_of_them
+
+
+def plain_values(module: nn.Module) -> dict[str, Any]:
+    """The numbers and words that are attributes of the parts of a module, by their names."""
+    found = {f"{name}.{key}": value for name, part in module.named_modules() for key, value in vars(part).items()}
+    return {name: value for name, value in found.items() if isinstance(value, int | float | str | None)}
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """True if two tensors hold the same, and NaN where the other has NaN."""
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def same_in_all(stacked: Tensor) -> Tensor:
+    """Whether all slices are alike."""
+    return ((stacked == stacked[:1]) | (stacked != stacked)).all()
