@@ -23,7 +23,7 @@ from vaelab.commands.common import check_counts, check_given, chosen_run, is_wat
 from vaelab.commands.encode import SPLITS, splits_of
 from vaelab.commands.errors import report_errors
 from vaelab.commands.pictures import in_order
-from vaelab.commands.writing import check_not_read, write_array, write_pictures
+from vaelab.commands.writing import check_new_folder, check_not_read, write_array, write_pictures
 from vaelab.data.arrays import as_read
 from vaelab.data.modality import Images
 from vaelab.data.split import Split
@@ -95,6 +95,8 @@ def decompress(config: DictConfig) -> None:
             f"output={target} is a folder of pictures, but x of shape {modality.shape} are none: give a file that ends in .npy"
         )
     check_not_read(target, [target], run, source)
+    if not target.suffix:
+        check_new_folder(target)
     head, _ = read_compressed(source)
     x = restore(codec_of(run, head["batch"]), source, digest(run))
     if target.suffix:
@@ -124,7 +126,8 @@ def read_levels(codec: Codec, split: Split) -> tuple[np.ndarray, str]:
     found, dtype = [], ""
     for places in torch.arange(len(split)).split(AT_ONCE):
         raw, _ = split[places]
-        levels, dtype = levels_of(split.modality.scale(raw), codec.alphabet), str(raw.numpy().dtype)
+        levels = levels_of(split.modality.scale(raw), codec.alphabet, int(places[0]) if len(places) else 0)
+        dtype = str(raw.numpy().dtype)
         if not np.array_equal(values_of(levels, codec.alphabet, dtype), raw.numpy()):
             raise ValueError(
                 f"values of x are k / {codec.alphabet.unit} only up to rounding, and would not come back as they are: give 8 bits"

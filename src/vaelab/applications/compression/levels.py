@@ -10,8 +10,8 @@ MOST_COUNTED = 2**31  # counts are smaller
 TOLERANCE = 0.01  # of a level, because k / 255 is rounded
 
 
-def levels_of(x: Shaped[Tensor, "b ..."], alphabet: Alphabet) -> Int[np.ndarray, "b ..."]:
-    """The levels of x as models see them.
+def levels_of(x: Shaped[Tensor, "b ..."], alphabet: Alphabet, start: int = 0) -> Int[np.ndarray, "b ..."]:
+    """The levels of x as models see them, of which the first is number `start` of all.
 
     Raises:
         ValueError: if a value is none of the likelihood's, with its place.
@@ -22,9 +22,10 @@ def levels_of(x: Shaped[Tensor, "b ..."], alphabet: Alphabet) -> Int[np.ndarray,
     wrong = ~((np.abs(exact - levels) < TOLERANCE) & (levels >= 0) & (levels <= most))
     if wrong.any():
         first = tuple(np.argwhere(wrong)[0])
+        place = (first[0] + start, *first[1:])
         some = {None: f"0, 1, ..., {most:,}", 2: "0 and 1"}.get(alphabet.num, f"k / {alphabet.unit} for k = 0, ..., {most}")
         raise ValueError(
-            f"x[{', '.join(map(str, first))}]={exact[first] / alphabet.unit:g} is none of the values that p(x | z) has, {some}: compress"
+            f"x[{', '.join(map(str, place))}]={exact[first] / alphabet.unit:g} is none of the values that p(x | z) has, {some}: compress"
             " such data as the run was trained on"
         )
     return levels.astype(np.int64)
