@@ -128,6 +128,42 @@ def test_onnxruntime_computes_what_the_model_does_in_the_units_of_the_data(
     torch.testing.assert_close(torch.from_numpy(decoder.run(None, {"z": q.mean.numpy()})[0]), decoded, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("words", [["likelihood=gaussian"], ["model=m2", "objective=m2"]], ids=["cvae", "m2"])
+def test_onnx_of_a_conditional_model_has_an_input_for_y(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any label, and of a semi-supervised model -1 for one that is not known."""
+    import onnxruntime
+
+    x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(200) % 3)
+    small = [
+        "data=array",
+        f"data.file={tmp_path / 'x.npz'}",
+        "data.key=x",
+        "data.y=y",
+        "encoder=mlp",
+        "decoder=mlp",
+        "latent_dim=2",
+        "trainer=cpu",
+        "num_classes=3",
+    ]
+    train(composed([*small, *words, *FEW, "trainer.enable_progress_bar=false"], tmp_path / "run"))
+    capsys.readouterr()
+    folder = exported(tmp_path / "run", tmp_path / "onnx", "onnx")
+    assert "x, y -> mean, scale; onnxruntime is at most" in capsys.readouterr().out
+    model = vaelab.load(tmp_path / "run")
+    encoder, decoder = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encoder", "decoder"))
+    means = []
+    for y in (torch.arange(5) % 3, torch.full((5,), -1 if model.recognises else 2)):
+        mean, scale = map(torch.from_numpy, encoder.run(["mean", "scale"], {"x": x[:5], "y": y.numpy()}))
+        decoded = torch.from_numpy(decoder.run(["x"], {"z": mean.numpy(), "y": y.numpy()})[0])
+        with torch.no_grad():
+            q = model.encode(torch.from_numpy(x[:5]), y)
+            torch.testing.assert_close((mean, scale), (q.mean, q.stddev), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(decoded, model.decode(q.mean, y).mean, rtol=1e-4, atol=1e-4)
+        means.append(mean)
+    assert not torch.equal(*means)
+
+
 def test_diffusers_has_the_factors_of_the_latents(of_ldm: Path, tmp_path: Path) -> None:
     whole = json.loads((exported(of_ldm, tmp_path / "whole", "diffusers") / "config.json").read_text())
     each = json.loads((exported(of_ldm, tmp_path / "each", "diffusers", "per_channel=true") / "config.json").read_text())
@@ -212,11 +248,11 @@ def test_distances_to_what_onnxruntime_computes() -> None:
             return x, 2 * x
 
     x = np.ones((3, 2), dtype=np.float32)
-    given = torch.from_numpy(x)
-    assert largest_difference(Twice(), Session(x, 2 * x), "x", given) == 0
-    torch.testing.assert_close(largest_difference(Twice(), Session(x, 2.3 * x), "x", given), torch.tensor(0.1))
-    assert largest_difference(Twice(), Session(x, np.nan * x), "x", given).isnan()
-    assert largest_difference(Twice(), Session(x, 2 * x[:1]), "x", given).isinf()
+    given = {"x": torch.from_numpy(x)}
+    assert largest_difference(Twice(), Session(x, 2 * x), given) == 0
+    torch.testing.assert_close(largest_difference(Twice(), Session(x, 2.3 * x), given), torch.tensor(0.1))
+    assert largest_difference(Twice(), Session(x, np.nan * x), given).isnan()
+    assert largest_difference(Twice(), Session(x, 2 * x[:1]), given).isinf()
 
 
 def test_moments_of_latents_are_those_of_a_mixture() -> None:

@@ -72,6 +72,7 @@ def of_codes(quantizer, prior="uniform", shape=(1, 5, 3)):
     chosen = {
         "uniform": priors.UniformCodes,
         "autoregressive": partial(priors.AutoregressiveCodes, channels=8, num_layers=2),
+        "digits": partial(priors.AutoregressiveCodes, channels=8, num_layers=2, max_classes=8),
         "transformer": partial(priors.AutoregressiveCodes, channels=8, num_layers=2, network=CausalTransformer),
     }[prior](q)
     return VAE(q, likelihoods.Bernoulli(NETWORK, (4, 2, 2), shape), chosen).eval()
@@ -92,6 +93,7 @@ MODELS = {
         for name in ("vector_quantized", "residual")
         for prior in ("autoregressive", "transformer")
     },
+    "fsq, digits": partial(of_codes, "fsq", "digits"),
 }
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
 

@@ -1,11 +1,12 @@
 """Distributions and supports that torch.distributions lacks."""
 
 from vaelab.distributions.autoregressive import Autoregressive
+from vaelab.distributions.autoregressive_gaussians import AutoregressiveGaussians
 from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.bits import entropy_of_codes
 from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
-from vaelab.distributions.code import Embedded, Quantized, UniformIndices
+from vaelab.distributions.code import Digits, Embedded, Quantized, UniformIndices
 from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, nearest_codes
 from vaelab.distributions.columns import Codes, PositiveLogNormal, ZeroOrLogNormal, ordinal_logits
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
@@ -37,11 +38,13 @@ from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMise
 __all__ = [
     "ESTIMATORS",
     "Autoregressive",
+    "AutoregressiveGaussians",
     "Bernoulli",
     "Beta",
     "Codebook",
     "Codes",
     "ContinuousBernoulli",
+    "Digits",
     "DiscretizedLogistic",
     "Embedded",
     "ExpConcrete",

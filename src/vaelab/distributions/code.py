@@ -1,6 +1,6 @@
 """Distributions over codes of a codebook (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from vaelab.distributions.codebooks import Codebook
+from vaelab.distributions.codebooks import Codebook, digits_of, number_of
 from vaelab.distributions.estimators import straight_through
 
 Shape = Size | tuple[int, ...]
@@ -120,6 +120,32 @@ class UniformIndices(Distribution):
 
     def sample(self, sample_shape: Shape = ()) -> Int[Tensor, "..."]:
         return torch.randint(self.num_codes, self._extended_shape(Size(sample_shape)), device=self.like.device)
+
+
+class Digits(Distribution):
+    """p(k) = p(digits of k) for grids k of whole numbers.
+
+    Args:
+        digits: the distribution of grids of digits, with event shape (*space, D).
+        radices: of the D digits, the lowest first.
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, digits: Distribution, radices: Sequence[int], validate_args: bool | None = None) -> None:
+        self.digits, self.radices = digits, tuple(radices)
+        super().__init__(digits.batch_shape, digits.event_shape[:-1], validate_args=validate_args)
+
+    def expand(self, batch_shape: Shape, _instance: None = None) -> "Digits":
+        return Digits(self.digits.expand(Size(batch_shape)), self.radices, validate_args=False)
+
+    def log_prob(self, value: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self.digits.log_prob(digits_of(value, self.radices))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Shape = ()) -> Int[Tensor, "..."]:
+        return number_of(self.digits.sample(Size(sample_shape)), self.radices)
 
 
 class Embedded(Distribution):

@@ -23,10 +23,28 @@ def nearest_codes(vectors: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"],
         return torch.cat([torch.addmm(half_norms, chunk, codebook.T, alpha=-1).argmin(-1) for chunk in chunks])
 
 
+def digits_of(indices: Int[Tensor, "..."], radices: Sequence[int]) -> Int[Tensor, "... d"]:
+    """The digits l_d of whole numbers sum_d l_d prod_(c < d) L_c, the lowest first, for radices L_d."""
+    digits = []
+    for radix in radices:
+        digits.append(indices % radix)
+        indices = indices // radix
+    return torch.stack(digits, -1)
+
+
+def number_of(digits: Int[Tensor, "... d"], radices: Sequence[int]) -> Int[Tensor, "..."]:
+    """The whole numbers that have these digits."""
+    number = torch.zeros_like(digits[..., 0])
+    for digit, radix in zip(reversed(digits.unbind(-1)), reversed(radices), strict=True):
+        number = number * radix + digit
+    return number
+
+
 class Codebook(ABC):
     """K vectors e_k of D numbers each. `depth` is how many indices a code has; None: one, without an axis of its own."""
 
     num_codes: int  # K, of each of the depths
+    levels: tuple[int, ...]  # radices of the digits that an index may be written with, whose product is K
     dim: int  # D
     depth: int | None = None
     like: Tensor  # with the dtype and on the device of the codes
@@ -65,6 +83,7 @@ class Table(Codebook):
     def __init__(self, codes: Float[Tensor, "k d"]) -> None:
         self.codes = self.like = codes
         self.num_codes, self.dim = codes.shape
+        self.levels = (self.num_codes,)
 
     def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         return torch.nn.functional.embedding(indices, self.codes)
@@ -88,19 +107,12 @@ class Lattice(Codebook):
         self.num_codes, self.dim, self.like = prod(self.levels), len(self.levels), step
 
     def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
-        digits = []
-        for level in self.levels:
-            digits.append(indices % level)
-            indices = indices // level
-        return (torch.stack(digits, -1) - self.centre) * self.step
+        return (digits_of(indices, self.levels) - self.centre) * self.step
 
     def nearest(self, vectors: Float[Tensor, "... d"]) -> Int[Tensor, "..."]:
         rounded = torch.ceil(vectors / self.step + (self.centre - 0.5))  # half-way values go down, so that a bit is the sign of a number
-        digits = rounded.long().unbind(-1)
-        index = torch.zeros_like(digits[0])
-        for digit, level in zip(reversed(digits), reversed(self.levels), strict=True):
-            index = index * level + digit.clamp(0, level - 1)
-        return index
+        digits = [digit.clamp(0, level - 1) for digit, level in zip(rounded.long().unbind(-1), self.levels, strict=True)]
+        return number_of(torch.stack(digits, -1), self.levels)
 
 
 class Sums(Codebook):
@@ -114,7 +126,7 @@ class Sums(Codebook):
     """
 
     def __init__(self, books: Sequence[Codebook], scales: Sequence[Tensor | float]) -> None:
-        self.books, self.scales = tuple(books), tuple(scales)
+        self.books, self.scales, self.levels = tuple(books), tuple(scales), books[0].levels
         self.num_codes, self.dim, self.depth, self.like = books[0].num_codes, books[0].dim, len(books), books[0].like
 
     def vectors(self, indices: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:

@@ -1,6 +1,7 @@
 """Codes of z: q(z | x) and p(z) as probabilities of places, each of which stands for a z that a decoder is shown."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -9,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, Normal
 
-from vaelab.applications.compression.exact import exp, rounded
+from vaelab.applications.compression.exact import LEAST, exp, rounded
 from vaelab.applications.compression.stack import Code, Gaussians, Stack, Table, Uniform, Windows
 from vaelab.applications.compression.values import base_of
-from vaelab.distributions import Autoregressive, Embedded, Quantized, UniformIndices
+from vaelab.distributions import Autoregressive, Digits, Embedded, Quantized, UniformIndices
+from vaelab.distributions.codebooks import digits_of, number_of
 
 LIMIT = 16.0  # standard deviations of a Gaussian p(z), within which are the means of q(z | x)
 REACH = 8.0  # those of the components of a mixture
@@ -119,7 +121,7 @@ class MixtureCode(Code):
         for row, each in enumerate(symbols):
             squares = np.square((each - self.mean) / self.std) / 2 + np.log(self.std)
             found[row] -= squares.reshape(len(squares), -1).sum(1)
-        relative = torch.from_numpy(found - found.max(1, keepdims=True)).clamp(min=-64)
+        relative = torch.from_numpy(found - found.max(1, keepdims=True)).clamp(min=LEAST)
         return Table(exp(rounded(relative)))
 
 
@@ -141,6 +143,9 @@ class OfCodes(Places):
         indices = self.p.indices
         if isinstance(indices, UniformIndices):
             return Uniform((rows, *indices.event_shape), indices.num_codes)
+        if isinstance(indices, Digits):
+            assert isinstance(indices.digits, Autoregressive)
+            return DigitsCode(AutoregressiveCode(indices.digits, rows, self.batch), indices.radices)
         assert isinstance(indices, Autoregressive)
         return AutoregressiveCode(indices, rows, self.batch)
 
@@ -160,6 +165,19 @@ class Certain(Code):
 
     def pop(self, stack: Stack) -> Int[np.ndarray, "..."]:
         return self.symbols
+
+
+class DigitsCode(Code):
+    """Grids of indices that are written with several digits, which have a code."""
+
+    def __init__(self, digits: Code, radices: Sequence[int]) -> None:
+        self.digits, self.radices = digits, radices
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "b ..."]) -> None:
+        self.digits.push(stack, digits_of(torch.from_numpy(symbols), self.radices).numpy())
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "b ..."]:
+        return number_of(torch.from_numpy(self.digits.pop(stack)), self.radices).numpy()
 
 
 class AutoregressiveCode(Code):
@@ -182,7 +200,7 @@ class AutoregressiveCode(Code):
         """Weights of all indices at each place, given those at the places before."""
         grid = torch.from_numpy(padded(flat, self.batch)).reshape(self.batch, *self.p.event_shape)
         logits = self.p.logits(grid)[: self.rows].flatten(2)
-        return exp(rounded(logits - logits.amax(1, keepdim=True))).transpose(2, 0, 1)
+        return exp(rounded((logits - logits.amax(1, keepdim=True)).clamp(min=LEAST))).transpose(2, 0, 1)
 
 
 def places_of(p: Distribution, width: float, batch: int) -> Places:

@@ -69,25 +69,25 @@ def code_of_x(p_x: Distribution, num: int, rows: int) -> Code:
         return Table(np.stack([np.where(logits > 0, small, 1.0), np.where(logits > 0, 1.0, small)], -1))
     if isinstance(p, distributions.GridCategorical):
         logits = rounded(p.logits[:rows] - p.logits[:rows].amax(-1, keepdim=True))
-        return Digits(logits.shape[:-1], num, below_of_weights(exp(logits).reshape(-1, num)))
+        return ByDigits(logits.shape[:-1], num, below_of_weights(exp(logits).reshape(-1, num)))
     if isinstance(p, distributions.DiscretizedLogistic):
         loc, scale = in_levels(p.loc[:rows], num).ravel(), in_levels(p.scale[:rows], num).ravel()
-        return Digits(p.loc[:rows].shape, num, lambda edges: below_of_logistic(edges, loc[:, None], scale[:, None]))
+        return ByDigits(p.loc[:rows].shape, num, lambda edges: below_of_logistic(edges, loc[:, None], scale[:, None]))
     if isinstance(p, distributions.MixtureOfLogistics):
         return Channels(p, num, rows)
     if isinstance(p, distributions.Poisson):
         rate = exp(rounded(p.log_rate[:rows]))
-        return Digits(rate.shape, num, lambda edges: special.pdtr(edges - 1.0, rate.reshape(-1, 1)))
+        return ByDigits(rate.shape, num, lambda edges: special.pdtr(edges - 1.0, rate.reshape(-1, 1)))
     assert isinstance(p, distributions.NegativeBinomial)
     theta, ratio = exp(rounded(p.total_count[:rows].log())), rounded(p.logits[:rows])
     failure = sigmoid(-ratio).reshape(-1, 1)
-    return Digits(theta.shape, num, lambda edges: below_of_failures(edges, theta.reshape(-1, 1), failure))
+    return ByDigits(theta.shape, num, lambda edges: below_of_failures(edges, theta.reshape(-1, 1), failure))
 
 
 Below = Callable[[Int[np.ndarray, "n e"]], Float[np.ndarray, "n e"]]  # P(level < edge) of each of n symbols, for edges from 0 to num
 
 
-class Digits(Code):
+class ByDigits(Code):
     """Levels by their digits, the highest first: digit k has the probability that the level has it, given the higher ones.
 
     Args:
@@ -187,11 +187,11 @@ class Channels(Code):
         loc, scale = loc[..., None], self.scale[:, :, channel, :, None]
         return lambda edges: below_of_logistic(edges[:, None], loc, scale)
 
-    def code(self, logits: np.ndarray, below: Callable[[np.ndarray], np.ndarray]) -> Digits:
+    def code(self, logits: np.ndarray, below: Callable[[np.ndarray], np.ndarray]) -> ByDigits:
         weights = exp(logits - logits.max(1, keepdims=True))
         weights = (weights / weights.sum(1, keepdims=True))[..., None]
         rows, _, pixels = logits.shape
-        return Digits(
+        return ByDigits(
             (rows, pixels), self.num, lambda edges: (weights * below(edges.reshape(rows, pixels, -1))).sum(1).reshape(edges.shape)
         )
 
