@@ -1,6 +1,7 @@
 """vaelab export: other programs compute what the model does, and what they wrote is read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from vaelab.applications import LatentMoments
 from vaelab.build import open_run
 from vaelab.commands.encode import encode
 from vaelab.commands.errors import in_words
+from vaelab.commands.evaluate import evaluate_runs
 from vaelab.commands.export import export
 from vaelab.commands.export.onnx import largest_difference
 from vaelab.commands.train import train
+from vaelab.runs.folder import RunFolder
 
 FEW = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
 LDM = [
@@ -80,6 +83,19 @@ def test_a_file_of_weights_and_config_is_opened_as_a_run_is(run: str, tmp_path: 
     for source, target in ((folder, "a.csv"), (path, "b.csv")):  # a command opens it, too, with the scale of the data
         encode(composed([f"run='{source}'", f"output='{tmp_path / target}'", "accelerator=cpu"], tmp_path, "encode"))
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "best.ckpt"])
+def test_what_is_found_of_a_file_that_lies_alone_gets_a_folder_of_its_own(name: str, trained: Path, tmp_path: Path) -> None:
+    if name == "best.ckpt":
+        shutil.copy(trained / "checkpoints" / name, tmp_path)
+    else:
+        exported(trained, tmp_path / name, "safetensors")
+    words = ["metrics=[reconstruction]", "metrics.reconstruction.features=none", "accelerator=cpu"]
+    evaluate_runs(composed([f"run='{tmp_path / name}'", *words], tmp_path, "evaluate"))
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{Path(name).stem}_results"}
+    assert {"results.json", "report.html"} <= {path.name for path in (tmp_path / f"{Path(name).stem}_results").iterdir()}
+    assert RunFolder.of_results(trained / "checkpoints" / "best.ckpt").path == trained
 
 
 def test_a_damaged_and_a_foreign_file_are_refused(trained: Path, tmp_path: Path) -> None:

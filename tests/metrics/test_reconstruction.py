@@ -2,6 +2,8 @@
 
 import math
 import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ import torchmetrics.functional.image
 import torchvision
 from torch import Tensor, nn
 
-from vaelab import Model
+from vaelab import VAE, Model
 from vaelab.data import DataModule, InMemory
+from vaelab.likelihoods import Bernoulli
 from vaelab.metrics.reconstruction import reconstruction
+from vaelab.networks import MLP
+from vaelab.posteriors import LookupFree
+from vaelab.priors import UniformCodes
 
 
 class Reconstructs(Model):
@@ -26,7 +32,10 @@ class Reconstructs(Model):
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.function(x)
 
-    forward = encode = decode = sample = lambda self: None
+    def encode(self, x: Tensor, y: Tensor | None = None) -> torch.distributions.Distribution:
+        return torch.distributions.Normal(0.0, 1.0)
+
+    forward = decode = sample = lambda self: None
 
 
 def data(x: Tensor, y: Tensor | None = None, **options: Any) -> DataModule:
@@ -239,3 +248,28 @@ def test_what_cannot_be_computed_is_said(options: dict[str, Any], words: str, tm
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match=words):
         reconstruction(Reconstructs(lambda x: x), data(pictures()), **options)
+
+
+def test_codes_are_counted_over_the_whole_split() -> None:
+    """Distances are of the first examples, the use of codes is of all: 12 of 16, of which 4 of the examples that come last."""
+    levels = torch.tensor([0.0, 1.0])
+    digits = torch.tensor(list(product(levels.tolist(), repeat=4)))
+    x = torch.cat([digits[:8].repeat(20, 1), digits[8:12]])[:, :, None].expand(-1, -1, 2).contiguous()
+    posterior = LookupFree(Centred, (4, 2), (4, 2))
+    likelihood = Bernoulli(partial(MLP, hidden=()), (4, 2), (4, 2))
+    model = VAE(posterior, likelihood, partial(UniformCodes)).eval()
+    found = reconstruction(model, data(x), num_examples=20, features="none")
+    assert found["reconstruction_num_examples"] == 20
+    assert found["code_usage"] == 12 / 16
+    shares = torch.tensor([20.0] * 8 + [1.0] * 4) / 164
+    assert found["code_perplexity"] == pytest.approx(torch.distributions.Categorical(shares).entropy().exp().item(), rel=1e-5)
+
+
+class Centred(nn.Module):
+    """x - 1/2, as the one parameter of a quantiser."""
+
+    def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - 0.5).unsqueeze(1)

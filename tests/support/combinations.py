@@ -34,6 +34,7 @@ SHRUNK = {
     "posterior=vector_quantized": ["posterior.num_codes=5"],
     "posterior=simvq": ["posterior.num_codes=5"],
     "posterior=fsq": ["posterior.levels=[2,3,2]"],
+    "posterior=hierarchical": ["posterior.top.num_codes=5", "posterior.bottom.num_codes=4", "posterior.channels=4"],
     "posterior=residual": ["posterior.quantizer.num_codes=5", "posterior.depth=2"],
     "likelihood=categorical": ["likelihood.num_bins=4"],
     "likelihood=discretized_logistic": ["likelihood.num_bins=4"],
@@ -65,7 +66,7 @@ POSTERIORS = dict.fromkeys(["gaussian", "full_gaussian", "laplace", *sorted(FLOW
     "categorical": ONE_HOT,
     "straight_through": ONE_HOT,
     "gumbel": RELAXED,
-    **dict.fromkeys(["vector_quantized", "simvq", "fsq", "lookup_free", "binary_spherical", "residual"], CODES),
+    **dict.fromkeys(["vector_quantized", "simvq", "fsq", "lookup_free", "binary_spherical", "residual", "hierarchical"], CODES),
 }
 PRIORS = {
     **{prior: {REAL} for prior in ("standard_normal", "standard_laplace", "mixture", "flow", "coupling_flow", "conditional_gaussian")},

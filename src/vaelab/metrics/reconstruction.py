@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaelab.checks import check_at_least, check_choice
 from vaelab.metrics.data import Data, first, labelled
+from vaelab.metrics.latent.usage import code_usage
 from vaelab.metrics.sample_quality.examples import examples
 from vaelab.metrics.sample_quality.features import Features, extract, feature_space, inception, learned, pixels
 from vaelab.metrics.sample_quality.frechet import frechet_distance
@@ -44,12 +45,14 @@ def reconstruction(
       the weights are on this machine.
     - rfid, the Frechet distance between Inception's features of the examples and of their reconstructions; or, in other features,
       frechet_distance_of_reconstructions_<features>: see `vaelab.metrics.sample_quality`. Of data without missing values.
+    - code_usage, the share of the codes that is chosen at least once, and code_perplexity, exp H of how often each is, of a posterior over
+      codes; of two maps of codes also code_usage_top, ... Of the whole split, since fewer examples use fewer codes.
 
     Args:
         model: to reconstruct with.
         data: to reconstruct.
         split: "test" or "val".
-        num_examples: at most.
+        num_examples: of distances, at most.
         lpips: "alex" or "vgg", the network whose features LPIPS compares; "none"; or "auto", alex if its weights are on this machine and
             the pictures are large enough.
         features: as of `sample_quality`, or "none"; "auto": Inception's, else a classifier's if there are labels, else pixels.
@@ -79,7 +82,7 @@ def reconstruction(
         report |= average(name, torch.cat(parts))
     if features != "none" and len(kept) and not any(bool(x.isnan().any()) for x, _ in kept):
         report |= of_features(data, split, kept, features, num_train, num_epochs, model.device)
-    return report
+    return report | code_usage(model, data.batches(split, model.device))
 
 
 def errors_of_values(

@@ -18,7 +18,7 @@ MOST_CODES = 2**20  # of a prior that gives each code a number of its own
 
 
 class UniformCodes(nn.Module):
-    """p(z) = K^-N for N indices of z, with one of K codes each.
+    """p(z) = K^-N for N indices of z, with one of K codes each; where some have another K, the product over them.
 
     Args:
         posterior: the quantiser.
@@ -33,16 +33,17 @@ class UniformCodes(nn.Module):
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
         book, shape = codes(*self._posterior)
-        return Embedded(UniformIndices(book.num_codes, book.like.detach(), shape, validate_args=False), book, validate_args=False)
+        counts = [(prod(part), each.num_codes) for each, part in book.maps(shape).values()]
+        return Embedded(UniformIndices(counts, book.like.detach(), shape, validate_args=False), book, validate_args=False)
 
 
 class AutoregressiveCodes(nn.Module):
     """p(z) = prod_i p(k_i | k_1, ..., k_(i-1)) for the indices k of the codes of z, by a network that looks back only.
 
     A space of more or fewer than two dimensions is folded into rows along its last. Codes that are sums have their indices, coarse to
-    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider. So do the digits of an index
-    that is written with several, as where bits or levels make too many codes for one softmax (Luo et al., 2024,
-    https://arxiv.org/abs/2409.04410).
+    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider. Too many codes for one
+    softmax are written with several digits, side by side, too (Luo et al., 2024, https://arxiv.org/abs/2409.04410). Two maps of codes are one row, so that p is p(top) p(bottom | top) (Razavi et al., 2019,
+    https://arxiv.org/abs/1906.00446): for `CausalTransformer`, since masked convolutions see a few places of a row only.
 
     Args:
         posterior: the quantiser.
@@ -57,6 +58,9 @@ class AutoregressiveCodes(nn.Module):
         ValueError: if the posterior has no codes, or more than a network has numbers for.
     """
 
+    starts: Tensor  # of the codes of each index, or digit, in the embedding
+    limits: Tensor  # K of each index, or digit
+
     def __init__(
         self,
         posterior: nn.Module,
@@ -69,17 +73,27 @@ class AutoregressiveCodes(nn.Module):
         check_at_least(2, max_classes=max_classes)
         self._posterior = (with_codes(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
         book, shape = codes(posterior)
-        self.radices = grouped(book.levels, max_classes)
+        maps = book.maps(shape)
+        self.radices = grouped(book.levels, max_classes) if len(maps) == 1 else (book.num_codes,)
         num_classes = max(self.radices)
         if num_classes > MOST_CODES:
             raise ValueError(
                 f"{book.num_codes} codes are too many for a prior that gives each a number of its own, which at most {MOST_CODES} can"
                 " have: set prior=uniform_codes, or make fewer codes"
             )
-        self.depth = (book.depth or 1) * len(self.radices)
-        space = shape[: len(shape) - (book.depth is not None)]
-        self.grid = (prod(space[:-1]), prod(space[-1:]) * self.depth)
-        self.embedding = nn.Embedding(self.depth * num_classes, channels)
+        space, digits = shape[: len(shape) - (book.depth is not None)], len(self.radices)
+        self.grid = (prod(space[:-1]), prod(space[-1:]) * (book.depth or 1) * digits)
+        starts, limits, total = list[Tensor](), list[Tensor](), 0  # an index of another depth or map is of another code
+        for each, part in maps.values():
+            radices = self.radices if len(maps) == 1 else (each.num_codes,)
+            depth, size = (each.depth or 1) * digits, prod(part) * digits
+            starts.append(total + max(radices) * torch.arange(depth).repeat(size // depth))
+            limits.append(torch.tensor(radices).repeat(size // digits))
+            total += depth * max(radices)
+        self.register_buffer("starts", torch.cat(starts).reshape(self.grid), persistent=False)
+        self.register_buffer("limits", torch.cat(limits).reshape(self.grid), persistent=False)
+        self.limited = len(torch.cat(limits).unique()) > 1
+        self.embedding = nn.Embedding(total, channels)
         self.network = network((channels, *self.grid), (num_classes, *self.grid), channels, num_layers)
 
     def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
@@ -91,16 +105,13 @@ class AutoregressiveCodes(nn.Module):
 
     def logits(self, indices: Int[Tensor, "n ..."]) -> Float[Tensor, "n k ..."]:
         """The logits of each index, or digit, given those before it."""
-        grid = indices.reshape(len(indices), *self.grid)
-        column = torch.arange(self.grid[1], device=grid.device)
-        if self.depth > 1:  # an index of another depth is of another code
-            grid = grid + self.embedding.num_embeddings // self.depth * (column % self.depth)
+        grid = indices.reshape(len(indices), *self.grid) + self.starts
         logits = self.network(self.embedding(grid).movedim(-1, 1))
-        if len(set(self.radices)) > 1:  # a digit with fewer classes than others
-            radix = torch.tensor(self.radices, device=grid.device)[column % len(self.radices)]
-            logits = logits.masked_fill(torch.arange(logits.shape[1], device=grid.device)[:, None, None] >= radix, -torch.inf)
-        logits = logits.reshape(len(indices), -1, *indices.shape[1:])
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        if self.limited:
+            codes = torch.arange(logits.shape[1], device=logits.device)
+            logits = logits.masked_fill(codes[:, None, None] >= self.limits, -torch.inf)
+        return logits.reshape(len(indices), -1, *indices.shape[1:])
 
 
 def grouped(levels: Sequence[int], most: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ LOGGERS = (logging.root, logging.getLogger("vaelab.record"))  # that Hydra gives
 
 
 class Surroundings:
-    """What a process has once, and each thread shall have for itself: generators of random numbers, output and the files of logs.
+    """Generators of random numbers, output and files of logs, which a process has once and each thread shall have for itself.
 
     Args:
         output: where it prints to.
