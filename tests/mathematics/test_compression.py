@@ -37,6 +37,14 @@ QUANTIZERS = {
     "lookup_free": posteriors.LookupFree,
     "binary_spherical": posteriors.BinarySpherical,
     "simvq": partial(posteriors.SimVQ, num_codes=7),
+    "hierarchical": partial(
+        posteriors.Hierarchical,
+        down=NETWORK,
+        up=NETWORK,
+        top=partial(posteriors.VectorQuantized, num_codes=5),
+        bottom=partial(posteriors.VectorQuantized, num_codes=7),
+        channels=6,
+    ),
     "residual": partial(posteriors.Residual, quantizer=partial(posteriors.VectorQuantized, num_codes=5), depth=3),
 }
 
@@ -94,6 +102,7 @@ MODELS = {
         for prior in ("autoregressive", "transformer")
     },
     "fsq, digits": partial(of_codes, "fsq", "digits"),
+    "hierarchical, transformer": partial(of_codes, "hierarchical", "transformer"),
 }
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS.keys())
 

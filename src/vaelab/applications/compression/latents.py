@@ -142,7 +142,7 @@ class OfCodes(Places):
     def prior(self, rows: int) -> Code:
         indices = self.p.indices
         if isinstance(indices, UniformIndices):
-            return Uniform((rows, *indices.event_shape), indices.num_codes)
+            return UniformCode(indices, rows)
         if isinstance(indices, Digits):
             assert isinstance(indices.digits, Autoregressive)
             return DigitsCode(AutoregressiveCode(indices.digits, rows, self.batch), indices.radices)
@@ -165,6 +165,21 @@ class Certain(Code):
 
     def pop(self, stack: Stack) -> Int[np.ndarray, "..."]:
         return self.symbols
+
+
+class UniformCode(Code):
+    """Grids of indices that are all alike, in row-major order, some of fewer codes than others."""
+
+    def __init__(self, p: UniformIndices, rows: int) -> None:
+        self.shape, self.codes = (rows, *p.event_shape), [Uniform((rows, num), limit) for num, limit in p.counts]
+
+    def push(self, stack: Stack, symbols: Int[np.ndarray, "b ..."]) -> None:
+        flat, ends = symbols.reshape(len(symbols), -1), np.cumsum([code.shape[1] for code in self.codes])
+        for code, part in reversed(list(zip(self.codes, np.split(flat, ends[:-1], 1), strict=True))):
+            code.push(stack, part)
+
+    def pop(self, stack: Stack) -> Int[np.ndarray, "b ..."]:
+        return np.concatenate([code.pop(stack) for code in self.codes], 1).reshape(self.shape)
 
 
 class DigitsCode(Code):
