@@ -18,10 +18,12 @@ from small_runs import QUICK, SMALL, composed, train_small
 
 from vaelab.applications.compression import Codec
 from vaelab.applications.compression.code_length import mosaic, other_sizes
-from vaelab.build import build_model, open_run
-from vaelab.commands.compress import compress, decompress
+from vaelab.applications.compression.values import alphabet_of
+from vaelab.build import build_data, build_model, open_run
+from vaelab.commands.compress import codec_of, compress, decompress
 from vaelab.commands.evaluate import evaluate_runs
 from vaelab.commands.pictures import in_order
+from vaelab.distributions import Mixed
 from vaelab.runs.compressed import from_bytes, read_compressed, to_bytes, write_compressed
 
 FEW = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
@@ -142,10 +144,11 @@ def test_data_that_have_no_code_are_refused(trained: Path, of_bytes: Path, tmp_p
 
     x = np.zeros((2, 1, 16, 16), np.float32)
     x[1, 0, 2, 3] = 0.37
-    assert "x[1, 0, 2, 3]=0.37 is none of the values that p(x | z) has, 0 and 1:" in said(trained, x)
+    assert "x[1, 0, 2, 3]=0.37 is none of the values that p(x | z) has, 0 and 1 (of bytes 0 and 255):" in said(trained, x)
     assert "x[1, 0, 2, 3]=0.37 is none of the values that p(x | z) has, k / 255 for k = 0, ..., 255:" in said(of_bytes, x)
     x[1, 0, 2, 3] = 1 - 1e-6
     assert "only up to rounding" in said(of_bytes, x)
+    assert "x[0, 0, 0, 0]=0.00392157 is none of the values that p(x | z) has, 0 and 1 (of bytes" in said(trained, np.ones_like(x, np.uint8))
     assert "x of shape (1, 16, 15)" in said(trained, x[..., :15])
     assert "must end in .vlab" in refused(compressed, trained, tmp_path / "x.zip")
     assert not (tmp_path / "x.vlab").exists()
@@ -154,14 +157,19 @@ def test_data_that_have_no_code_are_refused(trained: Path, of_bytes: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["likelihood=gaussian"], "p(x | z) is a Normal, which gives x no probability but a density"),
-        (["likelihood=continuous_bernoulli"], "p(x | z) is a ContinuousBernoulli"),
+        (["likelihood=gaussian"], "p(x | z) gives x no probability but a density (Normal)"),
+        (["likelihood=student_t"], "no probability but a density (StudentT)"),
+        (["likelihood=continuous_bernoulli"], "no probability but a density (ContinuousBernoulli)"),
         (["likelihood=bernoulli", "posterior=planar"], "no code for the posterior"),
         (
             ["likelihood=bernoulli", "posterior=full_gaussian"],
-            "no code for the posterior, a MultivariateNormal: train with posterior=gaussian",
+            "no code for the posterior (MultivariateNormal): train with posterior=gaussian prior=standard_normal, or with codes of",
         ),
-        (["likelihood=bernoulli", "prior=standard_laplace"], "no code for the prior, a Laplace: train with prior=standard_normal"),
+        (
+            ["likelihood=bernoulli", "posterior=categorical", "prior=uniform_categorical", "objective=vimco"],
+            "no code for the posterior (OneHot): train with codes of a codebook",
+        ),
+        (["likelihood=bernoulli", "prior=standard_laplace"], "no code for the prior (Laplace): train with prior=standard_normal"),
         (["likelihood=bernoulli", "prior=flow"], "no code for the prior"),
         (["likelihood=bernoulli", "missing=true"], "no code for data with missing values"),
     ],
@@ -169,6 +177,41 @@ def test_data_that_have_no_code_are_refused(trained: Path, of_bytes: Path, tmp_p
 def test_models_that_have_no_code_are_refused(words: list[str], reason: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         Codec(build_model(composed([*SMALL, *words], tmp_path)))
+
+
+def test_tables_and_scaled_data_are_refused(trained: Path, tmp_path: Path) -> None:
+    table = Mixed([(torch.arange(2), torch.distributions.Bernoulli(logits=torch.zeros(2)))], (2,))
+    assert "no code for tables" in refused(alphabet_of, torch.distributions.Independent(table, 1))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    config = composed(["data=array", f"data.file='{tmp_path / 'x.npy'}'", "data.shape=[3]", "data.scale=standardize"], tmp_path)
+    data = build_data(config)
+    data.setup("fit")
+    assert "train with data.scale=none" in refused(codec_of, open_run(trained)._replace(datamodule=data), 16)
+    config.data.scale = "none"
+    build_data(config).setup("fit")  # the advice can be taken
+
+
+def test_pictures_of_which_a_part_would_be_lost_are_refused(of_bytes: Path, tmp_path: Path) -> None:
+    """Others than the run sees are resized, and would come back so."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    for picture, words in (
+        (Image.fromarray(pixels).resize((20, 16)).convert("L"), "20 x 16 pixels of mode L, but the run sees 16 x 16 pixels in grey"),
+        (Image.fromarray(pixels), "16 x 16 pixels of mode RGB, but the run sees 16 x 16 pixels in grey"),
+    ):
+        picture.save(tmp_path / "x.png")
+        assert words in refused(compressed, of_bytes, tmp_path / "x.vlab", f"input='{tmp_path / 'x.png'}'")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "x.png")
+    compressed(of_bytes, tmp_path / "x.vlab", f"input='{tmp_path / 'x.png'}'")
+    decompressed(of_bytes, tmp_path / "x.vlab", tmp_path / "x.npy")
+    assert np.array_equal(np.load(tmp_path / "x.npy")[0, 0], pixels[..., 0])
+
+
+def test_one_sentence_says_what_is_not_installed(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed(trained, tmp_path / "x.vlab", "num=2")
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    for call in (compressed, decompressed):
+        said = refused(call, trained, tmp_path / "x.vlab", *[tmp_path / "x.npy"] * (call is decompressed))
+        assert said == "constriction is not installed: pip install 'vaelab[compression]'"
 
 
 def test_code_length_is_the_bound(of_bytes: Path, tmp_path: Path) -> None:

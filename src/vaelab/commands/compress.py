@@ -25,6 +25,7 @@ from vaelab.commands.errors import report_errors
 from vaelab.commands.pictures import in_order
 from vaelab.commands.writing import check_new_folder, check_not_read, write_array, write_pictures
 from vaelab.data.arrays import as_read
+from vaelab.data.images import ImageFiles
 from vaelab.data.modality import Images
 from vaelab.data.split import Split
 from vaelab.metrics.progress import progress
@@ -53,6 +54,8 @@ def compress(config: DictConfig) -> None:
     check_not_read(target, [target], run, config.input)
     codec = codec_of(run, config.batch)
     (split,) = splits_of(run, config).values()
+    if isinstance(split.dataset, ImageFiles) and config.input is not None:
+        check_unchanged(split.dataset)
     levels, dtype = read_levels(codec, in_order(split, config.num))
     started = time.monotonic()
     coded = codec.encode(levels, watch=watched("compressing"))
@@ -103,7 +106,7 @@ def decompress(config: DictConfig) -> None:
         write_array(target, [as_read(x, modality, run.config.data.get("axes"))], len(x))
     else:
         write_pictures(target, (("", picture(each)) for each in x))
-    tell(f"{len(x)} examples, as they were: {shorter(target)}")
+    tell(f"{examples(len(x))}, as they were: {shorter(target)}")
 
 
 def codec_of(run: OpenedRun, batch: int) -> Codec:
@@ -113,8 +116,28 @@ def codec_of(run: OpenedRun, batch: int) -> Codec:
         ValueError: if there is none.
     """
     if run.datamodule.modality.scaling is not None:
-        raise ValueError("the data of this run are scaled, so that their values have no probabilities: train with data.scale=null")
+        raise ValueError("the data of this run are scaled, so that their values have no probabilities: train with data.scale=none")
     return Codec(run.model, batch)
+
+
+def check_unchanged(files: ImageFiles) -> None:
+    """Check that pictures have the size and the colours that the run sees, so that nothing of them is lost.
+
+    Raises:
+        ValueError: if one has others.
+    """
+    channels, height, width = files.reader.shape
+    modes = ("1", "L") if channels == 1 else ("1", "L", "P", "RGB")
+    for index in range(len(files)):
+        with Image.open(files.path(index)) as picture:
+            crop = files.reader.crop or min(height, width)
+            is_whole = picture.size == (width, height) and crop == min(height, width)
+            if not is_whole or picture.mode not in modes or "transparency" in picture.info:
+                kind = "grey" if channels == 1 else "colour"
+                raise ValueError(
+                    f"{files.path(index)} has {picture.width} x {picture.height} pixels of mode {picture.mode}, but the run sees"
+                    f" {width} x {height} pixels in {kind}, and the rest would be lost: convert such pictures first"
+                )
 
 
 def read_levels(codec: Codec, split: Split) -> tuple[np.ndarray, str]:
@@ -129,9 +152,9 @@ def read_levels(codec: Codec, split: Split) -> tuple[np.ndarray, str]:
         levels = levels_of(split.modality.scale(raw), codec.alphabet, int(places[0]) if len(places) else 0)
         dtype = str(raw.numpy().dtype)
         if not np.array_equal(values_of(levels, codec.alphabet, dtype), raw.numpy()):
-            raise ValueError(
-                f"values of x are k / {codec.alphabet.unit} only up to rounding, and would not come back as they are: give 8 bits"
-            )
+            unit = codec.alphabet.unit
+            what, advice = (f"k / {unit}", "give 8 bits") if unit > 1 else ("whole numbers below 2^24", "give such numbers")
+            raise ValueError(f"values of x are {what} only up to rounding, and would not come back as they are: {advice}")
         found.append(levels.astype(np.int32))
     return np.concatenate(found), dtype
 
@@ -144,7 +167,10 @@ def restore(codec: Codec, path: Path, model: str) -> np.ndarray:
     """
     head, bits = read_compressed(path)
     if head["model"] != model:
-        raise ValueError(f"{path} was written with other weights, or another config, than those of this run: give the run that wrote it")
+        raise ValueError(
+            f"{path} was written with other weights, or another config, than those of this run: give the run and the checkpoint= that"
+            " wrote it"
+        )
     fields: dict[str, Any] = {name: head[name] for name in head if name in Coded.__dataclass_fields__}
     fields |= {"shape": tuple(head["shape"]), "widths": tuple(head["widths"])}
     try:
@@ -154,10 +180,11 @@ def restore(codec: Codec, path: Path, model: str) -> np.ndarray:
     except ValueError:
         is_same = False
     if not is_same:
-        raise ValueError(
-            f"{path} cannot be decoded here: {made_by()} computes other numbers than {head['made_by']}, which wrote it; decode it there, or"
-            " with the same versions on such a processor"
-        )
+        here, there = made_by(), head["made_by"]
+        reason = f"{there}, which wrote it; decode it there, or with the same versions on such a processor"
+        if here == there:
+            reason = "when it was written; decode it on the machine that wrote it"
+        raise ValueError(f"{path} cannot be decoded here: {here} computes other numbers than {reason}")
     return x
 
 
@@ -187,6 +214,11 @@ def picture(x: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
+def examples(num: int) -> str:
+    """So many examples, in words."""
+    return f"{num} example{'s' * (num != 1)}"
+
+
 def summary(run: OpenedRun, codec: Codec, levels: np.ndarray, coded: Coded, size: int, seed: int) -> str:
     """A line about the size of a file."""
     x = (
@@ -197,7 +229,7 @@ def summary(run: OpenedRun, codec: Codec, levels: np.ndarray, coded: Coded, size
         paper = minus_elbo(run.model, x)
     dims = levels.size
     return (
-        f"{len(levels)} examples: {size:,} bytes, {8 * size / dims:.4f} bits a dimension; {coded.net_bits / dims:.4f} without the"
+        f"{examples(len(levels))}: {size:,} bytes, {8 * size / dims:.4f} bits a dimension; {coded.net_bits / dims:.4f} without the"
         f" {8 * size - 32 * len(coded.words):,} bits of the head and the {coded.initial_bits:,} random ones; -ELBO {paper / dims:.4f}"
     )
 

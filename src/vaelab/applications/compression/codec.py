@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from vaelab.applications.compression.latents import check_posterior, padded, places_of
-from vaelab.applications.compression.stack import WORD, Code, Stack, Uniform
+from vaelab.applications.compression.stack import WORD, Code, Stack, Uniform, library
 from vaelab.applications.compression.values import Alphabet, alphabet_of, base_of, code_of_x
 from vaelab.distributions import centre
 from vaelab.models import HierarchicalVAE, Model
@@ -95,7 +95,7 @@ class Codec:
         batch: how many examples its networks are shown at a time.
 
     Raises:
-        ValueError: if there is no code for the model, its likelihood, posterior or prior.
+        ValueError: if there is no code for the model, its likelihood, posterior or prior, or constriction is not installed.
     """
 
     def __init__(self, model: Model, batch: int = 16) -> None:
@@ -112,6 +112,7 @@ class Codec:
             self.alphabet: Alphabet = alphabet_of(p_x)
             self.shape = tuple(p_x.event_shape)
             self.dims = [q.event_shape.numel() for q, _ in self.pairs(np.zeros((1, *self.shape), np.int64))]
+        library()
 
     @torch.no_grad()
     def encode(self, levels: Integer[np.ndarray, "n ..."], widths: Sequence[int] | None = None, watch: Watch = iter) -> Coded:

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, MixtureSameFamily, Normal
 from vaelab.applications.compression.exact import LEAST, exp, rounded
 from vaelab.applications.compression.stack import Code, Gaussians, Stack, Table, Uniform, Windows
 from vaelab.applications.compression.values import base_of
-from vaelab.distributions import Autoregressive, Digits, Embedded, Quantized, UniformIndices
+from vaelab.distributions import Autoregressive, Digits, Embedded, OneHot, Quantized, UniformIndices
 from vaelab.distributions.codebooks import digits_of, number_of
 
 LIMIT = 16.0  # standard deviations of a Gaussian p(z), within which are the means of q(z | x)
@@ -237,7 +237,7 @@ def places_of(p: Distribution, width: float, batch: int) -> Places:
     if isinstance(p, MixtureSameFamily) and isinstance(base_of(p.component_distribution), Normal):
         return OfMixture(p, width)
     raise ValueError(
-        f"there is no code for the prior, a {type(base).__name__}: train with prior=standard_normal, mixture or vamp; codes of a codebook"
+        f"there is no code for the prior ({type(base).__name__}): train with prior=standard_normal, mixture or vamp; codes of a codebook"
         " with uniform_codes, autoregressive_codes or transformer_codes"
     )
 
@@ -249,9 +249,10 @@ def check_posterior(q: Distribution) -> None:
         ValueError: if there is none.
     """
     if not isinstance(q, Quantized) and not isinstance(base_of(q), Normal):
+        gaussian = "" if isinstance(base_of(q), OneHot) else "posterior=gaussian prior=standard_normal, or with "
         raise ValueError(
-            f"there is no code for the posterior, a {type(base_of(q)).__name__}: train with posterior=gaussian, whose values can be popped"
-            " one by one, or with codes, such as posterior=vector_quantized"
+            f"there is no code for the posterior ({type(base_of(q)).__name__}): train with {gaussian}codes of a codebook, as"
+            " experiment=fsq and experiment=vq_vae do"
         )
 
 

@@ -48,9 +48,11 @@ def alphabet_of(p_x: Distribution) -> Alphabet:
         return Alphabet(p.grid.num_bins, p.grid.num_bins - 1)
     if isinstance(p, distributions.Poisson | distributions.NegativeBinomial):
         return Alphabet(None, 1)
+    if isinstance(p, distributions.Mixed):
+        raise ValueError("there is no code for tables, whose columns are of several kinds: train on an array or on pictures")
     raise ValueError(
-        f"p(x | z) is a {type(p).__name__}, which gives x no probability but a density, so that there is no code for it: train with"
-        f" {DISCRETE}; counts with poisson or negative_binomial"
+        f"p(x | z) gives x no probability but a density ({type(p).__name__.removeprefix('Unchecked')}), so that there is no code for it:"
+        f" train with {DISCRETE}; counts with poisson or negative_binomial"
     )
 
 
