@@ -26,6 +26,7 @@ ELSEWHERE = {  # pages that do not lie in docs/, or not at the place that they h
 FENCED = re.compile(r"^(```|~~~|\$\$).*?^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[((?:`[^`]*`|[^\]`])*)\]\(([^)\s]+)\)")
 SECTION = re.compile(r"^<!-- README: (.*) -->$", re.MULTILINE)  # where the start page shows a section of the README
+TREE = re.compile(r"^<!-- tree -->$", re.MULTILINE)
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".js": "js", ".sh": "bash"}
 
 places: dict[Path, File] = {}  # of each file of the repository that the site shows
@@ -45,6 +46,17 @@ def section(match: re.Match) -> str:
     readme = (ROOT / "README.md").read_text()
     begin = readme.index(f"\n## {match[1]}\n")
     return readme[begin:].split("\n## ")[1].partition("\n")[2].strip()
+
+
+def tree() -> str:
+    """The files of the package: a line for each, which is the first sentence of its docstring."""
+    lines = ["| file | what it is |", "|---|---|"]
+    for path in sorted((ROOT / "src" / "vaelab").rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        name = path.relative_to(ROOT / "src" / "vaelab").as_posix()
+        said = first_sentence(path).replace("|", "\\|")
+        shown = name.replace("__init__.py", "") or "vaelab"
+        lines.append(f"| **`{shown}`** | **{said}** |" if path.name == "__init__.py" else f"| [`{name}`](../src/vaelab/{name}) | {said} |")
+    return "\n".join(lines)
 
 
 def first_sentence(path: Path) -> str:
@@ -91,4 +103,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     path = Path(page.file.abs_src_path or "")
     if page.file.src_uri.startswith("source/"):
         return markdown
-    return prose(markdown, LINK, partial(rewritten, page=page, path=path))
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]  # a page that is all of its tab
+    shown = prose(markdown, LINK, partial(rewritten, page=page, path=path))
+    shown = SECTION.sub(lambda match: prose(section(match), LINK, partial(rewritten, page=page, path=ROOT / "README.md")), shown)
+    return TREE.sub(lambda match: LINK.sub(partial(rewritten, page=page, path=path), tree()), shown)
