@@ -55,7 +55,7 @@ def tree() -> str:
         name = path.relative_to(ROOT / "src" / "vaelab").as_posix()
         said = first_sentence(path).replace("|", "\\|")
         shown = name.replace("__init__.py", "") or "vaelab"
-        lines.append(f"| **`{shown}`** | **{said}** |" if path.name == "__init__.py" else f"| [`{name}`](../src/vaelab/{name}) | {said} |")
+        lines.append(f"| **`{shown}`** | **{said}** |" if path.name == "__init__.py" else f"| `{name}` | {said} |")
     return "\n".join(lines)
 
 
@@ -107,4 +107,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         page.meta["hide"] = ["navigation"]  # a page that is all of its tab
     shown = prose(markdown, LINK, partial(rewritten, page=page, path=path))
     shown = SECTION.sub(lambda match: prose(section(match), LINK, partial(rewritten, page=page, path=ROOT / "README.md")), shown)
-    return TREE.sub(lambda match: LINK.sub(partial(rewritten, page=page, path=path), tree()), shown)
+    return TREE.sub(lambda match: tree(), shown)
