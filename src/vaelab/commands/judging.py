@@ -117,14 +117,14 @@ def validate(
     """
     with rng.fork(0), counting_codes(model) as codes:
         val = mean_bounds(model, objective, datamodule.batches("val", device))
-    charts = {} if codes.counts is None else {"code_usage": code_usage_chart(codes.counts)}
+    charts = {"code_usage": code_usage_chart(codes.counts)} if codes.counts else {}
     return val | codes.report(), save_charts(run, charts)
 
 
 def save_charts(run: RunFolder, figures: Mapping[str, Figure]) -> dict[str, Path]:
     """Write charts to figures/; return their files by name."""
     for name, figure in figures.items():
-        run.figures.mkdir(exist_ok=True)
+        run.figures.mkdir(parents=True, exist_ok=True)
         figure.savefig(run.figures / f"{name}.png", dpi=130)
     return {name: run.figures / f"{name}.png" for name in figures}
 

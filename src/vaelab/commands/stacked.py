@@ -185,7 +185,7 @@ class StackProcess:
 
 
 def difference(a: Job, b: Job) -> str | None:
-    """Why two jobs cannot be in one stack; None if they can."""
+    """Reason why two jobs cannot be in one stack; None if they can."""
     assert a.last_steps is not None
     assert b.last_steps is not None
     return a.last_steps.difference(b.last_steps)

@@ -49,7 +49,7 @@ class Member(Callback):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How it was trained, for its results."""
+        """The size of its stack, for its results; {} if it was in none."""
         return {"stack": self.size} if self.size else {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -150,7 +150,7 @@ class StackedSteps(ShortSteps):
 
     @property
     def is_last(self) -> bool:
-        """Whether the next batch is the last one of its epoch."""
+        """True if the next batch is the last one of its epoch."""
         return self.place + 1 >= self.trainer.num_training_batches
 
     @property
@@ -163,7 +163,7 @@ class StackedSteps(ShortSteps):
         return self.order.batch(self.place + self.taken)
 
     def difference(self, other: "StackedSteps") -> str | None:
-        """Why two models cannot be in one stack; None if they can."""
+        """Reason why two models cannot be in one stack; None if they can."""
         mine, theirs = self.trainer, other.trainer
         for name in ("gradient_clip_val", "gradient_clip_algorithm"):
             if getattr(mine, name) != getattr(theirs, name):

@@ -18,7 +18,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}  # of a gradient, relativ
 
 
 class Trained(nn.Module):
-    """What is trained: a model with its objective."""
+    """A model with its objective, which are trained together."""
 
     def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class NoStep(int):
 
 
 class Shape(NamedTuple):
-    """What a step was traced for."""
+    """The shapes and types of the batches that a step was traced for."""
 
     x: torch.Size
     y: torch.Size
