@@ -12,7 +12,8 @@ SIGN = re.compile(r"(`[^`]*`)|([*<\[\]])")
 
 
 def escaped(text: str) -> str:
-    return SIGN.sub(lambda match: match[1] or "\\" + match[2], text)
+    """The text with signs that Markdown would take for its own escaped, but for those in code."""
+    return SIGN.sub(lambda match: match[1] or ("&lt;" if match[2] == "<" else "\\" + match[2]), text)
 
 
 def markdown(docstring: str) -> str:
