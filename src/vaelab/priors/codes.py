@@ -48,31 +48,6 @@ class AutoregressiveCodes(nn.Module):
 
     Args:
         posterior: the quantiser.
-
-    Raises:
-        ValueError: if it has no codes.
-    """
-
-    def __init__(self, posterior: nn.Module) -> None:
-        super().__init__()
-        self._posterior = (with_codes(posterior),)  # in a tuple: its weights are the posterior's and not the prior's
-
-    def forward(self, y: Shaped[Tensor, "..."] | None = None) -> Embedded:
-        book, shape = codes(*self._posterior)
-        counts = [(prod(part), each.num_codes) for each, part in book.maps(shape).values()]
-        return Embedded(UniformIndices(counts, book.like.detach(), shape, validate_args=False), book, validate_args=False)
-
-
-class AutoregressiveCodes(nn.Module):
-    """p(z) = prod_i p(k_i | k_1, ..., k_(i-1)) for the indices k of the codes of z, by a network that looks back only.
-
-    A space of more or fewer than two dimensions is folded into rows along its last. Codes that are sums have their indices, coarse to
-    fine, side by side (Lee et al., 2022, https://arxiv.org/abs/2203.01941): the grid is as many times wider. Too many codes for one
-    softmax are written with several digits, side by side, too (Luo et al., 2024, https://arxiv.org/abs/2409.04410). Two maps of codes are one row, so that p is p(top) p(bottom | top) (Razavi et al., 2019,
-    https://arxiv.org/abs/1906.00446): for `CausalTransformer`, since masked convolutions see a few places of a row only.
-
-    Args:
-        posterior: the quantiser.
         channels: of the network.
         num_layers: of it.
         network: a factory, network(in_shape, out_shape, channels, num_layers): masked convolutions, or

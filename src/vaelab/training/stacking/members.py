@@ -216,7 +216,7 @@ class StackedSteps(ShortSteps):
             self.connector.log_metrics(metrics)
 
     def end_step(self, batch: Sequence[Tensor]) -> None:
-        """What follows a step."""
+        """Counts a step, changes the learning rate and calls the hooks that follow it."""
         loop, index, is_last = self.loop, self.loop.batch_idx + 1, self.is_last
         self.count_up(1)
         loop.batch_progress.is_last_batch = is_last
