@@ -7,6 +7,7 @@ so that each link is rewritten: to the page of a file, to a page that shows a so
 import ast
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,12 @@ FENCED = re.compile(r"^(```|~~~|\$\$).*?^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[((?:`[^`]*`|[^\]`])*)\]\(([^)\s]+)\)")
 SECTION = re.compile(r"^<!-- README: (.*) -->$", re.MULTILINE)  # where the start page shows a section of the README
 TREE = re.compile(r"^<!-- tree -->$", re.MULTILINE)
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".js": "js", ".sh": "bash"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".js": "js", ".sh": "bash"}
 
 places: dict[Path, File] = {}  # of each file of the repository that the site shows
 
 
-def prose(text: str, change: re.Pattern, by) -> str:
+def prose(text: str, change: re.Pattern, by: Callable[[re.Match], str]) -> str:
     """The text with a pattern replaced, but for blocks of code and equations."""
     parts, end = [], 0
     for block in FENCED.finditer(text):
@@ -85,6 +86,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def rewritten(match: re.Match, page: Page, path: Path) -> str:
+    """A link of the file `path`, as it is on the page that shows the file."""
     picture, text, target = match.groups()
     name, hash_, anchor = target.partition("#")
     linked = places.get(Path(os.path.normpath(path.parent / name)))
@@ -100,6 +102,7 @@ def rewritten(match: re.Match, page: Page, path: Path) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page with its links rewritten, and with what is shown in place of comments."""
     path = Path(page.file.abs_src_path or "")
     if page.file.src_uri.startswith("source/"):
         return markdown
