@@ -78,7 +78,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if "://" not in target and linked.is_file() and linked not in places:
                 name = linked.relative_to(ROOT).as_posix()
                 fence = "`" * 8
-                shown = f"---\ntitle: {name}\nsearch: {{exclude: true}}\n---\n# `{name}`\n\n"
+                shown = f"---\ntitle: {name}\nsearch: {{exclude: true}}\nhide: [navigation, toc]\n---\n# `{name}`\n\n"
                 shown += f'{fence}{LANGUAGES.get(linked.suffix, "text")} linenums="1"\n{linked.read_text()}{fence}\n'
                 places[linked] = File.generated(config, f"source/{name}.md", content=shown)
                 files.append(places[linked])
