@@ -290,11 +290,12 @@ def test_a_stack_of_none_is_refused() -> None:
 
 
 def test_jobs_of_a_process_that_was_killed_have_its_code(tmp_path: Path) -> None:
-    """Unless they ended before."""
-    jobs = [Process([], tmp_path / name, []) for name in "ab"]
+    """Unless they ended before, which their results tell where the process told nothing."""
+    jobs = [Process([], tmp_path / name, []) for name in "abc"]
     for job in jobs:
         job.folder.mkdir()
         job.console.write_text("")
+    (tmp_path / "c" / "results.json").write_text('{"val": {}}')
     found = [launcher().ended(job, {"a": 0}, -9, 1.0) for job in jobs]
-    assert [each.status for each in found] == [JobStatus.COMPLETED, JobStatus.FAILED]
+    assert [each.status for each in found] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
     assert "killed by SIGKILL" in str(found[1]._return_value)
