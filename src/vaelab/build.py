@@ -292,7 +292,7 @@ def open_run(run: str | Path, checkpoint: str | None = None, places: Mapping[str
     config.speed = dict.fromkeys(NETWORK_SETTINGS, False)  # numbers that are reported are float32
     if not trust:
         check_trusted(config)
-    folder, data = RunFolder.of_checkpoint(path), build_data(config)
+    folder, data = RunFolder.of_results(path), build_data(config)
     data.recorded = recorded_split(folder)
     data.load_state_dict(stored.get(type(data).__qualname__, {}))  # the scaling of x
     try:

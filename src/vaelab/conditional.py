@@ -73,15 +73,17 @@ class Conditional(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__} was built for inputs of shape {self.in_shape}, but got {tuple(given.shape)}")
         if self.num_classes:
             given = self._with_label(given, y, batch)
-        flat = given.reshape(prod(batch), *given.shape[len(batch) :])
+        params = self.run(self.network, given.reshape(prod(batch), *given.shape[len(batch) :]))
+        return self.distribution(*params.reshape(*batch, *params.shape[1:]).unbind(len(batch)))
+
+    def run(self, network: nn.Module, given: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "n ..."]:
+        """The output of a network, which may run in half precision, in full precision, as probabilities are."""
         if self.autocast is None:
-            params = self.network(flat)
+            found = network(given)
         else:
             with torch.autocast(given.device.type, self.autocast):
-                params = self.network(flat)
-        if params.dtype in (torch.bfloat16, torch.float16):
-            params = params.float()  # networks may run in half precision; probabilities may not
-        return self.distribution(*params.reshape(*batch, *params.shape[1:]).unbind(len(batch)))
+                found = network(given)
+        return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
     def _with_label(self, given: Tensor, y: Tensor | None, batch: torch.Size) -> Tensor:
         labels = check_labels(type(self).__name__, y, self.num_classes, batch)
@@ -97,7 +99,7 @@ def is_transformed(x: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
-def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: Sequence[int] | None = None) -> Int[Tensor, "..."]:
+def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, batch: torch.Size | None = None) -> Int[Tensor, "..."]:
     """y, as whole numbers.
 
     Args:
@@ -112,7 +114,8 @@ def check_labels(name: str, y: Shaped[Tensor, "..."] | None, num_classes: int, b
     if y is None:
         raise ValueError(f"{name} was built with num_classes={num_classes}, so it needs y")
     fits = batch is None or y.shape == tuple(batch)[len(batch) - y.ndim :]
-    readable = y.device.type == "cpu" and not is_transformed(y)  # a GPU would have to wait
+    # a GPU would have to wait, and what is exported or transformed has no values
+    readable = y.device.type == "cpu" and not torch.compiler.is_exporting() and not is_transformed(y)
     if not fits or (readable and not bool(((y >= 0) & (y < num_classes)).all())):
         raise ValueError(
             f"{name} was built with num_classes={num_classes}, so y must hold one label in 0 ..."

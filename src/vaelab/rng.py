@@ -25,19 +25,6 @@ def go_back(saved: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state_all(cuda)
 
 
-def get_state(device: torch.device) -> torch.Tensor:
-    """The state of torch's generator of a device: the CPU or a GPU."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def set_state(device: torch.device, saved: torch.Tensor) -> None:
-    """Sets torch's generator of a device to a state that it had."""
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(saved, device)
-    else:
-        torch.set_rng_state(saved)
-
-
 def state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's generators, of plain types that a checkpoint can be read with weights_only=True."""
     (version, numbers, gauss), (name, keys, *rest), cpu, cuda = snapshot()
@@ -58,6 +45,16 @@ def restore(saved: dict[str, Any]) -> None:
     torch.set_rng_state(saved["torch"].cpu())
     if len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([cuda.cpu() for cuda in saved["cuda"]])
+
+
+def of_device(device: torch.device) -> torch.Tensor:
+    """The state of torch's generator of a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore_device(state: torch.Tensor, device: torch.device) -> None:
+    """Sets torch's generator of a device."""
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
 
 
 @contextmanager

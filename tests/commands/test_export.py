@@ -1,6 +1,7 @@
 """vaelab export: other programs compute what the model does, and what they wrote is read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from vaelab.applications import LatentMoments
 from vaelab.build import open_run
 from vaelab.commands.encode import encode
 from vaelab.commands.errors import in_words
+from vaelab.commands.evaluate import evaluate_runs
 from vaelab.commands.export import export
 from vaelab.commands.export.onnx import largest_difference
 from vaelab.commands.train import train
+from vaelab.runs.folder import RunFolder
 
 FEW = [*QUICK, "trainer.max_epochs=1", "evaluation.enabled=false", "logger=csv"]
 LDM = [
@@ -82,6 +85,19 @@ def test_a_file_of_weights_and_config_is_opened_as_a_run_is(run: str, tmp_path: 
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "best.ckpt"])
+def test_what_is_found_of_a_file_that_lies_alone_gets_a_folder_of_its_own(name: str, trained: Path, tmp_path: Path) -> None:
+    if name == "best.ckpt":
+        shutil.copy(trained / "checkpoints" / name, tmp_path)
+    else:
+        exported(trained, tmp_path / name, "safetensors")
+    words = ["metrics=[reconstruction]", "metrics.reconstruction.features=none", "accelerator=cpu"]
+    evaluate_runs(composed([f"run='{tmp_path / name}'", *words], tmp_path, "evaluate"))
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{Path(name).stem}_results"}
+    assert {"results.json", "report.html"} <= {path.name for path in (tmp_path / f"{Path(name).stem}_results").iterdir()}
+    assert RunFolder.of_results(trained / "checkpoints" / "best.ckpt").path == trained
+
+
 def test_a_damaged_and_a_foreign_file_are_refused(trained: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -126,6 +142,42 @@ def test_onnxruntime_computes_what_the_model_does_in_the_units_of_the_data(
     torch.testing.assert_close(mean, q.mean, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scale, q.stddev, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(torch.from_numpy(decoder.run(None, {"z": q.mean.numpy()})[0]), decoded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("words", [["likelihood=gaussian"], ["model=m2", "objective=m2"]], ids=["cvae", "m2"])
+def test_onnx_of_a_conditional_model_has_an_input_for_y(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any label, and of a semi-supervised model -1 for one that is not known."""
+    import onnxruntime
+
+    x = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(200) % 3)
+    small = [
+        "data=array",
+        f"data.file={tmp_path / 'x.npz'}",
+        "data.key=x",
+        "data.y=y",
+        "encoder=mlp",
+        "decoder=mlp",
+        "latent_dim=2",
+        "trainer=cpu",
+        "num_classes=3",
+    ]
+    train(composed([*small, *words, *FEW, "trainer.enable_progress_bar=false"], tmp_path / "run"))
+    capsys.readouterr()
+    folder = exported(tmp_path / "run", tmp_path / "onnx", "onnx")
+    assert "x, y -> mean, scale; onnxruntime is at most" in capsys.readouterr().out
+    model = vaelab.load(tmp_path / "run")
+    encoder, decoder = (onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("encoder", "decoder"))
+    means = []
+    for y in (torch.arange(5) % 3, torch.full((5,), -1 if model.recognises else 2)):
+        mean, scale = map(torch.from_numpy, encoder.run(["mean", "scale"], {"x": x[:5], "y": y.numpy()}))
+        decoded = torch.from_numpy(decoder.run(["x"], {"z": mean.numpy(), "y": y.numpy()})[0])
+        with torch.no_grad():
+            q = model.encode(torch.from_numpy(x[:5]), y)
+            torch.testing.assert_close((mean, scale), (q.mean, q.stddev), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(decoded, model.decode(q.mean, y).mean, rtol=1e-4, atol=1e-4)
+        means.append(mean)
+    assert not torch.equal(*means)
 
 
 def test_diffusers_has_the_factors_of_the_latents(of_ldm: Path, tmp_path: Path) -> None:
@@ -212,11 +264,11 @@ def test_distances_to_what_onnxruntime_computes() -> None:
             return x, 2 * x
 
     x = np.ones((3, 2), dtype=np.float32)
-    given = torch.from_numpy(x)
-    assert largest_difference(Twice(), Session(x, 2 * x), "x", given) == 0
-    torch.testing.assert_close(largest_difference(Twice(), Session(x, 2.3 * x), "x", given), torch.tensor(0.1))
-    assert largest_difference(Twice(), Session(x, np.nan * x), "x", given).isnan()
-    assert largest_difference(Twice(), Session(x, 2 * x[:1]), "x", given).isinf()
+    given = {"x": torch.from_numpy(x)}
+    assert largest_difference(Twice(), Session(x, 2 * x), given) == 0
+    torch.testing.assert_close(largest_difference(Twice(), Session(x, 2.3 * x), given), torch.tensor(0.1))
+    assert largest_difference(Twice(), Session(x, np.nan * x), given).isnan()
+    assert largest_difference(Twice(), Session(x, 2 * x[:1]), given).isinf()
 
 
 def test_moments_of_latents_are_those_of_a_mixture() -> None:

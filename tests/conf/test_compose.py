@@ -82,7 +82,7 @@ def test_every_part_builds_a_model(dials: str, tmp_path: Path) -> None:
 
     from vaelab.build import build
 
-    z_shape = {"resnet": [4, 2, 2], "ldm": [4, 4, 4]}.get(dials.partition("=")[2], [16])
+    z_shape = {"resnet": [4, 2, 2], "ldm": [4, 4, 4], "hierarchical": [4, 2, 2]}.get(dials.partition("=")[2], [16])
     small = ["data.size=16", f"z_shape={z_shape}", "encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"]
     small = small[:2] if "mlp" in dials else [*small, f"{dials.split('=')[0]}.norm_groups=2"] if "ldm" in dials else small
     if "conv1d" in dials:
@@ -229,7 +229,7 @@ def test_pages_of_the_documentation_are_printed(monkeypatch: pytest.MonkeyPatch,
     told = capsys.readouterr()
     assert told.out.startswith((ROOT / "docs" / "own_parts.md").read_text())
     assert "  clusters  " in told.out
-    pages = "arrays_and_series, clusters, export, from_elbo_to_code, gpu, missing_values, own_parts, tables"
+    pages = "arrays_and_series, clusters, export, from_elbo_to_code, gpu, missing_values, own_parts, tables, the_bound_as_a_file"
     assert told.err == f"vaelab docs: there is no page nothing: choose one of {pages}\n"
 
 

@@ -61,8 +61,8 @@ EXAMPLES = {
 ALONG_ITS_SAMPLES = {posteriors.Flow}  # which have no density at any other z: see test_flow_posteriors.py
 # which give most examples no probability: see test_discrete_latents.py and test_quantizers.py
 OVER_CODES = {
-    *(posteriors.BinarySpherical, posteriors.FSQ, posteriors.LookupFree, posteriors.Residual, posteriors.SimVQ),
-    posteriors.VectorQuantized,
+    *(posteriors.BinarySpherical, posteriors.FSQ, posteriors.Hierarchical, posteriors.LookupFree, posteriors.Residual),
+    *(posteriors.SimVQ, posteriors.VectorQuantized),
 }
 OVER_VECTORS = {posteriors.FullCovarianceGaussian, posteriors.VonMisesFisher}  # and over no other shape
 WITHOUT_MODE = {likelihoods.Beta, likelihoods.MixtureOfLogistics}

@@ -14,6 +14,7 @@ PRIORS = {
     "standard_laplace": priors.StandardLaplace,
     "mixture": partial(priors.Mixture, num_components=3),
     "flow": partial(priors.Flow, flow=partial(flows.autoregressive_density, hidden=(16,))),
+    "autoregressive_mixture": partial(priors.AutoregressiveMixture, channels=8, num_layers=1, num_components=3),
     "coupling_flow": partial(priors.Flow, flow=partial(flows.coupling_density, hidden=(16,))),
 }
 DISCRETE = {

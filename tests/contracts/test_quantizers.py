@@ -11,10 +11,12 @@ from vaelab import distributions
 from vaelab.divergences import kl
 from vaelab.draw import Latent
 from vaelab.networks import MLP, CausalTransformer
-from vaelab.posteriors import FSQ, BinarySpherical, Gaussian, LookupFree, Residual, SimVQ, VectorQuantized
+from vaelab.posteriors import FSQ, BinarySpherical, Gaussian, Hierarchical, LookupFree, Residual, SimVQ, VectorQuantized
 from vaelab.priors import AutoregressiveCodes, UniformCodes
 from vaelab.training.speed import accelerate
 
+NETWORK = partial(MLP, hidden=(16,))
+two_maps = partial(Hierarchical, down=NETWORK, up=NETWORK, channels=3)
 SPACES = [(), (3,), (2, 2), (1, 2, 1)]
 BATCHES = [(), (5,), (3, 5)]
 QUANTIZERS = {
@@ -33,28 +35,32 @@ QUANTIZERS = {
     "residual_bits": (partial(Residual, quantizer=LookupFree, depth=2), 3, 8),
     "residual_spherical": (partial(Residual, quantizer=BinarySpherical, depth=2, dropout=0.5), 3, 8),
     "residual_simvq": (partial(Residual, quantizer=partial(SimVQ, num_codes=7), depth=2), 4, 7),
+    "hierarchical": (partial(two_maps, **dict.fromkeys(("top", "bottom"), partial(VectorQuantized, num_codes=7))), 4, 7),
+    "hierarchical_mixed": (partial(two_maps, top=LookupFree, bottom=partial(FSQ, levels=[3, 4]), top_dim=3), 5, 12),
+    "hierarchical_sums": (partial(two_maps, top=partial(Residual, quantizer=partial(FSQ, levels=[3, 5])), bottom=SimVQ, top_dim=2), 4, 512),
 }
+SUMS_OF_LEARNED_CODES = ("residual", "residual_simvq")
 names = pytest.mark.parametrize("name", QUANTIZERS)
-spaces = pytest.mark.parametrize("space", SPACES, ids=str)
+with_spaces = pytest.mark.parametrize(  # a vector is no map
+    ("name", "space"), [(name, space) for name in QUANTIZERS for space in SPACES if space or "hierarchical" not in name], ids=str
+)
 
 
 def build(name, space=(2, 2), num_classes=0):
     family, dim, _ = QUANTIZERS[name]
-    return family(partial(MLP, hidden=(16,)), (6,), (dim, *space), num_classes)
+    return family(NETWORK, (6,), (dim, *space), num_classes)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
-@spaces
-@names
+@with_spaces
 def test_shapes_and_probabilities(name, space, batch, training):
     if training and prod(batch) * prod(space) == 1:
         batch = (2,)  # for batch-norm: one vector has no variance
     posterior, dim, num_codes = build(name, space).train(training), *QUANTIZERS[name][1:]
     q = posterior(torch.randn(*batch, 6))
-    depth = () if q.codebook.depth is None else (q.codebook.depth,)
     assert (q.batch_shape, q.event_shape) == (batch, (dim, *space))
-    assert (q.indices.shape, q.codebook.num_codes) == ((*batch, *space, *depth), num_codes)
+    assert (q.indices.shape, q.codebook.num_codes) == ((*batch, *q.codebook.index_shape(space)), num_codes)
     assert q.indices.min() >= 0
     assert q.indices.max() < num_codes
     z, log_q = distributions.rsample_and_log_prob(q, 6)
@@ -69,16 +75,16 @@ def test_shapes_and_probabilities(name, space, batch, training):
     assert not distributions.is_euclidean(q)
 
 
-@spaces
-@names
+@with_spaces
 def test_indices_and_codes_are_a_bijection(name, space):
     """Sums of learned codes apart: several may be equal, and indices are known from how z was quantised."""
     posterior = build(name, space).eval()
     codes = posterior.codes
-    indices = torch.randint(codes.num_codes, (50, *codes.index_shape(space)))
+    indices = UniformCodes(posterior=posterior)().indices.sample((50,))
+    assert indices.shape == (50, *codes.index_shape(space))
     z = posterior.decode_indices(indices)
     assert z.shape == (50, *posterior.event_shape)
-    if name not in ("residual", "residual_simvq"):
+    if name not in SUMS_OF_LEARNED_CODES:
         assert torch.equal(codes.indices_of(z, len(space)), indices)
 
 
@@ -125,7 +131,7 @@ def test_float32_under_bfloat16_and_labels(name):
     assert all(value.dtype == torch.float32 for value in q.losses().values())
 
 
-@names
+@pytest.mark.parametrize("name", [name for name in QUANTIZERS if "hierarchical" not in name])  # whose codes are made by networks, too
 def test_codes_and_losses_are_never_in_half_precision(name):
     """Also under autocast from outside, as trainer.precision=bf16-mixed has it, all but the network computes the same."""
     posterior = build(name).eval()
@@ -138,7 +144,7 @@ def test_codes_and_losses_are_never_in_half_precision(name):
     assert all(torch.equal(mine, yours) for mine, yours in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("name", ["fsq", "lookup_free", "ema", "residual_simvq"])
+@pytest.mark.parametrize("name", ["fsq", "lookup_free", "ema", "residual_simvq", "hierarchical_mixed"])
 def test_an_exported_graph_takes_any_batch(name):
     """As torch.onnx.export needs it for a batch size that is free."""
 
@@ -165,8 +171,7 @@ def test_an_exported_graph_takes_any_batch(name):
     ],
     ids=["uniform", "masked", "transformer"],
 )
-@spaces
-@names
+@with_spaces
 def test_priors_over_the_codes(name, space, prior):
     """log p(z) of a draw is that of the indices that z was quantised to, and samples are codes."""
     posterior = build(name, space).eval()
@@ -177,12 +182,13 @@ def test_priors_over_the_codes(name, space, prior):
     torch.testing.assert_close(latent.log_p, p.indices.log_prob(q.indices).expand(3, 5))
     torch.testing.assert_close(kl(latent, "analytic"), latent.log_q - latent.log_p)
     if isinstance(model, UniformCodes):
-        torch.testing.assert_close(latent.log_p, torch.full((3, 5), -q.indices[0].numel() * log(q.codebook.num_codes)))
+        nats = sum(prod(shape) * log(book.num_codes) for book, shape in q.codebook.maps(q.indices.shape[1:]).values())
+        torch.testing.assert_close(latent.log_p, torch.full((3, 5), -nats))
     z = p.sample((4,))
     assert z.shape == (4, *posterior.event_shape)
     many = p.expand((5,)).sample()
     assert many.shape == (5, *posterior.event_shape)
-    if name not in ("residual", "residual_simvq"):
+    if name not in SUMS_OF_LEARNED_CODES:
         assert p.support.check(z).all()
         torch.testing.assert_close(p.log_prob(z), p.indices.log_prob(q.codebook.indices_of(z, len(space))))
 
@@ -193,7 +199,7 @@ WRONG = [
     (
         partial(FSQ, levels=[8, 6, 5]),
         (16, 7, 7),
-        r"levels=\[8, 6, 5\] are of 3 numbers, .* set z_shape=\[3, 7, 7\]",
+        r"levels=\[8, 6, 5\] are of 3 numbers, .* set z_shape=\[3, 7, 7\], or a level for each number",
     ),
     (partial(FSQ, levels=[1000] * 21), (21,), r"indices end at 2\^62: set fewer levels"),
     (LookupFree, (30, 7, 7), r"z_shape=\[30, 7, 7\] means 2\^30 codes, more than 2\^24: set entropy=factorised, or fewer numbers"),
@@ -213,6 +219,11 @@ WRONG = [
     (partial(Residual, depth=0), (3,), "depth=0 must be a whole number of at least 1"),
     (partial(Residual, dropout=1.5), (3,), r"dropout=1.5 must be in \[0, 1\]"),
     (partial(Residual, quantizer=Residual), (3,), "quantizer=Residual does not choose one code"),
+    (two_maps, (4,), r"z_shape=\[4\] has no places for two maps of codes: set z_shape=\[D,h,w\]"),
+    (partial(two_maps, top=Gaussian), (4, 2), "top=Gaussian chooses no codes: set posterior@posterior.top=vector_quantized"),
+    (partial(Residual, quantizer=partial(two_maps)), (4, 2), "quantizer=Hierarchical does not choose one code"),
+    (two_maps, (1, 7, 7), r"top_dim=0 of the 1 numbers at each place of z_shape=\[1, 7, 7\] .* so that both"),
+    (partial(two_maps, top_dim=4), (4, 2), r"top_dim=4 of the 4 numbers .* set top_dim and z_shape"),
     (partial(Residual, quantizer=Gaussian), (3,), "quantizer=Gaussian does not choose one code: set .*=vector_quantized, fsq"),
 ]
 
@@ -231,7 +242,9 @@ def test_batch_norm_of_one_vector_is_refused():
 
 
 def test_a_prior_with_a_number_for_each_code_is_refused_for_too_many():
+    """By default it writes them with several digits."""
     posterior = BinarySpherical(partial(MLP, hidden=()), (6,), (40, 2))
-    assert UniformCodes(posterior=posterior)().sample((3,)).shape == (3, 40, 2)
+    for prior in (UniformCodes(posterior=posterior), AutoregressiveCodes(posterior=posterior, channels=2, num_layers=1)):
+        assert prior().sample((3,)).shape == (3, 40, 2)
     with pytest.raises(ValueError, match=r"1099511627776 codes are too many .* set prior=uniform_codes"):
-        AutoregressiveCodes(posterior=posterior)
+        AutoregressiveCodes(posterior=posterior, max_classes=2**40)

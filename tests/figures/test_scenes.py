@@ -187,4 +187,4 @@ def test_words_are_clear_of_the_frames() -> None:
 
 def test_the_report_says_what_each_figure_shows() -> None:
     assert [name for name in CAPTIONS if name in scenes.FIGURES] == list(scenes.FIGURES)
-    assert set(CAPTIONS) - set(scenes.FIGURES) == {*scenes.OF_TABLES, "marginal_distances"} - set(scenes.FIGURES)
+    assert set(CAPTIONS) - set(scenes.FIGURES) == {*scenes.OF_TABLES, "marginal_distances", "code_length"} - set(scenes.FIGURES)

@@ -25,9 +25,9 @@ from vaelab.networks import MLP
 from vaelab.networks.masked_conv import MaskedConv2d, PixelCNN
 from vaelab.objectives import ELBO, MMD, VQ
 from vaelab.objectives.mmd import mmd
+from vaelab.posteriors import FSQ, VectorQuantized
 from vaelab.posteriors import GumbelSoftmax as GumbelPosterior
 from vaelab.posteriors import StraightThrough as StraightThroughPosterior
-from vaelab.posteriors import VectorQuantized
 from vaelab.priors import AutoregressiveCodes, RelaxedCategorical, UniformCategorical, UniformCodes
 from vaelab.schedules import Linear
 
@@ -598,6 +598,25 @@ def test_probabilities_of_codes_sum_to_one_and_samples_have_them(z_shape, num_co
     marginal = torch.stack([probabilities[grids.reshape(len(grids), -1)[:, 0] == k].sum() for k in range(num_codes)])
     torch.testing.assert_close(prior.logits(grids[:1]).reshape(1, num_codes, -1)[0, :, 0].softmax(0).detach(), marginal)
     assert_mean(one_hot(first, num_codes).double(), marginal)
+
+
+@pytest.mark.parametrize(("levels", "most", "radices"), [([3, 2], 3, (3, 2)), ([2, 2, 3], 4, (4, 3)), ([2, 3], 6, (6,))], ids=str)
+def test_codes_that_are_written_with_several_digits(levels, most, radices):
+    """All K^2 pairs of codes have probability one together, and samples theirs; a digit has no class beyond its radix."""
+    posterior = FSQ(partial(MLP, hidden=()), (1,), (len(levels), 2), levels=levels)
+    prior = AutoregressiveCodes(posterior=posterior, channels=8, num_layers=3, max_classes=most)
+    for parameter in prior.parameters():
+        parameter.data.mul_(1.7)
+    p, grids = prior(), every_grid((2,), math.prod(levels))
+    assert prior.radices == radices
+    with torch.no_grad():
+        probabilities = p.log_prob(posterior.decode_indices(grids)).exp()
+        assert probabilities.sum().item() == pytest.approx(1, abs=1e-12)
+        drawn = p.indices.sample((NUM,))
+        assert p.sample((5,)).shape == (5, *posterior.event_shape)
+        assert p.expand((4,)).log_prob(posterior.decode_indices(grids[:4])).shape == (4,)
+    codes = drawn[:, 0] * math.prod(levels) + drawn[:, 1]
+    assert_mean(one_hot(codes, len(grids)).double(), probabilities)
 
 
 def test_uniform_codes():

@@ -7,11 +7,12 @@ import pytest
 import torch
 from standard_errors import assert_mean
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Laplace, Normal
+from torch.distributions import Categorical, Distribution, Independent, Laplace, MixtureSameFamily, Normal
 
 from vaelab import flows, posteriors
-from vaelab.networks import MLP
-from vaelab.priors import ConditionalGaussian, Mixture, StandardLaplace, UniformSphere, VampPrior
+from vaelab.networks import MLP, CausalTransformer
+from vaelab.networks.masked_conv import PixelCNN
+from vaelab.priors import AutoregressiveMixture, ConditionalGaussian, Mixture, StandardLaplace, UniformSphere, VampPrior
 from vaelab.priors.vamp import Clamp
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -28,6 +29,51 @@ def test_standard_laplace():
     """exp(-|z_1| - ... - |z_D|) / 2^D."""
     z = torch.randn(5, 2, 3)
     torch.testing.assert_close(StandardLaplace((2, 3))().log_prob(z), -z.abs().sum((1, 2)) - 6 * math.log(2))
+
+
+class TestAutoregressiveMixture:
+    """prod_i sum_m w_im N(z_i; mu_im, sigma_im^2) of the numbers before z_i."""
+
+    @staticmethod
+    def prior(z_shape: tuple[int, ...], network: type[nn.Module] = CausalTransformer) -> AutoregressiveMixture:
+        """One whose conditionals differ, with standard deviations from .3 to 2."""
+        return AutoregressiveMixture(z_shape, channels=8, num_layers=2, num_components=3, network=network)
+
+    @pytest.mark.parametrize("network", [CausalTransformer, PixelCNN])
+    @pytest.mark.parametrize("z_shape", [(2,), (2, 1), (1, 2), (1, 2, 1)], ids=str)
+    @torch.no_grad()
+    def test_density_integrates_to_one(self, z_shape, network):
+        side = torch.linspace(-10, 10, 201)
+        p = self.prior(z_shape, network)()
+        values = p.log_prob(torch.cartesian_prod(side, side).reshape(-1, *z_shape)).exp()
+        assert values.sum().item() * 0.1**2 == pytest.approx(1, abs=1e-6)
+
+    @pytest.mark.parametrize("network", [CausalTransformer, PixelCNN])
+    def test_a_number_depends_on_those_before_it(self, network):
+        """Place by place, and within a place channel by channel."""
+        prior, z = self.prior((3, 2, 2), network), torch.randn(1, 3, 2, 2, requires_grad=True)
+        order = z.movedim(1, -1).flatten(1)
+        for i, term in enumerate(prior.parameters_of(order)[1].sum(1)[0]):
+            gradient = torch.autograd.grad(term, order, retain_graph=True)[0][0]
+            assert not gradient[i:].any()
+            assert network is PixelCNN or gradient[:i].all()
+        torch.testing.assert_close(prior().log_prob(z), by_hand(order, *prior.parameters_of(order)))
+
+    @torch.no_grad()
+    def test_samples_have_the_density(self):
+        """Moments by quadrature, of both numbers together, too."""
+        p = self.prior((2,))()
+        side = torch.linspace(-10, 10, 201)
+        grid = torch.cartesian_prod(side, side)
+        mass = p.log_prob(grid).exp() * 0.1**2
+        z = p.sample((NUM // 4,))
+        for moment in (z, grid), (z.square(), grid.square()), (z * z.flip(1).cos(), grid * grid.flip(1).cos()):
+            assert_mean(moment[0], (moment[1] * mass[:, None]).sum(0))
+
+
+def by_hand(z: Tensor, log_w: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+    p = MixtureSameFamily(Categorical(logits=log_w.movedim(1, -1)), Normal(loc.movedim(1, -1), log_scale.exp().movedim(1, -1)))
+    return p.log_prob(z).sum(-1)
 
 
 class TestMixture:

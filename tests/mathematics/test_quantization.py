@@ -18,7 +18,7 @@ from vaelab.metrics.latent.usage import CodeCounts, counting_codes, counts_of, p
 from vaelab.models import VAE
 from vaelab.networks import MLP, CausalTransformer
 from vaelab.objectives import VQ
-from vaelab.posteriors import FSQ, BinarySpherical, LookupFree, Residual, SimVQ, VectorQuantized
+from vaelab.posteriors import FSQ, BinarySpherical, Hierarchical, LookupFree, Residual, SimVQ, VectorQuantized
 from vaelab.posteriors.fsq import LEVELS
 from vaelab.posteriors.k_means import k_means
 from vaelab.priors import AutoregressiveCodes, UniformCodes
@@ -93,16 +93,28 @@ def test_batch_norm_comes_before_the_codes():
 @pytest.mark.parametrize("space", [(), (3,), (2, 2)], ids=str)
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_entropies_are_those_of_all_codes(family, space, dim):
-    """Softmax over the distances to all codes, by brute force; the gradient, too."""
+    """Softmax over the distances to all codes, by brute force; the gradient, too. On the sphere it is times tau."""
     posterior = family(as_given, (dim, *space), (dim, *space), entropy="exact", diversity=0.7, temperature=0.9)
     x = torch.randn(4, dim, *space, requires_grad=True)
     found = posterior(x).losses()["entropy"]
     u, codes = posterior.vectors_of(posterior.prepare(x)), posterior.codes.vectors(torch.arange(2**dim))
     log_p = (-(u[:, None] - codes).square().sum(-1) / 0.9).log_softmax(-1)
     each, mean = -(log_p.exp() * log_p).sum(-1).mean(), log_p.exp().mean(0)
-    expected = math.prod(space) * (each + 0.7 * (mean * mean.log()).sum())
+    expected = (0.9 if family is BinarySpherical else 1) * math.prod(space) * (each + 0.7 * (mean * mean.log()).sum())
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found, x), torch.autograd.grad(expected, x))
+
+
+@pytest.mark.parametrize(("family", "grows"), [(LookupFree, True), (BinarySpherical, False)])
+def test_steepest_slope_of_the_entropy(family, grows):
+    """It grows with 1 / tau, or not: max |dH / d logit| is a number, and a logit is 4 r u / tau."""
+    steepest = []
+    for temperature in (0.1, 0.01):
+        posterior = of_vectors(family, 1, diversity=0.0, temperature=temperature)
+        u = torch.linspace(-0.2, 0.2, 4001)[:, None].requires_grad_()
+        slopes = torch.autograd.grad(len(u) * posterior.losses(u, u)["entropy"], u)[0]
+        steepest.append(slopes.abs().max().item())
+    assert steepest[1] / steepest[0] == pytest.approx(10 if grows else 1, rel=1e-3)
 
 
 def test_factorised_entropy():
@@ -328,6 +340,93 @@ def test_codes_begin_and_none_is_revived(start, update):
     assert torch.equal(posterior.codebook[2].detach(), torch.full((2,), 1000.0))
 
 
+# --- two maps
+
+
+def two_maps(space, top, bottom, dims, channels=3):
+    """Of a network that gives its input as features."""
+    above, below = dims
+    network = partial(MLP, hidden=())
+    make = partial(Hierarchical, down=network, up=network, top=top, bottom=bottom, top_dim=above, channels=channels)
+    return make(as_given, (channels, *space), (above + below, *space)).eval()
+
+
+@pytest.mark.parametrize("space", [(3, 5), (4, 2), (1, 1), (5,)], ids=str)
+def test_two_maps_by_hand(space):
+    """Each top code stands at 2 x 2 places, the bottom is quantised in view of it, and losses and gradients are those of both."""
+    posterior = two_maps(space, partial(SimVQ, num_codes=6), partial(SimVQ, num_codes=9, estimator="straight_through"), (2, 4))
+    f = torch.randn(7, 3, *space, requires_grad=True)
+    q, half = posterior(f), tuple((side + 1) // 2 for side in space)
+    top = posterior.top(f)
+    decoded = posterior.up(top.rsample()).reshape(f.shape)
+    bottom = posterior.bottom(torch.cat([f, decoded], 1))
+    assert (top.event_shape, bottom.event_shape) == ((2, *half), (4, *space))
+    z = torch.stack(
+        [
+            torch.cat([top.rsample()[:, :, *(i // 2 for i in place)], bottom.rsample()[:, :, *place]], 1)
+            for place in product(*map(range, space))
+        ],
+        -1,
+    ).reshape(7, 6, *space)
+    assert torch.equal(q.mode, z)
+    grids = q.codebook.split(q.indices)
+    assert torch.equal(grids["top"], top.indices)
+    assert torch.equal(grids["bottom"], bottom.indices)
+    assert torch.equal(q.codebook.join(**grids), q.indices)
+    assert torch.equal(q.indices, torch.cat([top.indices.flatten(1), bottom.indices.flatten(1)], 1))
+    losses = q.losses()
+    assert set(losses) == {"codebook", "commitment"}
+    for name, value in losses.items():
+        torch.testing.assert_close(value, top.losses()[name] + bottom.losses()[name])
+    weights, parameters = torch.randn_like(z), [f, *posterior.parameters()]
+    mine, yours = (torch.autograd.grad((found * weights).sum(), parameters, allow_unused=True) for found in (q.rsample(), z))
+    for one, other in zip(mine, yours, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other)
+
+
+def test_the_bottom_sees_the_top():
+    posterior = two_maps((2, 2), partial(SimVQ, num_codes=6), partial(SimVQ, num_codes=500), (2, 4))
+    f = torch.randn(20, 3, 2, 2)
+    before = posterior(f).codebook.split(posterior(f).indices)
+    posterior.top.frozen.mul_(-3)
+    after = posterior(f).codebook.split(posterior(f).indices)
+    assert not torch.equal(before["bottom"], after["bottom"])
+    posterior.up.requires_grad_(False)
+    for parameter in posterior.up.parameters():
+        parameter.zero_()
+    blind = posterior(f).indices
+    posterior.top.frozen.mul_(-3)
+    maps = posterior(f).codebook.split
+    assert torch.equal(maps(posterior(f).indices)["bottom"], maps(blind)["bottom"])
+
+
+def test_priors_over_two_maps_with_other_numbers_of_codes():
+    """Uniform: K_top^-1 K_bottom^-2. A causal one: probabilities sum up to one over the grids that are there, and p(top) has no bottom."""
+    posterior = two_maps((2,), partial(FSQ, levels=[5]), partial(FSQ, levels=[3]), (1, 1))
+    grids = torch.tensor(list(product(range(5), range(3), range(3))))
+    p = UniformCodes(posterior=posterior)()
+    torch.testing.assert_close(p.log_prob(posterior.decode_indices(grids)), torch.full((45,), -math.log(45)))
+    drawn = p.indices.sample((9000,))
+    for place, limit in enumerate((5, 3, 3)):
+        shares = torch.bincount(drawn[:, place], minlength=limit) / 9000
+        torch.testing.assert_close(shares, torch.full((limit,), 1 / limit), atol=5 * (0.25 / 9000) ** 0.5, rtol=0)
+    prior = AutoregressiveCodes(posterior=posterior, channels=8, num_layers=2, network=partial(CausalTransformer, num_heads=2))
+    for parameter in prior.parameters():
+        parameter.data.mul_(1.7).add_(0.1 * torch.randn_like(parameter))
+    with torch.no_grad():
+        log_p = prior().indices.log_prob(grids)
+        assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-6)
+        assert log_p.std() > 0.1
+        top = prior.logits(grids)[:, :, 0].softmax(1)
+        torch.testing.assert_close(top, top[:1].expand_as(top))
+        torch.testing.assert_close(top[0], log_p.exp().reshape(5, 9).sum(1))
+    prior().indices.log_prob(grids).mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in prior.parameters())
+    assert (prior().indices.sample((500,)) < torch.tensor([5, 3, 3])).all()
+
+
 # --- use of codes
 
 
@@ -362,7 +461,22 @@ def test_usage_is_that_of_the_whole_split(depth, batch_size):
         shares = [column.tolist().count(k) / len(column) for k in set(column.tolist())]
         entropies.append(-sum(share * math.log(share) for share in shares))
     assert codes.report()["code_perplexity"] == pytest.approx(math.exp(sum(entropies) / len(entropies)))
-    assert torch.equal(codes.counts, counts_of(model.posterior(x)))
+    assert torch.equal(codes.counts[""], counts_of(model.posterior(x))[""])
+
+
+def test_codes_of_several_latent_variables_are_counted_apart():
+    """Of other numbers of codes; one that is not quantised has no name."""
+    q, p = of_vectors(FSQ, 2, levels=[2, 3])(torch.randn(50, 2)), of_vectors(LookupFree, 4)(torch.randn(50, 4))
+    gaussian = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(50, 2), 1.0), 1)
+    counts = CodeCounts()
+    latents = tuple(Latent(z=each.sample((1,)), q=each, p=each) for each in (q, gaussian, p))
+    counts.add(nn.Identity(), (), Draw(x=torch.ones(50, 1), y=None, p_x=gaussian, latents=latents))
+    assert torch.equal(counts.counts["latent_0"], counts_of(q)[""])
+    assert torch.equal(counts.counts["latent_2"], counts_of(p)[""])
+    assert counts.report()["code_usage"] == pytest.approx((len(q.indices.unique()) + len(p.indices.unique())) / 22)
+    one = CodeCounts()
+    one.add(nn.Identity(), (), Draw(x=torch.ones(50, 1), y=None, p_x=gaussian, latents=latents[:2]))
+    assert set(one.report()) == {"code_usage", "code_perplexity"}
 
 
 def test_without_codes_nothing_is_counted():

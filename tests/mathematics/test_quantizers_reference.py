@@ -61,16 +61,20 @@ def test_fsq(levels, double):
 @pytest.mark.parametrize("name", ["lookup_free", "binary_spherical"])
 @pytest.mark.parametrize("entropy", ["exact", "factorised"])
 def test_bits(name, entropy, double):
-    """The entropy of each choice is the same in both ways; that of all choices is theirs if exact, and not smaller if factorised."""
+    """The entropy of each choice is the same in both ways; that of all choices is theirs if exact, and not smaller if factorised.
+
+    Theirs is not multiplied by the temperature.
+    """
     case = tensors(name)
     family = {"lookup_free": posteriors.LookupFree, "binary_spherical": posteriors.BinarySpherical}[name]
     posterior = quantizer(family, case, entropy=entropy, temperature=case["temperature"].item())
     dim, places = case["x"].shape[1:]
+    unit = places * (case["temperature"] if name == "binary_spherical" else 1)
     if entropy == "exact":
-        weights = {"entropy": 0.1 / places, "commitment": case["commitment"].item() / (dim * places)}
+        weights = {"entropy": 0.1 / unit, "commitment": case["commitment"].item() / (dim * places)}
         check(posterior, case, weights, reverse_bits=True)
     each = case["sample_entropy"]
-    of_all = each - posterior(case["x"]).losses()["entropy"] / places
+    of_all = each - posterior(case["x"]).losses()["entropy"] / unit
     if entropy == "exact":
         torch.testing.assert_close(of_all, case["batch_entropy"])
     else:

@@ -30,9 +30,11 @@ SMALL = [
 SHRUNK = {
     "prior=vamp": ["prior.num_components=3"],
     "prior=mixture": ["prior.num_components=3"],
+    "prior=autoregressive_mixture": ["prior.num_components=3", "prior.channels=8", "prior.num_layers=1"],
     "posterior=vector_quantized": ["posterior.num_codes=5"],
     "posterior=simvq": ["posterior.num_codes=5"],
     "posterior=fsq": ["posterior.levels=[2,3,2]"],
+    "posterior=hierarchical": ["posterior.top.num_codes=5", "posterior.bottom.num_codes=4", "posterior.channels=4"],
     "posterior=residual": ["posterior.quantizer.num_codes=5", "posterior.depth=2"],
     "likelihood=categorical": ["likelihood.num_bins=4"],
     "likelihood=discretized_logistic": ["likelihood.num_bins=4"],
@@ -64,10 +66,11 @@ POSTERIORS = dict.fromkeys(["gaussian", "full_gaussian", "laplace", *sorted(FLOW
     "categorical": ONE_HOT,
     "straight_through": ONE_HOT,
     "gumbel": RELAXED,
-    **dict.fromkeys(["vector_quantized", "simvq", "fsq", "lookup_free", "binary_spherical", "residual"], CODES),
+    **dict.fromkeys(["vector_quantized", "simvq", "fsq", "lookup_free", "binary_spherical", "residual", "hierarchical"], CODES),
 }
 PRIORS = {
     **{prior: {REAL} for prior in ("standard_normal", "standard_laplace", "mixture", "flow", "coupling_flow", "conditional_gaussian")},
+    "autoregressive_mixture": {REAL},
     "vamp": {REAL, SPHERE, ONE_HOT, RELAXED},
     "uniform_sphere": {SPHERE},
     "uniform_categorical": {ONE_HOT},
@@ -92,7 +95,8 @@ CLOSED_FORM = {
     *((posterior, prior) for posterior, space in POSTERIORS.items() if space == CODES for prior in PRIORS if "_codes" in prior),
 }
 FACTORISED, FACTORISED_PRIORS = {"gaussian", "laplace"}, {"standard_normal", "standard_laplace", "conditional_gaussian"}
-LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian", "autoregressive_codes", "transformer_codes"}
+LEARNED_PRIORS = {"mixture", "vamp", "flow", "coupling_flow", "conditional_gaussian"}
+LEARNED_PRIORS |= {"autoregressive_mixture", "autoregressive_codes", "transformer_codes"}
 # objectives with a KL of their own, and the path of its option
 WITH_KL = {"elbo": "kl", "geco": "kl"} | dict.fromkeys(["factor_tc", "dip_i", "dip_ii", "info_mmd", "wae"], "elbo.kl")
 DIALS = ("posterior", "likelihood", "prior")

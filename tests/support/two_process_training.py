@@ -43,7 +43,7 @@ from vaelab.objectives import (
     Renyi,
     Sum,
 )
-from vaelab.posteriors import Categorical, Gaussian, LookupFree, Residual, VectorQuantized
+from vaelab.posteriors import Categorical, Gaussian, Hierarchical, LookupFree, Residual, VectorQuantized
 from vaelab.priors import ConditionalGaussian, Mixture, StandardNormal, UniformCategorical, UniformCodes
 from vaelab.schedules import Linear
 
@@ -91,6 +91,14 @@ def residual() -> VAE:
     return model
 
 
+def hierarchical() -> VAE:
+    codes = partial(VectorQuantized, num_codes=5, decay=0.9, revive_below=0.0)
+    model = vae(partial(Hierarchical, down=NETWORK, up=NETWORK, top=codes, bottom=codes, channels=4), partial(UniformCodes))
+    for part in (model.posterior.top, model.posterior.bottom):
+        part.counts.fill_(2.0)
+    return model
+
+
 def semi_supervised() -> SemiSupervisedVAE:
     posterior, likelihood = Gaussian(NETWORK, X_SHAPE, Z_SHAPE, NUM_CLASSES), Bernoulli(NETWORK, Z_SHAPE, X_SHAPE, NUM_CLASSES)
     return SemiSupervisedVAE(Categorical(NETWORK, X_SHAPE, (NUM_CLASSES,)), posterior, likelihood, StandardNormal(Z_SHAPE), NUM_CLASSES)
@@ -127,12 +135,13 @@ CASES: dict[str, tuple[Callable[[], Objective], Callable[[], nn.Module]]] = {
     "vq_gradient": (VQ, partial(codebook, "gradient")),
     "vq_bits": (partial(VQ, entropy=1.0), bits),
     "vq_residual": (VQ, residual),
+    "vq_hierarchical": (VQ, hierarchical),
     "sum": (lambda: Sum({"mmd": Linear(end=10.0, steps=2)}, bound=DReG(4), mmd=MMD(), dip=DIP("ii", 0.1, 0.1)), vae),  # more of it diverges
 }
 # The loss of these is no mean over examples.
 COUPLED = {
     *("capacity", "free_bits", "free_bits_of_latents", "geco", "beta_tc", "beta_tc_weighted", "dip_i", "dip_ii", "info_mmd", "wae"),
-    *("mmd_of_a_prior_that_learns", "vq", "vq_gradient", "vq_bits", "vq_residual", "sum"),
+    *("mmd_of_a_prior_that_learns", "vq", "vq_gradient", "vq_bits", "vq_residual", "vq_hierarchical", "sum"),
 }
 
 

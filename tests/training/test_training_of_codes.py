@@ -12,23 +12,27 @@ from small_runs import QUICK, SMALL, same
 from vaelab.build import open_run
 from vaelab.runs.folder import RunFolder
 
-# codes that follow averages at each of two depths, from k-means, with noise of their own; and batch-norm before them
+# codes that follow averages: at each of two depths of the top, from k-means, with noise of their own, and batch-norm before them; below
+# them, codes that see them
 WORDS = [
     *SMALL,
     *QUICK,
     "evaluation.enabled=false",
-    "posterior=residual",
-    "posterior.depth=2",
-    "posterior.dropout=0.5",
-    "posterior.quantizer.num_codes=16",
-    "posterior.quantizer.start=k_means",
-    "posterior.quantizer.estimator=rotation",
-    "posterior.quantizer.batch_norm=true",
+    "posterior=hierarchical",
+    "posterior.channels=4",
+    "posterior@posterior.top=residual",
+    "posterior.top.depth=2",
+    "posterior.top.dropout=0.5",
+    "posterior.top.quantizer.num_codes=16",
+    "posterior.top.quantizer.start=k_means",
+    "posterior.top.quantizer.estimator=rotation",
+    "posterior.top.quantizer.batch_norm=true",
+    "posterior.bottom.num_codes=20",
     "prior=transformer_codes",
     "prior.channels=8",
     "prior.num_layers=1",
     "objective=vq",
-    "z_shape=[3,2]",
+    "z_shape=[6,4,3]",
     "data.eval_batch_size=10",
     "callbacks=[default,skip_updates]",
     "callbacks.skip_updates.warmup=2",
@@ -49,21 +53,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_use_of_codes_is_that_of_the_whole_split(run: Path) -> None:
-    """In batches of 10 of 64 examples: in the log and in the results it is what one pass by hand counts; and it is drawn."""
+    """In batches of 10 of 64 examples: in the log and in the results it is what one pass by hand counts, of each map; and it is drawn."""
     opened = open_run(run, "last")
     with torch.no_grad():
         indices = torch.cat([opened.model.encode(x, y).indices for x, y in opened.datamodule.batches("val")])
-    assert indices.shape == (64, 2, 2)
-    usage = sum(indices[..., depth].unique().numel() for depth in range(2)) / 32
-    entropies = [
-        torch.distributions.Categorical(probs=torch.bincount(indices[..., depth].flatten()).double()).entropy() for depth in (0, 1)
-    ]
-    perplexity = torch.stack(entropies).mean().exp().item()
+    assert indices.shape == (64, 2 * 2 * 2 + 4 * 3)
+    columns = {"top": [indices[:, :8:2], indices[:, 1:8:2]], "bottom": [indices[:, 8:]]}
+    entropies = {
+        name: [torch.distributions.Categorical(probs=torch.bincount(column.flatten()).double()).entropy() for column in found]
+        for name, found in columns.items()
+    }
+    used = {name: sum(column.unique().numel() for column in found) for name, found in columns.items()}
+    by_hand = {
+        "code_usage": sum(used.values()) / 52,
+        "code_usage_top": used["top"] / 32,
+        "code_usage_bottom": used["bottom"] / 20,
+        "code_perplexity": torch.stack([*entropies["top"], *entropies["bottom"]]).mean().exp().item(),
+        "code_perplexity_top": torch.stack(entropies["top"]).mean().exp().item(),
+        "code_perplexity_bottom": entropies["bottom"][0].exp().item(),
+    }
     rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row.get("val/code_usage")]
     results = RunFolder(run).results()["val"]
-    assert float(rows[-1]["val/code_usage"]) == pytest.approx(usage)
-    assert float(rows[-1]["val/code_perplexity"]) == pytest.approx(perplexity)
-    assert (results["code_usage"], results["code_perplexity"]) == (pytest.approx(usage), pytest.approx(perplexity))
+    for name, value in by_hand.items():
+        assert float(rows[-1][f"val/{name}"]) == pytest.approx(value), name
+        assert results[name] == pytest.approx(value), name
     assert (run / "figures" / "code_usage.png").stat().st_size > 0
 
 

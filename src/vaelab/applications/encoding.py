@@ -18,7 +18,8 @@ def codes(
     """Mean and standard deviation of q(z | x), and samples of it: "mean", "scale", "sample_1", ..., each (B, *z_shape).
 
     Of a posterior whose mean has no closed form, a flow, "centre" is the image of its base's mean; what has no closed form is left out.
-    Of codes of a codebook, "index" is the grid of their indices, and "mean" the codes themselves, which are certain.
+    Of codes of a codebook, "index" is the grid of their indices, of two maps of codes "index_top" and "index_bottom", and "mean" the codes
+    themselves, which are certain.
 
     >>> found = codes(model, x, num=2)
     >>> list(found), found["mean"].shape
@@ -32,7 +33,8 @@ def codes(
     q = model.encode(x, y)
     samples = {f"sample_{number + 1}": code_of(q, q.sample()) for number in range(num)}
     if isinstance(q, Quantized):
-        return {"index": q.indices, "mean": q.mean} | samples
+        grids = {f"index_{name}" if name else "index": grid for name, grid in q.codebook.split(q.indices).items()}
+        return grids | {"mean": q.mean} | samples
     mean, scale = known(lambda: q.mean), known(lambda: q.stddev)
     return ({"centre": centre(q)} if mean is None else {"mean": mean}) | ({} if scale is None else {"scale": scale}) | samples
 

@@ -38,6 +38,8 @@ COMMANDS = {
     "generate": Command("draw the figures of a trained model", "vaelab.commands.generate.generate", "generate"),
     "encode": Command("write the codes of data to a file", "vaelab.commands.encode.encode", "encode"),
     "export": Command("write a model in a format that other programs open", "vaelab.commands.export.export", "export"),
+    "compress": Command("write data to a file of -ELBO bits, without loss", "vaelab.commands.compress.compress", "compress"),
+    "decompress": Command("read the data of such a file", "vaelab.commands.compress.decompress", "decompress"),
     "inpaint": Command("complete test data of which a part is hidden", "vaelab.commands.inpaint.inpaint_run", "inpaint"),
     "impute": Command("fill in what is missing in a table", "vaelab.commands.impute.impute", "impute"),
     "detect_anomalies": Command(

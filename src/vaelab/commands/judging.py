@@ -22,6 +22,7 @@ from vaelab.build import OpenedRun
 from vaelab.commands.common import WithProgress, check_counts
 from vaelab.data import DataModule
 from vaelab.evidence import evaluating
+from vaelab.figures.charts.code_length import code_length_chart
 from vaelab.figures.charts.disentanglement import disentanglement_chart
 from vaelab.figures.charts.latent import active_units_chart, code_usage_chart, rate_chart
 from vaelab.figures.charts.marginals import marginal_distances_chart
@@ -40,6 +41,7 @@ CHARTS: dict[str, tuple[Callable[[Mapping[str, Any]], Figure], str]] = {
     "rate_per_dimension": (rate_chart, "rate_per_dimension"),
     "disentanglement": (disentanglement_chart, "mig"),
     "marginal_distances": (marginal_distances_chart, "marginal_distances"),
+    "code_length": (code_length_chart, "code_bits_per_dim"),
 }
 WIDTH = 100  # characters of a table of numbers
 COUNTS = {"num_samples": 1, "chunk_size": 1, "num_images": 1}  # options of several metrics, and the least of each
@@ -117,14 +119,14 @@ def validate(
     """
     with rng.fork(0), counting_codes(model) as codes:
         val = mean_bounds(model, objective, datamodule.batches("val", device))
-    charts = {} if codes.counts is None else {"code_usage": code_usage_chart(codes.counts)}
+    charts = {"code_usage": code_usage_chart(codes.counts)} if codes.counts else {}
     return val | codes.report(), save_charts(run, charts)
 
 
 def save_charts(run: RunFolder, figures: Mapping[str, Figure]) -> dict[str, Path]:
     """Write charts to figures/; return their files by name."""
     for name, figure in figures.items():
-        run.figures.mkdir(exist_ok=True)
+        run.figures.mkdir(parents=True, exist_ok=True)
         figure.savefig(run.figures / f"{name}.png", dpi=130)
     return {name: run.figures / f"{name}.png" for name in figures}
 

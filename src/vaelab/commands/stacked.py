@@ -202,7 +202,7 @@ def preempted_by(signum: int) -> type[Preempted]:
 
 
 def difference(a: Job, b: Job) -> str | None:
-    """Why two jobs cannot be in one stack; None if they can."""
+    """Reason why two jobs cannot be in one stack; None if they can."""
     assert a.last_steps is not None
     assert b.last_steps is not None
     return a.last_steps.difference(b.last_steps)

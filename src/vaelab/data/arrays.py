@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -183,7 +183,7 @@ def all_of(file: Path, key: str | Sequence[str] | None = None, axes: str | None 
     return InMemory(layout.of(np.asarray(values)), names=RowNames(np.arange(len(values))))
 
 
-def as_read(x: Float[np.ndarray, "n ..."], modality: Modality, axes: str | None = None) -> Float[np.ndarray, "n ..."]:
+def as_read(x: Shaped[np.ndarray, "n ..."], modality: Modality, axes: str | None = None) -> Shaped[np.ndarray, "n ..."]:
     """Examples as an array that `all_of` reads as the same examples; channels of series are the last axis unless axes says otherwise."""
     return Layout(axes or ("NTC" if isinstance(modality, Series) else "")).back(x)
 

@@ -1,12 +1,13 @@
 """Distributions and supports that torch.distributions lacks."""
 
 from vaelab.distributions.autoregressive import Autoregressive
+from vaelab.distributions.autoregressive_gaussians import AutoregressiveGaussians
 from vaelab.distributions.bernoulli import Bernoulli
 from vaelab.distributions.beta import Beta
 from vaelab.distributions.bits import entropy_of_codes
 from vaelab.distributions.categorical import ExpConcrete, OneHot, StraightThrough
-from vaelab.distributions.code import Embedded, Quantized, UniformIndices
-from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, nearest_codes
+from vaelab.distributions.code import Digits, Embedded, Quantized, UniformIndices
+from vaelab.distributions.codebooks import Codebook, Lattice, Sums, Table, TwoMaps, VectorCodebook, halved, nearest_codes
 from vaelab.distributions.columns import Codes, PositiveLogNormal, ZeroOrLogNormal, ordinal_logits
 from vaelab.distributions.continuous_bernoulli import ContinuousBernoulli
 from vaelab.distributions.counts import NegativeBinomial, Poisson
@@ -37,11 +38,13 @@ from vaelab.distributions.von_mises_fisher import HypersphericalUniform, VonMise
 __all__ = [
     "ESTIMATORS",
     "Autoregressive",
+    "AutoregressiveGaussians",
     "Bernoulli",
     "Beta",
     "Codebook",
     "Codes",
     "ContinuousBernoulli",
+    "Digits",
     "DiscretizedLogistic",
     "Embedded",
     "ExpConcrete",
@@ -64,7 +67,9 @@ __all__ = [
     "StraightThrough",
     "Sums",
     "Table",
+    "TwoMaps",
     "UniformIndices",
+    "VectorCodebook",
     "VonMisesFisher",
     "ZeroOrLogNormal",
     "centre",
@@ -72,6 +77,7 @@ __all__ = [
     "constant",
     "detach",
     "entropy_of_codes",
+    "halved",
     "is_discrete",
     "is_euclidean",
     "log_mean_exp",

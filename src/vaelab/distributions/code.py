@@ -1,6 +1,6 @@
 """Distributions over codes of a codebook (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from vaelab.distributions.codebooks import Codebook
+from vaelab.distributions.codebooks import Codebook, digits_of, number_of
 from vaelab.distributions.estimators import straight_through
 
 Shape = Size | tuple[int, ...]
@@ -96,10 +96,10 @@ class Quantized(Distribution):
 
 
 class UniformIndices(Distribution):
-    """p(k) = K^-N for grids k of N indices below K.
+    """p(k) = prod_i K_i^-1 for grids k of indices k_i below K_i.
 
     Args:
-        num_codes: K.
+        counts: pairs (n, K) for n indices below K each, in row-major order.
         like: a tensor with the dtype of probabilities, on the device of the indices.
         space: the shape of the grid.
     """
@@ -107,26 +107,61 @@ class UniformIndices(Distribution):
     arg_constraints: ClassVar = {}
     support = constraints.nonnegative_integer
 
-    def __init__(self, num_codes: int, like: Tensor, space: Shape, batch_shape: Shape = (), validate_args: bool | None = None) -> None:
-        self.num_codes, self.like = num_codes, like
+    def __init__(
+        self,
+        counts: Sequence[tuple[int, int]],
+        like: Tensor,
+        space: Shape,
+        batch_shape: Shape = (),
+        validate_args: bool | None = None,
+    ) -> None:
+        self.counts, self.like = counts, like
         super().__init__(Size(batch_shape), Size(space), validate_args=validate_args)
 
     def expand(self, batch_shape: Shape, _instance: None = None) -> "UniformIndices":
-        return UniformIndices(self.num_codes, self.like, self.event_shape, batch_shape, validate_args=False)
+        return UniformIndices(self.counts, self.like, self.event_shape, batch_shape, validate_args=False)
 
     def log_prob(self, value: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         shape = torch.broadcast_shapes(value.shape, self._extended_shape())
-        return self.like.new_full(shape[: len(shape) - len(self.event_shape)], -self.event_shape.numel() * log(self.num_codes))
+        return self.like.new_full(shape[: len(shape) - len(self.event_shape)], -sum(num * log(limit) for num, limit in self.counts))
 
     def sample(self, sample_shape: Shape = ()) -> Int[Tensor, "..."]:
-        return torch.randint(self.num_codes, self._extended_shape(Size(sample_shape)), device=self.like.device)
+        shape = self._extended_shape(Size(sample_shape))
+        batch = shape[: len(shape) - len(self.event_shape)]
+        return torch.cat([torch.randint(limit, (*batch, num), device=self.like.device) for num, limit in self.counts], -1).reshape(shape)
+
+
+class Digits(Distribution):
+    """p(k) = p(digits of k) for grids k of whole numbers.
+
+    Args:
+        digits: the distribution of grids of digits, with event shape (*space, D).
+        radices: of the D digits, the lowest first.
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, digits: Distribution, radices: Sequence[int], validate_args: bool | None = None) -> None:
+        self.digits, self.radices = digits, tuple(radices)
+        super().__init__(digits.batch_shape, digits.event_shape[:-1], validate_args=validate_args)
+
+    def expand(self, batch_shape: Shape, _instance: None = None) -> "Digits":
+        return Digits(self.digits.expand(Size(batch_shape)), self.radices, validate_args=False)
+
+    def log_prob(self, value: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self.digits.log_prob(digits_of(value, self.radices))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Shape = ()) -> Int[Tensor, "..."]:
+        return number_of(self.digits.sample(Size(sample_shape)), self.radices)
 
 
 class Embedded(Distribution):
     """p(z) = p(k) for the grid of indices k whose codes z is made of.
 
     Args:
-        indices: the distribution over grids of indices, with event shape (*space), or (*space, depth).
+        indices: the distribution over grids of indices.
         codebook: whose codes they are.
     """
 
@@ -134,9 +169,9 @@ class Embedded(Distribution):
 
     def __init__(self, indices: Distribution, codebook: Codebook, validate_args: bool | None = None) -> None:
         self.indices, self.codebook = indices, codebook
-        self.space_ndim = len(indices.event_shape) - (codebook.depth is not None)
-        space = indices.event_shape[: self.space_ndim]
-        super().__init__(indices.batch_shape, Size((codebook.dim, *space)), validate_args=validate_args)
+        event = codebook.event_shape(indices.event_shape)
+        self.space_ndim = len(event) - 1
+        super().__init__(indices.batch_shape, Size(event), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:

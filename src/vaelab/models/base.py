@@ -1,6 +1,7 @@
 """The abstract base of all models."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,6 +12,7 @@ from vaelab.draw import Draw, Units
 from vaelab.evidence import importance_weighted
 
 Labels = Shaped[Tensor, "b ..."] | int | None  # one label for each sample, or one for all
+Choose = Callable[[Distribution, Distribution | None], Tensor]  # z of p(z) and q(z | x)
 
 
 class Model(nn.Module, ABC):

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab.distributions import centre, soft_limit
 from vaelab.draw import Draw, Latent, shown, split_missing
-from vaelab.models.base import Labels, Model
+from vaelab.models.base import Choose, Labels, Model
 from vaelab.networks.ladder import Ladder
 
 
@@ -45,24 +45,21 @@ class HierarchicalVAE(Model):
         Raises:
             ValueError: if x has another shape than the ladder was built for, or z_L another than the prior.
         """
-        features = self._bottom_up(x)
+        latents: list[Latent] = []
+
+        def infer(p: Distribution, q: Distribution | None) -> Tensor:
+            assert q is not None
+            if p.event_shape != q.event_shape:
+                raise ValueError(
+                    f"the prior is over z of shape {tuple(p.event_shape)}, but the top of the ladder over {tuple(q.event_shape)}: set"
+                    " z_shape (or latent_dim) to that, or the ladder's last z to the other"
+                )
+            latents.append(Latent(z=q.rsample(), q=q, p=p) if latents else Latent.sample(q, p, num_samples))
+            return latents[-1].z
+
+        p_x = self.likelihood(self.descend(infer, x))
         x, observed = split_missing(x) if self.missing else (x, None)
-        q, p = top_posterior(self.ladder, features), self.prior(None)
-        if p.event_shape != q.event_shape:
-            raise ValueError(
-                f"the prior is over z of shape {tuple(p.event_shape)}, but the top of the ladder over {tuple(q.event_shape)}: set z_shape"
-                " (or latent_dim) to that, or the ladder's last z to the other"
-            )
-        latents = [Latent.sample(q, p, num_samples)]
-
-        def infer(rung: int, h: Tensor, p: Independent) -> Tensor:
-            q = self._posterior(rung, features, h, p)
-            z = q.rsample()
-            latents.append(Latent(z=z, q=q, p=p))
-            return z
-
-        state = self._descend(latents[0].z, infer)
-        return Draw(x=x, y=y, p_x=self.likelihood(state), latents=tuple(latents), observed=observed, units=self.units)
+        return Draw(x=x, y=y, p_x=p_x, latents=tuple(latents), observed=observed, units=self.units)
 
     def encode(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Distribution:
         """q(z_L | x), batch shape (B,)."""
@@ -75,15 +72,23 @@ class HierarchicalVAE(Model):
     @torch.no_grad()
     def sample(self, num_samples: int, y: Labels = None, mean: bool = False) -> Float[Tensor, "b ..."]:
         """x ~ p(x | z) with z ~ p(z), (num_samples, *x_shape); with `mean`, E[x | z] instead, which is what papers show."""
-        p_x = self.likelihood(self._descend(self.prior(None).sample((num_samples,)), lambda rung, h, p: p.sample()))
+        p_x = self.likelihood(self.descend(lambda p, q: p.sample() if p.batch_shape else p.sample((num_samples,))))
         return p_x.mean if mean else p_x.sample()
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
         """E[x | z] with each z_i at the centre of q(z_i | x, z_>i), (B, *x_shape)."""
-        features = self._bottom_up(x)
-        z = centre(top_posterior(self.ladder, features))
-        return self.likelihood(self._descend(z, lambda rung, h, p: centre(self._posterior(rung, features, h, p)))).mean
+        return self.likelihood(self.descend(lambda p, q: centre(p if q is None else q), x)).mean
+
+    def descend(self, choose: Choose, x: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, "..."]:
+        """The input of p(x | z), where z_L, ..., z_1 in their turn are choose(p(z_i | z_>i), q(z_i | x, z_>i)); q is None without x."""
+        features = None if x is None else self._bottom_up(x)
+        z = choose(self.prior(None), None if features is None else top_posterior(self.ladder, features))
+
+        def below(rung: int, h: Tensor, p: Independent) -> Tensor:
+            return choose(p, None if features is None else self._posterior(rung, features, h, p))
+
+        return self._descend(z, below)
 
     def _bottom_up(self, x: Tensor) -> list[Tensor]:
         if not x.is_floating_point():

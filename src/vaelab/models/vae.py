@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from vaelab.distributions import centre, code_of
 from vaelab.draw import Draw, Latent, shown, split_missing
-from vaelab.models.base import Labels, Model
+from vaelab.models.base import Choose, Labels, Model
 
 
 class VAE(Model):
@@ -86,6 +86,10 @@ class VAE(Model):
     def reconstruct(self, x: Float[Tensor, "b ..."], y: Shaped[Tensor, "b ..."] | None = None) -> Float[Tensor, "b ..."]:
         """E[x | z] at the centre of q(z | x), (B, *x_shape)."""
         return self.decode(centre(self.encode(x, y)), y).mean
+
+    def descend(self, choose: Choose, x: Float[Tensor, "b ..."] | None = None) -> Float[Tensor, "..."]:
+        """The input of p(x | z), where z is choose(p(z), q(z | x)); q is None without x. The model must not be conditional on y."""
+        return choose(self.prior(None), None if x is None else self.encode(x))
 
     def _given(self, y: Tensor | None) -> Tensor | None:
         return y if self.num_classes else None

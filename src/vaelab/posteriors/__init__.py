@@ -6,6 +6,7 @@ from vaelab.posteriors.flow import Flow
 from vaelab.posteriors.fsq import FSQ
 from vaelab.posteriors.full_gaussian import FullCovarianceGaussian
 from vaelab.posteriors.gaussian import Gaussian
+from vaelab.posteriors.hierarchical import Hierarchical
 from vaelab.posteriors.hyperspherical import VonMisesFisher
 from vaelab.posteriors.laplace import Laplace
 from vaelab.posteriors.lookup_free import LookupFree
@@ -21,6 +22,7 @@ __all__ = [
     "FullCovarianceGaussian",
     "Gaussian",
     "GumbelSoftmax",
+    "Hierarchical",
     "Laplace",
     "LookupFree",
     "Residual",

@@ -64,14 +64,14 @@ class FSQ(Quantizer):
         if len(self.levels) != self.event_shape[0]:
             raise ValueError(
                 f"levels={list(self.levels)} are of {len(self.levels)} numbers, but z_shape={list(self.event_shape)} has"
-                f" {self.event_shape[0]} at each place: set z_shape={[len(self.levels), *self.event_shape[1:]]}"
+                f" {self.event_shape[0]} at each place: set z_shape={[len(self.levels), *self.event_shape[1:]]}, or a level for each number"
             )
         if prod(self.levels) >= 2**62:
             raise ValueError(f"levels={list(self.levels)} make {prod(self.levels):.3g} codes, and indices end at 2^62: set fewer levels")
         sizes = torch.tensor(self.levels, dtype=torch.get_default_dtype())
-        half = torch.div(sizes, 2, rounding_mode="floor")
-        for name, value in {"centre": half, "step": 1 / half, "sizes": sizes}.items():
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("sizes", sizes, persistent=False)
+        self.register_buffer("centre", torch.floor(sizes / 2), persistent=False)
+        self.register_buffer("step", 1 / torch.floor(sizes / 2), persistent=False)
 
     @property
     def codes(self) -> Lattice:

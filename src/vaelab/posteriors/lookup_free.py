@@ -37,4 +37,4 @@ class LookupFree(BitQuantizer):
         super().__init__(network, in_shape, event_shape, num_classes, estimator, batch_norm, entropy, diversity, temperature, radius=1.0)
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
-        return {"commitment": self.pull(u, z_q.detach()), **super().losses(u, z_q)}
+        return self.distances(u, z_q) | super().losses(u, z_q)

@@ -1,7 +1,7 @@
 """The abstract base of all posteriors over codes."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import prod
 
@@ -100,6 +100,11 @@ class Quantizer(Conditional):
         """z of these indices: (*batch, *space) -> (*batch, D, *space)."""
         return self.codes.embed(indices, self.event_ndim - 1)
 
+    def distances(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
+        """The commitment |u - sg(z_q)|^2 of the encoder, and |sg(u) - z_q|^2 for codes that need it: losses of a quantiser."""
+        codebook = {"codebook": self.pull(u.detach(), z_q)} if self.needs_losses else {}
+        return {"commitment": self.pull(u, z_q.detach()), **codebook}
+
     def pull(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> Float[Tensor, ""]:
         """|u - z_q|^2, summed over the event and averaged over the batch; the caller stops the gradient of one of the two."""
         return (u - z_q).square().flatten(-self.event_ndim).sum(-1).mean()
@@ -107,6 +112,14 @@ class Quantizer(Conditional):
     def vectors_of(self, u: Float[Tensor, "..."]) -> Float[Tensor, "n d"]:
         """The vectors of all places of all examples."""
         return u.movedim(-self.event_ndim, -1).reshape(-1, self.event_shape[0])
+
+
+def sum_by_name(losses: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The terms of several quantisers, added up by name."""
+    found = dict[str, Tensor]()
+    for terms in losses:
+        found |= {name: found[name] + value if name in found else value for name, value in terms.items()}
+    return found
 
 
 def check_table(num_codes: int, dim: int) -> None:

@@ -1,7 +1,6 @@
 """Residual quantisation (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312; Lee et al., 2022, https://arxiv.org/abs/2203.01941)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,11 +8,9 @@ from torch import Tensor, nn
 
 from vaelab.checks import check_all, check_whole
 from vaelab.conditional import NetworkFactory
-from vaelab.distributions import Quantized, Sums
-from vaelab.posteriors.quantizer import Quantizer
+from vaelab.distributions import Quantized, Sums, VectorCodebook
+from vaelab.posteriors.quantizer import Quantizer, sum_by_name
 from vaelab.posteriors.vector_quantized import VectorQuantized
-
-Stage = tuple[Quantizer, Tensor, Tensor, Tensor | float]  # a quantiser, what it was given, the code, and the scale of both
 
 
 class Residual(Quantizer):
@@ -51,41 +48,46 @@ class Residual(Quantizer):
         check_all(lambda share: 0 <= share <= 1, "in [0, 1]", {"dropout": dropout})
         shape = self.event_shape
         made = [quantizer(network=as_given, in_shape=shape, event_shape=shape, num_classes=0) for _ in range(depth)]
-        if not isinstance(made[0], Quantizer) or isinstance(made[0], Residual):
+        if not (isinstance(made[0], Quantizer) and isinstance(made[0].codes, VectorCodebook) and made[0].codes.depth is None):
             raise ValueError(
                 f"quantizer={type(made[0]).__name__} does not choose one code: set posterior@posterior.quantizer=vector_quantized, fsq,"
                 " lookup_free, binary_spherical or simvq"
             )
         for part in made[1:]:
             part.encode_residuals()
-        self.quantizers, self.dropout = nn.ModuleList(made), dropout
+        self.quantizers: Sequence[Quantizer] = nn.ModuleList(made)  # type: ignore[assignment]  # it is a sequence of what it was given
+        self.dropout = dropout
         self.needs_losses = made[0].needs_losses
 
     def parts(self) -> list[tuple[Quantizer, Tensor | float]]:
         """The quantisers with their scales s_t."""
-        made = [part for part in self.quantizers if isinstance(part, Quantizer)]
-        return [(part, part.residual_scale**t) for t, part in enumerate(made)]
+        return [(part, part.residual_scale**t) for t, part in enumerate(self.quantizers)]
 
     @property
     def codes(self) -> Sums:
         return Sums([part.codes for part, _ in self.parts()], [scale for _, scale in self.parts()])
 
     def prepare(self, z_e: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return self.parts()[0][0].prepare(z_e)
+        return self.quantizers[0].prepare(z_e)
 
     def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
-        rest, terms, found, stages = u, list[Tensor](), list[Quantized](), list[Stage]()
+        rest, terms, found, given = u, list[Tensor](), list[Quantized](), list[Tensor]()
         for part, size in self.parts():
             scale = size.to(u).reshape(-1, *[1] * (self.event_ndim - 1)) if isinstance(size, Tensor) else size
             found.append(part.quantize(rest / scale))
             # straight through, `rest` has no gradient: that of the codes before cancels that of u
-            stages.append((part, (rest.detach() + (u - u.detach())) / scale, found[-1].z_q, size))
+            given.append((rest.detach() + (u - u.detach())) / scale)
             terms.append(found[-1].rsample() * scale)
             rest = rest - terms[-1]
         shortened = self.dropout > 0 and self.training
         terms = self.first_of(terms, u) if shortened else terms
         total, indices = sum(terms[1:], terms[0]), torch.stack([q.indices for q in found], -1)
-        z_q, losses = total.detach() if shortened else None, partial(sum_of_losses, stages)
+
+        def losses() -> dict[str, Tensor]:
+            parts = zip(self.parts(), given, found, strict=True)
+            return sum_by_name(in_units_of_z(part.losses(each, q.z_q), size) for (part, size), each, q in parts)
+
+        z_q = total.detach() if shortened else None
         return Quantized(u, self.codes, self.event_ndim, indices, z_q, total, losses, self.needs_losses, validate_args=False)
 
     def first_of(self, terms: list[Tensor], u: Float[Tensor, "..."]) -> list[Tensor]:
@@ -96,13 +98,9 @@ class Residual(Quantizer):
         return [term * (i < num).reshape(*batch, *[1] * self.event_ndim) for i, term in enumerate(terms)]
 
 
-def sum_of_losses(stages: Sequence[Stage]) -> dict[str, Tensor]:
-    """The terms of all quantisers, added up by name; squared distances are in the units of z."""
-    found = dict[str, Tensor]()
-    for part, u, z_q, scale in stages:
-        for name, value in part.losses(u, z_q).items():
-            found[name] = found.get(name, 0.0) + (value * scale**2 if name in ("codebook", "commitment") else value)
-    return found
+def in_units_of_z(losses: dict[str, Tensor], scale: Tensor | float) -> dict[str, Tensor]:
+    """Terms of codes of another scale, of which squared distances are in the units of z."""
+    return {name: value * scale**2 if name in ("codebook", "commitment") else value for name, value in losses.items()}
 
 
 def as_given(in_shape: Sequence[int], out_shape: Sequence[int]) -> nn.Module:

@@ -52,6 +52,4 @@ class SimVQ(Quantizer):
             return Table(self.transform(self.frozen))
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
-        if not self.needs_losses:
-            return {}
-        return {"commitment": self.pull(u, z_q.detach()), "codebook": self.pull(u.detach(), z_q)}
+        return self.distances(u, z_q) if self.needs_losses else {}

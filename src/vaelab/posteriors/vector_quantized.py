@@ -75,10 +75,7 @@ class VectorQuantized(Quantizer):
         return Table(self.codebook)
 
     def losses(self, u: Float[Tensor, "..."], z_q: Float[Tensor, "..."]) -> dict[str, Tensor]:
-        if self.estimator == "diveq":
-            return {}
-        codebook = {"codebook": self.pull(u.detach(), z_q)} if self.needs_losses else {}
-        return {"commitment": self.pull(u, z_q.detach()), **codebook}
+        return {} if self.estimator == "diveq" else self.distances(u, z_q)
 
     def quantize(self, u: Float[Tensor, "..."]) -> Quantized:
         if self.training and torch.is_grad_enabled():

@@ -1,5 +1,6 @@
 """p(z)."""
 
+from vaelab.priors.autoregressive import AutoregressiveMixture
 from vaelab.priors.categorical import RelaxedCategorical, UniformCategorical
 from vaelab.priors.codes import AutoregressiveCodes, UniformCodes
 from vaelab.priors.conditional_gaussian import ConditionalGaussian
@@ -12,6 +13,7 @@ from vaelab.priors.vamp import VampPrior
 
 __all__ = [
     "AutoregressiveCodes",
+    "AutoregressiveMixture",
     "ConditionalGaussian",
     "Flow",
     "Mixture",

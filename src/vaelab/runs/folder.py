@@ -59,6 +59,12 @@ class RunFolder:
         """The folder of the run that wrote a checkpoint."""
         return cls(checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent)
 
+    @classmethod
+    def of_results(cls, checkpoint: Path) -> "RunFolder":
+        """The folder for what is found out of a checkpoint: its run's, or, of a file that lies alone, <its name>_results beside it."""
+        own = cls.of_checkpoint(checkpoint)
+        return own if own.is_run() else cls(checkpoint.with_name(f"{checkpoint.stem}_results"))
+
     def __str__(self) -> str:
         return str(self.path)
 
@@ -77,8 +83,7 @@ class RunFolder:
     @property
     def tensorboard(self) -> Path | None:
         """Folder of TensorBoard's event files, which older runs have below their own; None if the run logs none."""
-        folders = (self.path, self.path / "tensorboard")
-        return next((folder for folder in folders if any(folder.glob("events.out.tfevents.*"))), None)
+        return next((folder for folder in (self.path, self.path / "tensorboard") if any(folder.glob("events.out.tfevents.*"))), None)
 
     @property
     def metrics(self) -> Path:
@@ -196,6 +201,7 @@ class RunFolder:
         Raises:
             DamagedFile: as `results`.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
         directory = os.open(self.path, os.O_RDONLY)
         try:
             with suppress(OSError):  # of a file system that has no locks

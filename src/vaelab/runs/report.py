@@ -22,6 +22,7 @@ CAPTIONS = {
     "manifold": "The whole latent space of two dimensions, at the quantiles of N(0, I).",
     "marginals": "Columns of test data and of samples, with the distance between them; the worst fitted first.",
     "marginal_distances": "How far each column of samples is from test data; marks: training data, than which less cannot be hoped for.",
+    "code_length": "Bits of a lossless code of the test data, made of the model, beside -ELBO and general compressors.",
     "latent_space": "The centres of q(z | x) of test data, coloured by their labels.",
     "nearest_training_images": "Samples above the training data that are nearest to them: a copy means that the model repeats its data.",
 }

@@ -30,8 +30,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.model, self.scale = run.model, run.datamodule.modality.scale
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(codes(self.model, self.scale(x)).values())
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        return tuple(codes(self.model, self.scale(x), y).values())
 
 
 class Decoder(nn.Module):
@@ -41,8 +41,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.model, self.unscale = run.model, run.datamodule.modality.unscale
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.unscale(self.model.decode(z).mean)
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.unscale(self.model.decode(z, y).mean)
 
 
 def write_onnx(run: OpenedRun, folder: Path, config: DictConfig) -> dict[Path, str]:
@@ -53,27 +53,29 @@ def write_onnx(run: OpenedRun, folder: Path, config: DictConfig) -> dict[Path, s
     """
     for name in ("onnx", "onnxscript"):
         package(name, folder / "encoder.onnx", ADVICE)
-    model = run.model.cpu()
-    if model.num_classes:
-        raise ValueError("this run is conditional on y, which format=onnx has no input for: export it with format=safetensors")
+    model, num = run.model.cpu(), max(BATCHES)
+    unknown = int(model.recognises)  # -1 is a label then, too
+    y = torch.arange(num) % (model.num_classes + unknown) - unknown if model.num_classes else None
     with rng.fork(config.seed), torch.no_grad():
-        z = model.p_z().sample((max(BATCHES),))
-        x = run.datamodule.modality.unscale(model.decode(z).mean)
-        names = list(codes(model, model.decode(z).mean))
-    about = {}
-    parts = (("encoder.onnx", Encoder(run), x, "x", names), ("decoder.onnx", Decoder(run), z, "z", ["x"]))
-    for file, module, given, name, outputs in parts:
-        about[folder / file] = write_checked(module, given, name, outputs, folder / file)
-    return about
+        p = model.p_z(y)
+        z = p.sample() if p.batch_shape else p.sample((num,))
+        x = model.decode(z, y).mean
+        names = list(codes(model, x, y))
+    label = {} if y is None else {"y": y}
+    parts = (
+        ("encoder.onnx", Encoder(run), {"x": run.datamodule.modality.unscale(x)} | label, names),
+        ("decoder.onnx", Decoder(run), {"z": z} | label, ["x"]),
+    )
+    return {folder / file: write_checked(module, given, outputs, folder / file) for file, module, given, outputs in parts}
 
 
-def write_checked(module: nn.Module, given: Tensor, name: str, outputs: list[str], path: Path) -> str:
+def write_checked(module: nn.Module, given: dict[str, Tensor], outputs: list[str], path: Path) -> str:
     """Write a file, and compute with it what the module does; return how near they are.
 
     Args:
-        module: from one tensor to one or several.
-        given: what it is tried with, of the largest batch.
-        name, outputs: of its input and its outputs.
+        module: from tensors to one or several.
+        given: what it is tried with by name, each of the largest batch.
+        outputs: their names.
         path: of the file.
 
     Raises:
@@ -84,26 +86,33 @@ def write_checked(module: nn.Module, given: Tensor, name: str, outputs: list[str
         with quiet():
             batch = torch.export.Dim("batch")
             program: Any = torch.onnx.export(
-                module.eval(), (given[:2],), input_names=[name], output_names=outputs, dynamic_shapes=({0: batch},), dynamo=True
+                module.eval(),
+                tuple(value[:2] for value in given.values()),
+                input_names=list(given),
+                output_names=outputs,
+                dynamic_shapes=tuple({0: batch} for _ in given),
+                dynamo=True,
             )
             data = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        worst = torch.stack([largest_difference(module, session, name, given[:size]) for size in BATCHES]).max().item()
+        batches = [{name: value[:size] for name, value in given.items()} for size in BATCHES]
+        worst = torch.stack([largest_difference(module, session, each) for each in batches]).max().item()
     except Exception as error:  # of torch.export, of what translates it, and of onnxruntime, of many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path.name} cannot be written as ONNX ({reason}): export the run with format=safetensors") from error
     if not worst <= TOLERANCE:
         raise ValueError(f"{path.name} computes something else than the model: {worst:.1g} away; export the run with format=safetensors")
     write_bytes(data, path)
-    return f"{name} -> {', '.join(outputs)}; onnxruntime is at most {worst:.1g} away at batches of {', '.join(map(str, BATCHES))}"
+    sizes = ", ".join(map(str, BATCHES))
+    return f"{', '.join(given)} -> {', '.join(outputs)}; onnxruntime is at most {worst:.1g} away at batches of {sizes}"
 
 
-def largest_difference(module: nn.Module, session: Any, name: str, given: Tensor) -> Tensor:
+def largest_difference(module: nn.Module, session: Any, given: dict[str, Tensor]) -> Tensor:
     """The largest difference of what a session of onnxruntime and a module compute, relative to 1 + |value|: NaN where one is."""
     with torch.no_grad():
-        expected = module(given)
+        expected = module(*given.values())
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = list(map(torch.from_numpy, session.run(None, {name: given.numpy()})))
+    found = list(map(torch.from_numpy, session.run(None, {name: value.numpy() for name, value in given.items()})))
     if any(mine.shape != theirs.shape for mine, theirs in zip(expected, found, strict=True)):
         return torch.tensor(torch.inf)
     return torch.stack([((mine - theirs).abs() / (1 + mine.abs())).max() for mine, theirs in zip(expected, found, strict=True)]).max()

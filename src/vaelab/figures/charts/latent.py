@@ -90,23 +90,25 @@ def rate_chart(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def code_usage_chart(counts: Int[Tensor, "t k"]) -> Figure:
-    """The use of each code, as a multiple of the even share 1 / K, the codes of each depth sorted by it.
+def code_usage_chart(counts: Mapping[str, Int[Tensor, "_ _"]]) -> Figure:
+    """The use of each code, as a multiple of the even share 1 / K, the codes of each map and depth sorted by it.
 
     The axis is logarithmic, and codes that were never chosen have no height: where a line ends is how many are used.
 
     Args:
-        counts: of K codes at each of T depths.
+        counts: of K codes at each of T depths, by the names of maps of codes.
     """
-    depths, num_codes = counts.shape
+    rows = {(name, depth): row for name, part in counts.items() for depth, row in enumerate(part.cpu())}
+    used, total = (sum(map(each, rows.values())) for each in (lambda row: int((row > 0).sum()), len))
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axis = figure.subplots()
-    colours = [colormaps["viridis"](0.85 * depth / max(depths - 1, 1)) for depth in range(depths)] if depths > 1 else [BLUE]
-    for depth, (row, colour) in enumerate(zip(counts.cpu(), colours, strict=True)):
-        heights = row[row > 0].sort(descending=True).values.double() * num_codes / row.sum()
-        label = f"depth {depth}: {len(heights)} of {num_codes}"
+    for place, ((name, depth), row) in enumerate(rows.items()):
+        heights = row[row > 0].sort(descending=True).values.double() * len(row) / row.sum()
+        colour = colormaps["viridis"](0.85 * place / (len(rows) - 1)) if len(rows) > 1 else BLUE
+        label = " ".join([name] * bool(name) + [f"depth {depth}"] * (len(counts[name]) > 1))
+        label = f"{label}: {len(heights)} of {len(row)}"
         axis.stairs(heights, range(1, len(heights) + 2), baseline=None, color=colour, lw=1.5, label=label, fill=False)
-        if depths == 1:
+        if len(rows) == 1:
             floor = heights.min().item() / 2
             axis.stairs(heights, range(1, len(heights) + 2), baseline=floor, color=colour, alpha=0.25, fill=True)
     axis.axhline(1, color=GREY, ls="--", lw=1, zorder=1)
@@ -114,11 +116,11 @@ def code_usage_chart(counts: Int[Tensor, "t k"]) -> Figure:
         "even use", (1, 1), xycoords=axis.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points", color=GREY, ha="right"
     )
     axis.set_yscale("log")
-    axis.set_xlim(1, num_codes + 1)
+    axis.set_xlim(1, max(map(len, rows.values())) + 1)
     axis.spines[["top", "right"]].set_visible(False)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(title=f"{int((counts > 0).sum())} of {counts.numel()} codes are used", xlabel="rank of the code", ylabel="use / even use")
-    if depths > 1:
+    axis.set(title=f"{used} of {total} codes are used", xlabel="rank of the code", ylabel="use / even use")
+    if len(rows) > 1:
         axis.legend(frameon=False, loc="lower left", handletextpad=0.4)
     return figure
 

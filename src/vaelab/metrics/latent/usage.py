@@ -10,29 +10,52 @@ from torch import Tensor, nn
 
 from vaelab.distributions import Quantized
 from vaelab.draw import Draw
+from vaelab.metrics.data import Batches
+from vaelab.metrics.latent.encoding import posterior
+from vaelab.models import Model
 
 MOST_CODES = 2**22  # that are counted; of more, there are more codes than places in any split
 
 
 class CodeCounts:
-    """Counts of the codes that were chosen in all draws of a model so far.
+    """Counts of the codes that were chosen so far.
 
-    `counts` is (T, K): of K codes for each of T depths, 1 where codes are no sums. None: there were no codes, or too many to count.
+    `counts` has a tensor (T, K) for each map of codes, by name: of K codes for each of T depths, 1 where codes are no sums. It is empty if
+    there are no codes, or too many to count.
     """
 
     def __init__(self) -> None:
-        self.counts: Int[Tensor, "t k"] | None = None
+        self.counts = dict[str, Int[Tensor, "t k"]]()
 
     def add(self, model: nn.Module, arguments: Any, draw: Draw) -> None:
-        """Counts the codes of a draw; a forward hook."""
-        found = [latent.q for latent in draw.latents if isinstance(latent.q, Quantized)]
-        if len(found) == 1 and found[0].codebook.num_codes <= MOST_CODES:
-            counts = counts_of(found[0])
-            self.counts = counts if self.counts is None else self.counts + counts
+        """Counts the codes of a draw, those of several latent variables by their place in it: latent_0, ...; a forward hook."""
+        found = {f"latent_{place}": latent.q for place, latent in enumerate(draw.latents) if isinstance(latent.q, Quantized)}
+        for name, q in found.items():
+            self.take(q, name if len(found) > 1 else "")
+
+    def take(self, q: Quantized, latent: str = "") -> None:
+        """Counts the codes that q chooses."""
+        for name, counts in counts_of(q).items():
+            full = "_".join(part for part in (latent, name) if part)
+            self.counts[full] = self.counts[full] + counts if full in self.counts else counts
 
     def report(self) -> dict[str, float]:
-        """`code_usage` and `code_perplexity`; nothing if no code was counted."""
-        return {} if self.counts is None else {"code_usage": usage(self.counts), "code_perplexity": perplexity(self.counts)}
+        """`code_usage` and `code_perplexity`, also of each map of several; nothing if no code was counted."""
+        named = {f"_{name}": [counts] for name, counts in self.counts.items() if name}
+        groups = {"": list(self.counts.values()), **named} if self.counts else {}
+        usages = {f"code_usage{name}": usage(*group) for name, group in groups.items()}
+        return usages | {f"code_perplexity{name}": perplexity(*group) for name, group in groups.items()}
+
+
+def code_usage(model: Model, batches: Batches) -> dict[str, float]:
+    """The use of the codes of q(z | x) over these examples: `CodeCounts.report`."""
+    counts = CodeCounts()
+    for x, y in batches:
+        q = posterior(model, x, y)
+        if not isinstance(q, Quantized):
+            break
+        counts.take(q)
+    return counts.report()
 
 
 @contextmanager
@@ -43,19 +66,26 @@ def counting_codes(model: nn.Module) -> Iterator[CodeCounts]:
         yield counts
 
 
-def counts_of(q: Quantized) -> Int[Tensor, "t k"]:
-    """Counts of the codes that q chooses, at all places of all examples."""
-    depth, num_codes = q.codebook.depth or 1, q.codebook.num_codes
-    flat = q.indices.reshape(-1, depth) + num_codes * torch.arange(depth, device=q.indices.device)
-    return torch.bincount(flat.flatten(), minlength=depth * num_codes).reshape(depth, num_codes)
+def counts_of(q: Quantized) -> dict[str, Int[Tensor, "_ _"]]:
+    """Counts of the codes that q chooses, at all places of all examples, by the names of its maps; without maps of too many codes."""
+    found, grids = dict[str, Tensor](), q.codebook.split(q.indices)
+    for name, (book, _) in q.codebook.maps(q.indices.shape[len(q.batch_shape) :]).items():
+        depth, num_codes = book.depth or 1, book.num_codes
+        if num_codes <= MOST_CODES:
+            flat = grids[name].reshape(-1, depth) + num_codes * torch.arange(depth, device=q.indices.device)
+            found[name] = torch.bincount(flat.flatten(), minlength=depth * num_codes).reshape(depth, num_codes)
+    return found
 
 
-def usage(counts: Int[Tensor, "t k"]) -> float:
+def usage(*counts: Int[Tensor, "_ _"]) -> float:
     """The share of the codes that were chosen at least once."""
-    return (counts > 0).double().mean().item()
+    return torch.cat([(part > 0).flatten() for part in counts]).double().mean().item()
 
 
-def perplexity(counts: Int[Tensor, "t k"]) -> float:
-    """exp H of how often each code is chosen: K if all are alike, 1 if one is alone. Of several depths, with the mean of their H."""
-    shares: Float[Tensor, "t k"] = counts.double() / counts.sum(1, keepdim=True)
-    return (-torch.xlogy(shares, shares)).sum(1).mean().exp().item()
+def perplexity(*counts: Int[Tensor, "_ _"]) -> float:
+    """exp H of how often each code is chosen: K if all are alike, 1 if one is alone; of several depths or maps, by the mean H."""
+    entropies = []
+    for part in counts:
+        shares: Float[Tensor, "_ _"] = part.double() / part.sum(1, keepdim=True)
+        entropies.append(-torch.xlogy(shares, shares).sum(1))
+    return torch.cat(entropies).mean().exp().item()

@@ -57,7 +57,7 @@ def inception(device: torch.device) -> Features:
     Network and weights are those of torch-fidelity (https://github.com/toshas/torch-fidelity), which are never downloaded here.
 
     Raises:
-        ValueError: if torch-fidelity or the weights are missing.
+        ValueError: if torch-fidelity or the weights are missing, or cannot be read.
     """
     if not (has_torch_fidelity() and inception_weights().is_file()):
         raise ValueError(
@@ -65,7 +65,13 @@ def inception(device: torch.device) -> Features:
             f" {inception_weights()}: install both, or set features=classifier"
         )
     module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
-    network = module.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(inception_weights())).to(device)
+    try:
+        network = module.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(inception_weights()))
+    except Exception as error:  # of torch.load, of many kinds
+        raise ValueError(
+            f"{inception_weights()} cannot be read as torch-fidelity's weights: put the file there anew, or set features=classifier"
+        ) from error
+    network.to(device)
 
     def features(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         images = (255 * x.clamp(0, 1)).round().to(torch.uint8).expand(-1, 3, -1, -1)

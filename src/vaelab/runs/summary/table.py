@@ -29,7 +29,7 @@ HIGHER = (
         "*_r2",
     ),
     *("*_score", "mig", "sap", "dci_*", "irs", "modularity", "explicitness", "udr", "auroc*", "average_precision*"),
-    *("code_usage", "code_perplexity"),
+    *("code_usage*", "code_perplexity*"),
     *("precision_*", "recall_*", "density_*", "coverage_*"),
     *("psnr*", "ssim"),
 )

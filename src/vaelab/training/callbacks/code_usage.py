@@ -10,7 +10,8 @@ from vaelab.training.lit import LitVAE
 class CodeUsage(Callback):
     """Logs val/code_usage, the share of the codes that is used, and val/code_perplexity, of all validation data together.
 
-    They are counted of the draws that validation scores anyway. Nothing is logged of a model without codes.
+    Of two maps of codes, val/code_usage_top, ..., too. They are counted of the draws that validation scores anyway. Nothing is logged of a
+    model without codes.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class CodeUsage(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._hook.pop().remove()
-        if self._counts.counts is not None:
-            self._counts.counts = trainer.strategy.reduce(self._counts.counts, reduce_op="sum")
+        for name, counts in self._counts.counts.items():
+            self._counts.counts[name] = trainer.strategy.reduce(counts, reduce_op="sum")
         for name, value in self._counts.report().items():
             pl_module.log(f"val/{name}", value, sync_dist=True, batch_size=1)

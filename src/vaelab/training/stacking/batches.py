@@ -7,6 +7,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from vaelab import rng
 from vaelab.data import DataModule, InMemory
 from vaelab.data.batches import Loader
 from vaelab.data.split import Split
@@ -25,8 +26,12 @@ class Order:
 
     def __init__(self, trainer: Trainer) -> None:
         (loader,) = trainer.fit_loop._combined_loader.flattened  # type: ignore[union-attr]
-        if not isinstance(loader, Loader) or loader.num_workers or loader.pin_memory or not isinstance(loader.dataset, Split):
+        if not isinstance(loader, Loader) or not isinstance(loader.dataset, Split):
+            raise NotStackableError(f"its data come from a {type(loader).__name__} of {type(loader.dataset).__name__}")
+        if loader.num_workers:
             raise NotStackableError("its data are read by processes of their own: set data.num_workers=0")
+        if loader.pin_memory:
+            raise NotStackableError("its data are not on the GPU: set data.device_resident=true")
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, DataModule)
         self.split, self.sampler, self.datamodule = loader.dataset, loader.sampler, datamodule
@@ -87,10 +92,10 @@ class Gathered:
         xs, ys = [], []
         for order, batch, generator in zip(self.orders, found, generators, strict=True):
             if order.draws:
-                torch.set_rng_state(generator.get_state())
+                rng.restore_device(generator.get_state(), generator.device)
             x, y = order.datamodule.on_after_batch_transfer(order.split[batch], 0)
             if order.draws:
-                generator.set_state(torch.get_rng_state())
+                generator.set_state(rng.of_device(generator.device))
             xs.append(x)
             ys.append(y)
         return torch.stack(xs), torch.stack(ys)

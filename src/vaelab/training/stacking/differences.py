@@ -1,4 +1,4 @@
-"""What distinguishes models that might be one stack: numbers that may differ, and what must be alike."""
+"""Differences between models that might be one stack: numbers may differ, and all else must be alike."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

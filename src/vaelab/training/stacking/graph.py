@@ -37,7 +37,7 @@ def traced(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) 
 
 
 def value_of(node: Any) -> Any:
-    """What a node was when it was traced, which has its shape; None if it is no tensor."""
+    """The tensor that a node was when it was traced; None if it was none."""
     value = node.meta.get("val") if isinstance(node, Node) else None
     return value if isinstance(value, Tensor) else None
 

@@ -51,7 +51,7 @@ class Member(Callback):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How it was trained, for its results."""
+        """The size of its stack, for its results; {} if it was in none."""
         return {"stack": self.size} if self.size else {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -159,7 +159,7 @@ class StackedSteps(ShortSteps):
 
     @property
     def is_last(self) -> bool:
-        """Whether the next batch is the last one of its epoch."""
+        """True if the next batch is the last one of its epoch."""
         return self.place + 1 >= self.trainer.num_training_batches
 
     @property
@@ -172,7 +172,7 @@ class StackedSteps(ShortSteps):
         return self.order.batch(self.place + self.taken)
 
     def difference(self, other: "StackedSteps") -> str | None:
-        """Why two models cannot be in one stack; None if they can."""
+        """Reason why two models cannot be in one stack; None if they can."""
         mine, theirs = self.trainer, other.trainer
         for name in ("gradient_clip_val", "gradient_clip_algorithm"):
             if getattr(mine, name) != getattr(theirs, name):
@@ -212,13 +212,13 @@ class StackedSteps(ShortSteps):
         batch = (self.next_batch(), self.next_batch())  # whose number alone is looked at
         for hook in self.starts:
             hook(batch, self.loop.batch_idx + 1)
-        self.generator.set_state(rng.get_state(self.module.device))
+        self.generator.set_state(rng.of_device(self.module.device))
         self.member.wait()
         if self.member.why_alone is not None:
             self.member.train_alone(self.member.why_alone)
             return
         self.left = self.besides.now()
-        rng.set_state(self.module.device, self.generator.get_state())
+        rng.restore_device(self.generator.get_state(), self.module.device)
         self.count(self.taken - 1)
         self.taken = 0
         if self.is_lost:
@@ -232,7 +232,7 @@ class StackedSteps(ShortSteps):
             self.connector.log_metrics(metrics)
 
     def end_step(self, batch: Sequence[Tensor]) -> None:
-        """What follows a step."""
+        """Counts a step, changes the learning rate and calls the hooks that follow it."""
         loop, index, is_last = self.loop, self.loop.batch_idx + 1, self.is_last
         self.count_up(1)
         loop.batch_progress.is_last_batch = is_last

@@ -71,7 +71,7 @@ class GiveNoise(TorchFunctionMode):
 
 
 def noise_of(function: Any, args: Sequence[Any], options: dict[str, Any]) -> tuple[Noise, Callable[[Tensor], Tensor]] | None:
-    """What a call of torch draws, and how its result is made of that; None if it draws nothing.
+    """The numbers that a call of torch draws, and a function from them to its result; None if it draws nothing.
 
     Raises:
         NotStackableError: if it draws what depends on what was computed before, or from a generator of its own.

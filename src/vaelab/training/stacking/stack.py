@@ -20,7 +20,7 @@ LEAST = 1e-2  # of the norm of the whole gradient, which that of a parameter cou
 
 
 class Trained(nn.Module):
-    """What is trained: a model with its objective."""
+    """A model with its objective, which are trained together."""
 
     def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class NoStep(int):
 
 
 class Shape(NamedTuple):
-    """What a step was traced for."""
+    """The shapes and types of the batches that a step was traced for."""
 
     x: torch.Size
     y: torch.Size
@@ -140,7 +140,7 @@ class Stack:
         return dict(zip(plan.names, found[num:middle], strict=True)), dict(zip(self.learned, found[:num], strict=True))
 
     def inputs(self, plan: Plan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
-        """What the graph of a plan takes."""
+        """The tensors that the graph of a plan takes."""
         if self._numbers is None or not self.numbers.are_constant:
             like = x if x.is_floating_point() else torch.empty(0)
             self._numbers = [torch.tensor(values, dtype=like.dtype, device=x.device) for values in self.numbers.at(steps)]
@@ -274,5 +274,5 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 def same_in_all(stacked: Tensor) -> Tensor:
-    """Whether all slices are alike."""
+    """True if all slices are alike."""
     return ((stacked == stacked[:1]) | (stacked != stacked)).all()

@@ -16,7 +16,7 @@ LOGGERS = (logging.root, logging.getLogger("vaelab.record"))  # that Hydra gives
 
 
 class Surroundings:
-    """What a process has once, and each thread shall have for itself: generators of random numbers, output and the files of logs.
+    """Generators of random numbers, output and files of logs, which a process has once and each thread shall have for itself.
 
     Args:
         output: where it prints to.
@@ -74,7 +74,7 @@ class Turn(Generic[T]):
             sys.stdout, sys.stderr = output, error
 
     def wait(self) -> None:
-        """To be called by the function: the others go on until it is its turn again."""
+        """Lets the others go on until it is this one's turn again; called by the function."""
         self._back.release()
         self._go.acquire()
 
