@@ -14,6 +14,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
 
+from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.local import LocalConf, LocalLauncher, Process
 from vaelab.sweeps.warm import WarmProcess, WarmServer
 
@@ -83,8 +84,9 @@ class StackedLauncher(LocalLauncher):
         return [self.ended(job, codes, status, seconds) for job in members]
 
     def ended(self, job: Process, codes: dict[str, int], status: int, seconds: float) -> JobReturn:
-        """The end of a job: its own, or that of its process if that ended first."""
-        return job.returned(codes.get(job.folder.name, status or 1), f" after {seconds:.0f} s")
+        """The end of a job: its own, or that of its process if that ended before the job had its results."""
+        killed = 0 if RunFolder(job.folder).is_finished else status or 1
+        return job.returned(codes.get(job.folder.name, killed), f" after {seconds:.0f} s")
 
 
 def parts(jobs: list[tuple[int, list[str]]], size: int) -> list[list[tuple[int, list[str]]]]:

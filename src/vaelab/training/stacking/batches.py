@@ -36,6 +36,8 @@ class Order:
         assert isinstance(datamodule, DataModule)
         self.split, self.sampler, self.datamodule = loader.dataset, loader.sampler, datamodule
         self.batches, self.first = list[Tensor](), 0
+        if self.draws and trainer.strategy.root_device.type != "cpu":
+            raise NotStackableError("random numbers change its data, on a GPU")
 
     def begin_epoch(self, done: int) -> None:
         """Looks up the order of an epoch, of which so many batches are done."""

@@ -66,6 +66,8 @@ class Updates:
                         stacked[i] = state[key]
                     state[key] = stacked[i]
                 state.setdefault("step", torch.zeros(()))
+        for optimizer in self.optimizers:
+            optimizer._opt_called = True  # type: ignore[attr-defined]  # else schedulers warn that they step before it
 
     def step(self, gradients: Mapping[str, Tensor], frozen: Collection[int] = ()) -> None:
         """Changes the weights of all models but some.
