@@ -19,7 +19,7 @@ from small_runs import QUICK, SMALL, rows_of
 
 from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.local import Process
-from vaelab.sweeps.stacked import StackedLauncher, parts
+from vaelab.sweeps.stacked import StackedLauncher, equal_parts
 
 
 def stacked(
@@ -278,7 +278,7 @@ def test_jobs_on_several_devices_train_by_themselves() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_parts_are_as_equal_as_can_be(size: int) -> None:
     jobs = [(i, []) for i in range(7)]
-    found = parts(jobs, size)
+    found = equal_parts(jobs, size)
     assert [job for part in found for job in part] == jobs
     assert max(map(len, found)) <= size
     assert max(map(len, found)) - min(map(len, found)) <= 1

@@ -55,10 +55,10 @@ class StackedLauncher(LocalLauncher):
         for i, words in enumerate(jobs):
             kind = tuple(re.sub("=.*", "", word) if FREE.fullmatch(word) else word for word in words if not word.startswith("hydra."))
             alike.setdefault(kind, []).append((i, words))
-        pieces = [part for group in alike.values() for part in parts(group, self.max_stack or len(group))]
+        pieces = [part for group in alike.values() for part in equal_parts(group, self.max_stack or len(group))]
         while len(pieces) < self.n_jobs and max(map(len, pieces)) > 1:
             largest = pieces.pop(max(range(len(pieces)), key=lambda i: len(pieces[i])))
-            pieces += parts(largest, -(-len(largest) // 2))
+            pieces += equal_parts(largest, -(-len(largest) // 2))
         return pieces
 
     def run(
@@ -89,7 +89,7 @@ class StackedLauncher(LocalLauncher):
         return job.returned(codes.get(job.folder.name, killed), f" after {seconds:.0f} s")
 
 
-def parts(jobs: list[tuple[int, list[str]]], size: int) -> list[list[tuple[int, list[str]]]]:
+def equal_parts(jobs: list[tuple[int, list[str]]], size: int) -> list[list[tuple[int, list[str]]]]:
     """Parts of at most `size` jobs, as equal as can be."""
     num = -(-len(jobs) // size)
     return [jobs[i * len(jobs) // num : (i + 1) * len(jobs) // num] for i in range(num)]

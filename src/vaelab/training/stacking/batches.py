@@ -14,7 +14,7 @@ from vaelab.data.split import Split
 from vaelab.training.stacking.noise import NotStackableError
 
 
-class Order:
+class BatchOrder:
     """The training batches of one model in the order of its epochs, as indices.
 
     Args:
@@ -69,7 +69,7 @@ class Gathered:
         orders: of each model.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[BatchOrder]) -> None:
         self.orders = orders
         sources = [order.source() for order in orders]
         self.shared = None

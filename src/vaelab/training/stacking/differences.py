@@ -174,7 +174,7 @@ class Numbers:
         """Sets tensors in place of the numbers of a model; returns what was there."""
         before = [slot.get(whole) for slot in self.slots]
         for slot, value, old in zip(self.slots, given, before, strict=True):
-            slot.put(whole, constant(value) if callable(old) else value)
+            slot.put(whole, known_schedule(value) if callable(old) else value)
         return before
 
     def put_back(self, whole: nn.Module, before: Sequence[Any]) -> None:
@@ -182,7 +182,7 @@ class Numbers:
             slot.put(whole, value)
 
 
-def constant(value: Tensor) -> Callable[[Any], Tensor]:
+def known_schedule(value: Tensor) -> Callable[[Any], Tensor]:
     """A schedule whose value at this step is known."""
     return lambda step: value
 

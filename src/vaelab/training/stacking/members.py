@@ -16,7 +16,7 @@ from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.lit import LitVAE
 from vaelab.training.signals import Signals
 from vaelab.training.speed import STEP_HOOKS, is_overridden
-from vaelab.training.stacking.batches import Order
+from vaelab.training.stacking.batches import BatchOrder
 from vaelab.training.stacking.differences import Besides, alike, check_alike
 from vaelab.training.stacking.noise import NotStackableError
 from vaelab.training.stacking.stack import Trained
@@ -120,8 +120,8 @@ class StackedSteps(ShortSteps):
     def __init__(self, trainer: Trainer, module: LitVAE, member: Member) -> None:
         super().__init__(trainer, module)
         self.member = member
-        check_steps(trainer, module)
-        self.order, self.epoch = Order(trainer), -1
+        check_watchers(trainer, module)
+        self.order, self.epoch = BatchOrder(trainer), -1
         self.generator = Generator(module.device)  # while the stack takes steps
         self.terms: dict[str, float] = {}  # of the last step
         self.taken, self.is_lost = 0, False
@@ -265,7 +265,7 @@ class StackedSteps(ShortSteps):
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=False)
 
 
-def check_steps(trainer: Trainer, module: LitVAE) -> None:
+def check_watchers(trainer: Trainer, module: LitVAE) -> None:
     """Raise if something may depend on each step by itself.
 
     Raises:

@@ -65,7 +65,7 @@ class Alone(NamedTuple):
     buffers: dict[str, Tensor]  # after it
 
 
-class Plan(NamedTuple):
+class StepPlan(NamedTuple):
     """A step for batches of one shape."""
 
     graph: Any
@@ -104,7 +104,7 @@ class Stack:
                 mine[name].data = part
         self.buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
         self.shared = {name for name, stacked in self.buffers.items() if bool(same_in_all(stacked))}
-        self.plans = dict[Shape, Plan]()
+        self.plans = dict[Shape, StepPlan]()
         self._numbers: list[Tensor] | None = None
 
     def __len__(self) -> int:
@@ -139,7 +139,7 @@ class Stack:
             self.set_buffer(name, value, idle)
         return dict(zip(plan.names, found[num:middle], strict=True)), dict(zip(self.learned, found[:num], strict=True))
 
-    def inputs(self, plan: Plan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
+    def inputs(self, plan: StepPlan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The tensors that the graph of a plan takes."""
         if self._numbers is None or not self.numbers.are_constant:
             like = x if x.is_floating_point() else torch.empty(0)
@@ -155,7 +155,7 @@ class Stack:
         for each, part in zip(self.trained, self.buffers[name], strict=True):
             each.get_submodule(".".join(path))._buffers[last] = part
 
-    def planned(self, x: Tensor, y: Tensor, steps: Sequence[int]) -> Plan:
+    def planned(self, x: Tensor, y: Tensor, steps: Sequence[int]) -> StepPlan:
         """The step for batches of this shape, compared with the step of each model alone."""
         try:
             record = RecordNoise()
@@ -166,7 +166,7 @@ class Stack:
             changed = [name for name, value in self.trained[0].named_buffers() if not equal(value, first.buffers[name])]
             self.shared -= set(changed)
             self.learned = list(first.gradients)
-            plan = Plan(None, noise, [each.empty(len(self)) for each in noise], list(first.terms), changed)
+            plan = StepPlan(None, noise, [each.empty(len(self)) for each in noise], list(first.terms), changed)
             for room, value in zip(plan.given, values, strict=True):
                 room.copy_(value.expand_as(room))
             inputs = self.inputs(plan, x, y, steps)
@@ -202,7 +202,7 @@ class Stack:
         gradients = {name: value for name, value in zip(self.learned, found, strict=True) if value is not None}
         return Alone({name: value.detach() for name, value in terms.items()}, gradients, dict(whole.named_buffers()))
 
-    def check(self, found: Sequence[Tensor], plan: Plan, alone: Alone) -> None:
+    def check(self, found: Sequence[Tensor], plan: StepPlan, alone: Alone) -> None:
         """A model has the terms, the gradients and the buffers in the stack that it has alone, if its loss is finite.
 
         Args:
@@ -233,7 +233,7 @@ class Stack:
             if not torch.allclose(value.double(), alone.buffers[name].double(), rtol=tolerance, atol=tolerance, equal_nan=True):
                 raise NotStackableError(f"{name} changes in each step")
 
-    def flat(self, plan: Plan) -> Any:
+    def flat(self, plan: StepPlan) -> Any:
         """The gradients, the terms and the buffers that change, as a function of tensors alone."""
         names = list(self.weights)
         held = [name for name in self.buffers if name not in self.shared]
