@@ -8,7 +8,7 @@ TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export PYTHONDONTWRITEBYTECODE =  # a test file is compiled once, and not in each process and each time
 
-.PHONY: install train test check quick lint house wheels gpu reference
+.PHONY: install train test check quick lint docs house wheels gpu reference
 
 install: .venv/installed
 
@@ -34,6 +34,9 @@ lint: install  ## what CI checks besides the tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: install  ## the site, in build/docs: open build/docs/index.html in a browser
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
 
 house: install  ## how the package is built, in numbers
 	.venv/bin/python tests/support/house.py

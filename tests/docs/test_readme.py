@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from forked_scripts import ROOT, command
+from house import modules, room
 from small_runs import QUICK, SMALL, composed, train_small
 
 from vaelab.commands.cli import COMMANDS as COMMAND_TABLE
@@ -64,6 +65,13 @@ def test_the_dial_table_is_complete() -> None:
             continue
         (row,) = [line for line in TEXT.splitlines() if line.startswith("|") and f"`{folder.name}`" in line.split("|")[1]]
         assert choices <= set(re.findall(r"\w+", row)), folder.name
+
+
+def test_it_ends_with_the_whole_tree() -> None:
+    tree = TEXT.rpartition("\n```\n")[0].rpartition("```\n")[2]
+    named = set(re.findall(r"(\w+)(?:/|\.py)", "".join(re.split(r" {2,}(?=\S)", line.strip())[0] for line in tree.splitlines())))
+    rooms = {room(path) for path in modules()} - {"__init__"}
+    assert named - {"src", "vaelab"} == rooms | {"conf", "docs", "scripts", "tests"}
 
 
 def test_sweep_as_written_runs_every_combination(tmp_path: Path) -> None:

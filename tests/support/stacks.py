@@ -1,5 +1,13 @@
 """What launcher=stacked promises to stack: words of a config by the dial that they are about, and by a name."""
 
+import torch
+from lightning import Callback, LightningModule, Trainer
+from small_runs import composed
+from torch import Generator, Tensor
+
+from vaelab.build import build
+from vaelab.training.stacking.stack import Trained
+
 K1 = "objective.kl=k1"
 # docs/clusters.md has it as a table
 STACKS = {
@@ -56,3 +64,43 @@ STACKS = {
         "vae with classes": ["num_classes=10"],
     },
 }
+SHAPE = (1, 4, 4)
+TINY = [
+    "data=mnist_binarized",
+    "data.shape=[1,4,4]",
+    "encoder=mlp",
+    "decoder=mlp",
+    "encoder.hidden=[8]",
+    "decoder.hidden=[8]",
+    "latent_dim=3",
+]
+
+
+def models(words: list[str], num: int = 2) -> list[Trained]:
+    """Models of a config with different weights, in 64 bits."""
+    config = composed([*TINY, *words], None)  # type: ignore[arg-type]
+    found = []
+    for seed in range(num):
+        torch.manual_seed(seed)
+        lit = build(config)
+        for part in lit.objective.modules():
+            if getattr(part, "num_examples", 0) is None:
+                part.num_examples = 1000  # type: ignore[assignment]
+        found.append(Trained(lit.model, lit.objective).double())
+    return found
+
+
+def batch(each: Trained, step: int, num: int, size: int = 6) -> tuple[Tensor, Tensor]:
+    """Batches of several models."""
+    generator = Generator().manual_seed(step)
+    shape = each.model.posterior.in_shape if hasattr(each.model, "posterior") else SHAPE
+    shape = SHAPE if len(shape) != 3 else tuple(shape)
+    x = torch.rand(num, size, *shape, generator=generator, dtype=torch.float64).round()
+    return x, torch.randint(0, 10, (num, size), generator=generator)
+
+
+class RaiseBeta(Callback):
+    """A callback as users write them: anneals beta by hand."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.objective.beta = 1.0 + 3.0 * trainer.current_epoch  # type: ignore[assignment, union-attr]

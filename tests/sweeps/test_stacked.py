@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import forked_runs
@@ -17,10 +19,12 @@ from small_runs import QUICK, SMALL, rows_of
 
 from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.local import Process
-from vaelab.sweeps.stacked import StackedLauncher, parts
+from vaelab.sweeps.stacked import StackedLauncher, equal_parts
 
 
-def stacked(jobs: dict[str, list[str]], folder: str, stop_after: int | None = None, free: float | None = None) -> None:
+def stacked(
+    jobs: dict[str, list[str]], folder: str, stop_after: int | None = None, free: float | None = None, stops_later: bool = False
+) -> None:
     """What the process of a stack does, in a fork: trains jobs, by the names of their folders; writes their exit codes.
 
     Args:
@@ -28,6 +32,7 @@ def stacked(jobs: dict[str, list[str]], folder: str, stop_after: int | None = No
         folder: of their folders.
         stop_after: how many times steps are taken before a signal comes; None: none comes.
         free: the bytes of memory that are free; None: as they are.
+        stops_later: whether a signal comes a second after the first checkpoint of the first job.
     """
     printed = Path(folder, "stack.log")
     prepare(os.environ, printed, printed)
@@ -42,6 +47,15 @@ def stacked(jobs: dict[str, list[str]], folder: str, stop_after: int | None = No
     process = stacked.StackProcess(made)
     if free is not None:
         stacked.free_bytes = lambda device: free
+    if stops_later:
+
+        def stop() -> None:
+            while not Path(folder, next(iter(jobs)), "checkpoints", "last.ckpt").is_file():
+                time.sleep(0.05)
+            time.sleep(1.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=stop, daemon=True).start()
     if stop_after is not None:
         advance, rounds = stacked.Together.advance, iter(range(stop_after, -100, -1))
 
@@ -57,7 +71,7 @@ def stacked(jobs: dict[str, list[str]], folder: str, stop_after: int | None = No
 def run(folder: Path, jobs: dict[str, list[str]], **options: float | None) -> tuple[dict[str, int], str]:
     """The exit codes of jobs that are told to train as a stack, and what their process printed."""
     folder.mkdir(exist_ok=True)
-    process = start(stacked, jobs, str(folder), *[options.get(name) for name in ("stop_after", "free")])
+    process = start(stacked, jobs, str(folder), *[options.get(name) for name in ("stop_after", "free", "stops_later")])
     process.join(300)
     assert process.exitcode == 0, forked_runs.output(folder / "stack") + (folder / "stack.log").read_text()
     return json.loads((folder / "codes.json").read_text()), (folder / "stack.log").read_text()
@@ -81,18 +95,23 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "words"), [("a", ["seed=0"]), ("b", ["seed=1", "objective.beta=2", "optimizer.lr=3e-3"])])
-def test_a_member_leaves_what_it_leaves_alone(together: Path, tmp_path: Path, name: str, words: list[str]) -> None:
-    code, printed = forked_runs.run(tmp_path / name, *SMALL, *QUICK, *words)
-    assert code == 0, printed
-    mine, alone = RunFolder(together / name), RunFolder(tmp_path / name)
-    rows, others = rows_of(mine.path), rows_of(alone.path)
+def assert_same_rows(mine: Path, alone: Path) -> None:
+    """The same numbers in metrics.csv, to the rounding of float32."""
+    rows, others = rows_of(mine), rows_of(alone)
     assert [row.keys() for row in rows] == [row.keys() for row in others]
     for row, other in zip(rows, others, strict=True):
         for key in row.keys() - {"train/images_per_second"}:
             assert (row[key] == "") == (other[key] == "")
             if row[key]:
                 assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-5, abs=1e-6), key
+
+
+@pytest.mark.parametrize(("name", "words"), [("a", ["seed=0"]), ("b", ["seed=1", "objective.beta=2", "optimizer.lr=3e-3"])])
+def test_a_member_leaves_what_it_leaves_alone(together: Path, tmp_path: Path, name: str, words: list[str]) -> None:
+    code, printed = forked_runs.run(tmp_path / name, *SMALL, *QUICK, *words)
+    assert code == 0, printed
+    mine, alone = RunFolder(together / name), RunFolder(tmp_path / name)
+    assert_same_rows(mine.path, alone.path)
     found, wanted = mine.results(), alone.results()
     assert found.keys() - wanted.keys() == {"stack"}
     assert not wanted.keys() - found.keys()
@@ -132,10 +151,60 @@ def test_a_member_that_ends_early_is_finished(together: Path) -> None:
     assert (ended["steps"], other["steps"]) == (6, 12)
 
 
-def test_one_that_is_like_no_other_says_so(together: Path) -> None:
-    """In its own console; its results do not name a stack."""
-    assert "trains by itself and not in a stack" in (together / "other" / "console.log").read_text()
-    assert "stack" not in RunFolder(together / "other").results()
+def test_one_that_is_like_no_other_trains_by_itself(together: Path, tmp_path: Path) -> None:
+    """It says so once, in its own console; its results are those of a run alone and do not name a stack."""
+    assert (together / "other" / "console.log").read_text().count("trains by itself and not in a stack") == 1
+    results = RunFolder(together / "other").results()
+    assert "stack" not in results
+    assert results["steps"] == 12
+    code, printed = forked_runs.run(tmp_path / "other", *SMALL, *QUICK, "seed=0", "latent_dim=3")
+    assert code == 0, printed
+    assert_same_rows(together / "other", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=5", "trainer.log_every_n_steps=50"], None),
+        (
+            [
+                "+callbacks.accumulation._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler",
+                "+callbacks.accumulation.scheduling={1:2}",
+            ],
+            "accumulate_grad_batches",
+        ),
+        (["+callbacks.own._target_=stacks.RaiseBeta"], "something changes its model between steps"),
+    ],
+    ids=["validation across epochs", "accumulation that begins later", "a callback that changes beta"],
+)
+def test_what_happens_between_steps_happens_in_a_stack(tmp_path: Path, words: list[str], reason: str | None) -> None:
+    """What a stack cannot do ends it, and the run goes on by itself."""
+    jobs = {name: [f"seed={name}", *words, "trust=true"] for name in ("0", "1")}
+    codes, _ = run(tmp_path / "stack", jobs)
+    assert codes == {"0": 0, "1": 0}
+    console = (tmp_path / "stack" / "1" / "console.log").read_text()
+    assert "by itself" not in console if reason is None else reason in console
+    code, printed = forked_runs.run(tmp_path / "1", *SMALL, *QUICK, *jobs["1"])
+    assert code == 0, printed
+    assert_same_rows(tmp_path / "stack" / "1", tmp_path / "1")
+
+
+def test_jobs_whose_first_step_fails_say_what_they_say_alone(tmp_path: Path) -> None:
+    """Instead of ending the process of the stack: here labels are no classes."""
+    codes, printed = run(tmp_path, {name: [f"seed={name}", "num_classes=2"] for name in ("0", "1")})
+    assert codes == {"0": 1, "1": 1}
+    assert "0 trains by itself: its first step fails (ValueError)" in printed
+    assert all("set num_classes=0" in (tmp_path / name / "console.log").read_text() for name in codes)
+
+
+@pytest.mark.parametrize("words", [["callbacks=[default,ema]"], []], ids=["by itself", "while it is evaluated"])
+def test_a_signal_reaches_what_is_not_in_a_stack(tmp_path: Path, words: list[str]) -> None:
+    """It ends after its step, or at once if it does not train; the same jobs then go on."""
+    long = ["evaluation.metrics.likelihood.num_samples=100000", "trainer.max_epochs=1"] if not words else ["trainer.max_epochs=100000"]
+    jobs = {name: [f"seed={name}", *words, *long] for name in ("0", "1")}
+    codes, printed = run(tmp_path, jobs, stops_later=True)
+    assert codes["0"] == 143, printed
+    assert (tmp_path / "0" / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_a_stack_that_is_told_to_end_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -209,7 +278,7 @@ def test_jobs_on_several_devices_train_by_themselves() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_parts_are_as_equal_as_can_be(size: int) -> None:
     jobs = [(i, []) for i in range(7)]
-    found = parts(jobs, size)
+    found = equal_parts(jobs, size)
     assert [job for part in found for job in part] == jobs
     assert max(map(len, found)) <= size
     assert max(map(len, found)) - min(map(len, found)) <= 1
@@ -221,11 +290,12 @@ def test_a_stack_of_none_is_refused() -> None:
 
 
 def test_jobs_of_a_process_that_was_killed_have_its_code(tmp_path: Path) -> None:
-    """Unless they ended before."""
-    jobs = [Process([], tmp_path / name, []) for name in "ab"]
+    """Unless they ended before, which their results tell where the process told nothing."""
+    jobs = [Process([], tmp_path / name, []) for name in "abc"]
     for job in jobs:
         job.folder.mkdir()
         job.console.write_text("")
+    (tmp_path / "c" / "results.json").write_text('{"val": {}}')
     found = [launcher().ended(job, {"a": 0}, -9, 1.0) for job in jobs]
-    assert [each.status for each in found] == [JobStatus.COMPLETED, JobStatus.FAILED]
+    assert [each.status for each in found] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
     assert "killed by SIGKILL" in str(found[1]._return_value)

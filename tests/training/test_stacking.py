@@ -6,53 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import composed
-from stacks import K1, STACKS
+from stacks import K1, STACKS, batch, models
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from vaelab import rng
-from vaelab.build import build
 from vaelab.training.stacking.differences import Numbers, check_alike
 from vaelab.training.stacking.graph import traced
 from vaelab.training.stacking.noise import GiveNoise, NotStackableError, RecordNoise
-from vaelab.training.stacking.stack import Stack, Trained
+from vaelab.training.stacking.stack import Stack
 from vaelab.training.stacking.updates import Updates, clip
 
-SHAPE = (1, 4, 4)
-TINY = [
-    "data=mnist_binarized",
-    "data.shape=[1,4,4]",
-    "encoder=mlp",
-    "decoder=mlp",
-    "encoder.hidden=[8]",
-    "decoder.hidden=[8]",
-    "latent_dim=3",
-]
 CASES = [pytest.param(words, id=f"{dial}: {name}") for dial, found in STACKS.items() for name, words in found.items()]
-
-
-def models(words: list[str], num: int = 2) -> list[Trained]:
-    """Models of a config with different weights, in 64 bits."""
-    config = composed([*TINY, *words], None)  # type: ignore[arg-type]
-    found = []
-    for seed in range(num):
-        torch.manual_seed(seed)
-        lit = build(config)
-        for part in lit.objective.modules():
-            if getattr(part, "num_examples", 0) is None:
-                part.num_examples = 1000  # type: ignore[assignment]
-        found.append(Trained(lit.model, lit.objective).double())
-    return found
-
-
-def batch(each: Trained, step: int, num: int, size: int = 6) -> tuple[Tensor, Tensor]:
-    """Batches of several models."""
-    generator = Generator().manual_seed(step)
-    shape = each.model.posterior.in_shape if hasattr(each.model, "posterior") else SHAPE
-    shape = SHAPE if len(shape) != 3 else tuple(shape)
-    x = torch.rand(num, size, *shape, generator=generator, dtype=torch.float64).round()
-    return x, torch.randint(0, 10, (num, size), generator=generator)
 
 
 def state_after(seed: int) -> Tensor:

@@ -36,7 +36,7 @@ def stacked(config: DictConfig) -> None:
     """
     table = Table("model, batch", "M", "one by one, images/s", "as one stack", "times", box=None, title=f"{processor()}, one thread")
     for words in config.benchmark.stacked.models:
-        single, together, ratio = alone(rates, config, list(words))
+        single, together, ratio = alone(rates_of_stack, config, list(words))
         pixels, hidden, latent, size, num = words
         table.add_row(f"{pixels}-{hidden}-{latent}, {size}", str(num), f"{single:,.0f}", f"{together:,.0f}", f"{ratio:.2f}")
     if table.row_count:
@@ -45,14 +45,14 @@ def stacked(config: DictConfig) -> None:
         whole_sweeps(config)
 
 
-def rates(plain: dict[str, Any], words: list[int]) -> tuple[float, float, float]:
+def rates_of_stack(plain: dict[str, Any], words: list[int]) -> tuple[float, float, float]:
     """Images a second of M models one by one, written by hand, and as one stack; and the median of the ratios of the rounds."""
     torch.set_num_threads(1)
     keep_freed_memory()
     pixels, *_, size, num = words
     options = OmegaConf.create(plain).benchmark.stacked
     x = torch.rand(NUM_IMAGES, pixels, generator=Generator().manual_seed(0)).round()
-    steps = [by_hand(x, words), as_one(x, words)]
+    steps = [one_by_one(x, words), as_stack(x, words)]
     for step in steps:
         for _ in range(3):
             step()
@@ -83,7 +83,7 @@ def models(words: Sequence[int]) -> list[Trained]:
     return found
 
 
-def by_hand(x: Tensor, words: Sequence[int]) -> Callable[[], None]:
+def one_by_one(x: Tensor, words: Sequence[int]) -> Callable[[], None]:
     """A step of each model, one after another, as a tutorial writes it."""
     size, found = words[3], models(words)
     vaes: list[Any] = [each.model for each in found]
@@ -104,7 +104,7 @@ def by_hand(x: Tensor, words: Sequence[int]) -> Callable[[], None]:
     return step
 
 
-def as_one(x: Tensor, words: Sequence[int]) -> Callable[[], None]:
+def as_stack(x: Tensor, words: Sequence[int]) -> Callable[[], None]:
     """A step of all models as one stack, with the check of their losses."""
     pixels, _, _, size, num = words
     found = models(words)

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 
 from vaelab.commands.cli import main as run_command_line
-from vaelab.training.signals import STOP, exit_code
+from vaelab.training.signals import STOP, Preempted, exit_code
 from vaelab.training.stacking.members import Member, StackedSteps
 from vaelab.training.stacking.noise import NotStackableError
 from vaelab.training.stacking.together import Together, bytes_of, free_bytes
@@ -70,6 +70,8 @@ class Job:
         steps = self.member.steps if self.member is not None else None
         if self.stack is not None and (steps is None or self.turn.has_ended):
             assert self.last_steps is not None
+            if self.member is not None and self.member.why_alone is not None:
+                print(f"{self.name} has left its stack: {self.member.why_alone}", flush=True)
             self.stack.leave(self.last_steps)
             self.stack = None
         self.last_steps = steps
@@ -101,10 +103,13 @@ class StackProcess:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = list(jobs)
         self.stopped: int | None = None
+        self.running: Job | None = None
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        """Has all jobs end after their next steps, as a job does that a signal asks to."""
+        """Has all jobs end after their next steps, as a job does that a signal asks to; one that does not train ends at once."""
         self.stopped = signum
+        if self.running is not None and self.running.member is not None and not self.running.member.stop(signum):
+            self.running.turn.interrupt(preempted_by(signum))
 
     def run(self) -> dict[str, int]:
         """The exit codes of the jobs, by name."""
@@ -116,7 +121,9 @@ class StackProcess:
                 if self.stopped is not None and job.member is not None:
                     job.member.stop(self.stopped)
                 if self.stopped is None or job.member is not None:
+                    self.running = job
                     job.go_on()
+                    self.running = None
             waiting = [job for job in self.jobs if job.member is not None and not job.turn.has_ended]
             self.form([job for job in waiting if job.stack is None])
             going = []
@@ -150,7 +157,12 @@ class StackProcess:
             if len(group) == 1:
                 self.leave_alone(group, reasons.get(group[0].name, "there is no other job like it"))
                 continue
-            for part in self.parts_that_fit(group):
+            try:
+                parts = self.parts_that_fit(group)
+            except NotStackableError as error:
+                self.leave_alone(group, str(error))
+                continue
+            for part in parts:
                 try:
                     self.stack(part)
                 except NotStackableError as error:
@@ -182,6 +194,11 @@ class StackProcess:
             assert job.member is not None
             job.member.why_alone, job.stack = why, None
             print(f"{job.name} trains by itself: {why}", flush=True)
+
+
+def preempted_by(signum: int) -> type[Preempted]:
+    """A class of exceptions that are made without arguments, of one signal."""
+    return type("Preempted", (Preempted,), {"__init__": lambda self: Preempted.__init__(self, signum)})
 
 
 def difference(a: Job, b: Job) -> str | None:

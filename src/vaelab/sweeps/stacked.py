@@ -14,6 +14,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
 
+from vaelab.runs.folder import RunFolder
 from vaelab.sweeps.local import LocalConf, LocalLauncher, Process
 from vaelab.sweeps.warm import WarmProcess, WarmServer
 
@@ -54,10 +55,10 @@ class StackedLauncher(LocalLauncher):
         for i, words in enumerate(jobs):
             kind = tuple(re.sub("=.*", "", word) if FREE.fullmatch(word) else word for word in words if not word.startswith("hydra."))
             alike.setdefault(kind, []).append((i, words))
-        pieces = [part for group in alike.values() for part in parts(group, self.max_stack or len(group))]
+        pieces = [part for group in alike.values() for part in equal_parts(group, self.max_stack or len(group))]
         while len(pieces) < self.n_jobs and max(map(len, pieces)) > 1:
             largest = pieces.pop(max(range(len(pieces)), key=lambda i: len(pieces[i])))
-            pieces += parts(largest, -(-len(largest) // 2))
+            pieces += equal_parts(largest, -(-len(largest) // 2))
         return pieces
 
     def run(
@@ -83,11 +84,12 @@ class StackedLauncher(LocalLauncher):
         return [self.ended(job, codes, status, seconds) for job in members]
 
     def ended(self, job: Process, codes: dict[str, int], status: int, seconds: float) -> JobReturn:
-        """The end of a job: its own, or that of its process if that ended first."""
-        return job.returned(codes.get(job.folder.name, status or 1), f" after {seconds:.0f} s")
+        """The end of a job: its own, or that of its process if that ended before the job had its results."""
+        killed = 0 if RunFolder(job.folder).is_finished else status or 1
+        return job.returned(codes.get(job.folder.name, killed), f" after {seconds:.0f} s")
 
 
-def parts(jobs: list[tuple[int, list[str]]], size: int) -> list[list[tuple[int, list[str]]]]:
+def equal_parts(jobs: list[tuple[int, list[str]]], size: int) -> list[list[tuple[int, list[str]]]]:
     """Parts of at most `size` jobs, as equal as can be."""
     num = -(-len(jobs) // size)
     return [jobs[i * len(jobs) // num : (i + 1) * len(jobs) // num] for i in range(num)]

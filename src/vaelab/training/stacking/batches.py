@@ -14,7 +14,7 @@ from vaelab.data.split import Split
 from vaelab.training.stacking.noise import NotStackableError
 
 
-class Order:
+class BatchOrder:
     """The training batches of one model in the order of its epochs, as indices.
 
     Args:
@@ -36,6 +36,8 @@ class Order:
         assert isinstance(datamodule, DataModule)
         self.split, self.sampler, self.datamodule = loader.dataset, loader.sampler, datamodule
         self.batches, self.first = list[Tensor](), 0
+        if self.draws and trainer.strategy.root_device.type != "cpu":
+            raise NotStackableError("random numbers change its data, on a GPU")
 
     def begin_epoch(self, done: int) -> None:
         """Looks up the order of an epoch, of which so many batches are done."""
@@ -67,7 +69,7 @@ class Gathered:
         orders: of each model.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[BatchOrder]) -> None:
         self.orders = orders
         sources = [order.source() for order in orders]
         self.shared = None

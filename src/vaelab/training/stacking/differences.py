@@ -1,9 +1,10 @@
 """Differences between models that might be one stack: numbers may differ, and all else must be alike."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +12,8 @@ from vaelab.objectives import Objective
 from vaelab.schedules import Schedule
 from vaelab.training.stacking.noise import NotStackableError
 
-OF_TORCH = ("training", "call_super_init", "dump_patches")  # attributes of every module
+OF_TORCH = frozenset(vars(nn.Module()))  # attributes of every module
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Slot(NamedTuple):
@@ -41,7 +43,7 @@ def slots(whole: nn.Module) -> Iterator[Slot]:
     """The places of all numbers and schedules of a module, without those that shapes depend on: num_..., and those of torch's layers."""
     for name, part in whole.named_modules():
         for attribute, value in vars(part).items() if not type(part).__module__.startswith("torch.") else ():
-            if attribute.startswith(("_", "num_")) or attribute in OF_TORCH:
+            if attribute.startswith(("_", "num_")) or attribute == "training":
                 continue
             if isinstance(value, dict):
                 yield from (Slot(name, attribute, key) for key, each in value.items() if varies(part, each))
@@ -66,50 +68,73 @@ def check_alike(first: nn.Module, other: nn.Module) -> None:
     """Two models of one stack have the same parts, and differ in numbers alone.
 
     Raises:
-        NotStackableError: if they do not, with the first difference.
+        NotStackableError: if they do not, with the first difference, or if hooks change what they compute.
+    """
+    for name, part in first.named_modules():
+        if any(vars(part)[hooks] for hooks in HOOKS):
+            raise NotStackableError(f"{name or 'the model'} has hooks")
+    for name, parameter in first.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise NotStackableError(f"{name} has hooks")
+    found = first_difference(first, other)
+    if found is not None:
+        raise NotStackableError(f"they differ in {found}")
+
+
+def first_difference(first: nn.Module, other: nn.Module, in_numbers: bool = False) -> str | None:
+    """The first thing in which two models differ, weights and buffers aside; None if there is none.
+
+    Args:
+        first: a model.
+        other: another one.
+        in_numbers: whether numbers and schedules that may be others in each model of a stack count, too.
     """
     names, others = dict(first.named_modules()), dict(other.named_modules())
     if names.keys() != others.keys():
-        raise NotStackableError("they have other parts")
-    free = {(slot.part, slot.attribute) for slot in slots(first)} & {(slot.part, slot.attribute) for slot in slots(other)}
+        return "parts"
+    free = set[tuple[str, str]]() if in_numbers else {(slot.part, slot.attribute) for slot in slots(first)}
+    free &= {(slot.part, slot.attribute) for slot in slots(other)}
+    places = {id(part): name for parts in (names, others) for name, part in parts.items()}
     for name, part in names.items():
         a, b = vars(part), vars(others[name])
         if type(part) is not type(others[name]) or a.keys() != b.keys():
-            raise NotStackableError(f"{name or 'they'} differ in kind")
+            return f"kind ({name or type(part).__name__})"
         for attribute in a:
-            if attribute.startswith("_") or (name, attribute) in free:
-                continue
-            if not alike(a[attribute], b[attribute]):
-                raise NotStackableError(f"they differ in {name}.{attribute}")
+            counts = attribute not in OF_TORCH and (name, attribute) not in free
+            if counts and not alike(a[attribute], b[attribute], places):
+                return f"{name}.{attribute}".lstrip(".")
     for kind in ("named_parameters", "named_buffers"):
-        mine, theirs = (dict(getattr(whole, kind)()) for whole in (first, other))
-        if {key: (t.shape, t.dtype, t.requires_grad) for key, t in mine.items()} != {
-            key: (t.shape, t.dtype, t.requires_grad) for key, t in theirs.items()
-        }:
-            raise NotStackableError("they differ in shapes")
+        mine, theirs = ({key: (t.shape, t.dtype, t.requires_grad) for key, t in getattr(whole, kind)()} for whole in (first, other))
+        if mine != theirs:
+            return "shapes"
+    return None
 
 
-def alike(a: Any, b: Any) -> bool:
-    """True if two values mean the same to a model."""
+def alike(a: Any, b: Any, places: Mapping[int, str]) -> bool:
+    """True if two values mean the same to a model.
+
+    Args:
+        a: a value of a model.
+        b: one of another model.
+        places: names of the parts of both, by id: the same place is the same part.
+    """
     if a is b:
         return True
     if type(a) is not type(b):
         return is_number(a) and is_number(b) and a == b
     if isinstance(a, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(alike(a[key], b[key], places) for key in a)
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(alike, a, b))
+        return len(a) == len(b) and all(alike(u, v, places) for u, v in zip(a, b, strict=True))
     if isinstance(a, partial):
-        return alike((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
+        return alike((a.func, a.args, a.keywords), (b.func, b.args, b.keywords), places)
     if isinstance(a, nn.Module):
-        try:
-            check_alike(a, b)
-        except NotStackableError:
-            return False
-        return all(map(alike, (slot.get(a) for slot in slots(a)), (slot.get(b) for slot in slots(b))))
-    return alike(vars(a), vars(b)) if is_object(a) else bool(a == b)
+        return places[id(a)] == places.get(id(b)) if id(a) in places else first_difference(a, b, in_numbers=True) is None
+    return alike(vars(a), vars(b), places) if is_object(a) else bool(a == b)
 
 
 def is_object(value: Any) -> bool:
@@ -149,7 +174,7 @@ class Numbers:
         """Sets tensors in place of the numbers of a model; returns what was there."""
         before = [slot.get(whole) for slot in self.slots]
         for slot, value, old in zip(self.slots, given, before, strict=True):
-            slot.put(whole, constant(value) if callable(old) else value)
+            slot.put(whole, known_schedule(value) if callable(old) else value)
         return before
 
     def put_back(self, whole: nn.Module, before: Sequence[Any]) -> None:
@@ -157,6 +182,25 @@ class Numbers:
             slot.put(whole, value)
 
 
-def constant(value: Tensor) -> Callable[[Any], Tensor]:
+def known_schedule(value: Tensor) -> Callable[[Any], Tensor]:
     """A schedule whose value at this step is known."""
     return lambda step: value
+
+
+class Besides:
+    """What a model is besides its weights, to see whether a callback changes it between two steps.
+
+    Args:
+        whole: the model.
+    """
+
+    def __init__(self, whole: nn.Module) -> None:
+        self.values = [(vars(whole.get_submodule(part)), attribute) for part, attribute in {slot[:2]: None for slot in slots(whole)}]
+        self.buffers = [(part._buffers, name) for part in whole.modules() for name in part._buffers]
+        self.parameters = list(whole.parameters())
+
+    def now(self) -> list[Any]:
+        """Something that is alike only if nothing has changed; buffers are known by what is written to them."""
+        buffers = [(id(buffers[name]), getattr(buffers[name], "_version", 0)) for buffers, name in self.buffers]
+        values = [dict(value) if isinstance(value := values[name], dict) else value for values, name in self.values]
+        return [values, buffers, [parameter.requires_grad for parameter in self.parameters]]

@@ -36,7 +36,7 @@ def traced(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) 
     return module
 
 
-def value_of(node: Any) -> Any:
+def tensor_of(node: Any) -> Any:
     """The tensor that a node was when it was traced; None if it was none."""
     value = node.meta.get("val") if isinstance(node, Node) else None
     return value if isinstance(value, Tensor) else None
@@ -51,7 +51,7 @@ def same_as(node: Node, changed: Collection[Node]) -> Node | None:
     """
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return None
-    first, value, before = node.args[0], value_of(node), value_of(node.args[0])
+    first, value, before = node.args[0], tensor_of(node), tensor_of(node.args[0])
     if value is None or before is None or value.shape != before.shape or value.dtype != before.dtype:
         return None
     if value.stride() == before.stride() and node.target in SAME_VALUES:
@@ -90,7 +90,7 @@ def fold_constants(module: GraphModule, changed: Collection[Node]) -> None:
     graph, known = module.graph, dict[Node, Any]()
     with torch.no_grad():
         for node in list(graph.nodes):
-            if node.op != "call_function" or node in changed or (value := value_of(node)) is None:
+            if node.op != "call_function" or node in changed or (value := tensor_of(node)) is None:
                 continue
             if node.target in MADE_FROM_SHAPES:
                 fill = {ATEN.ones_like.default: 1, ATEN.zeros_like.default: 0}.get(node.target, node.args[-1])
@@ -117,7 +117,7 @@ def fuse_linear(module: GraphModule) -> None:
             continue
         for bias, product in (node.args, node.args[::-1]):
             is_product = isinstance(product, Node) and product.target is ATEN.bmm.default and len(product.users) == 1
-            if is_product and value_of(bias) is not None and value_of(node).shape == value_of(product).shape:
+            if is_product and tensor_of(bias) is not None and tensor_of(node).shape == tensor_of(product).shape:
                 with module.graph.inserting_before(node):
                     fused = module.graph.call_function(ATEN.baddbmm.default, (bias, *product.args))
                 fused.meta = dict(node.meta)

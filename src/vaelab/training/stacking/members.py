@@ -14,9 +14,10 @@ from vaelab.runs.log import tell
 from vaelab.training.callbacks import LastCheckpoint, ProgressBar, Throughput
 from vaelab.training.callbacks.best import BestCheckpoint
 from vaelab.training.lit import LitVAE
+from vaelab.training.signals import Signals
 from vaelab.training.speed import STEP_HOOKS, is_overridden
-from vaelab.training.stacking.batches import Order
-from vaelab.training.stacking.differences import check_alike
+from vaelab.training.stacking.batches import BatchOrder
+from vaelab.training.stacking.differences import Besides, alike, check_alike
 from vaelab.training.stacking.noise import NotStackableError
 from vaelab.training.stacking.stack import Trained
 from vaelab.training.steps import ShortSteps, parts_that_use_steps
@@ -40,6 +41,7 @@ class Member(Callback):
         self.steps: StackedSteps | None = None  # while it trains
         self.why_alone: str | None = None
         self.size = 0  # of the largest stack that it was in
+        self.signals: Signals | None = None  # once there is a trainer
         self._threads.member = self
 
     @classmethod
@@ -51,6 +53,11 @@ class Member(Callback):
     def provenance(self) -> dict[str, Any]:
         """The size of its stack, for its results; {} if it was in none."""
         return {"stack": self.size} if self.size else {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LastCheckpoint):
+                self.signals = callback.signals
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LitVAE)
@@ -72,10 +79,12 @@ class Member(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.steps = None
 
-    def stop(self, signum: int) -> None:
-        """Has its training end after its next steps, as if this process had received a signal."""
-        for callback in self.steps.last if self.steps else ():
-            callback.signals.received = signum
+    def stop(self, signum: int) -> bool:
+        """Has its training end after its next steps, as if this process had received a signal; False if it does not train."""
+        if self.signals is not None and self.signals.deferred:
+            self.signals.received = signum
+            return True
+        return False
 
     def train_alone(self, why: str) -> None:
         """Trains as without a stack from here on."""
@@ -111,18 +120,18 @@ class StackedSteps(ShortSteps):
     def __init__(self, trainer: Trainer, module: LitVAE, member: Member) -> None:
         super().__init__(trainer, module)
         self.member = member
-        check_steps(trainer, module)
-        self.order, self.epoch = Order(trainer), -1
-        self.generator = Generator(module.device)
+        check_watchers(trainer, module)
+        self.order, self.epoch = BatchOrder(trainer), -1
+        self.generator = Generator(module.device)  # while the stack takes steps
         self.terms: dict[str, float] = {}  # of the last step
         self.taken, self.is_lost = 0, False
         self.trained = Trained(module.model, module.objective)
         self.last = [callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint)]  # type: ignore[attr-defined]
         self.rates = [callback for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
-        configs = trainer.lr_scheduler_configs
-        self.has_scheduler = any(config.interval == "step" for config in configs)
-        if any(config.frequency != 1 for config in configs):
+        if any(config.frequency != 1 for config in trainer.lr_scheduler_configs):
             raise NotStackableError("its scheduler does not step each time")
+        self.besides = Besides(self.trained)
+        self.left = list[Any]()  # what it was besides its weights after the last step; empty before the first
 
     def __call__(self, fetcher: Any) -> None:
         loop, restarting = self.loop, self.loop.restarting
@@ -139,7 +148,7 @@ class StackedSteps(ShortSteps):
             self.order.begin_epoch(self.place)
             self.epoch = self.trainer.current_epoch
         if self.member.why_alone is None:
-            self.advance(fetcher)
+            self.advance_together()
         if self.member.why_alone is not None:
             super().__call__(Given(self.order.split[self.next_batch()], self.is_last))
 
@@ -154,7 +163,7 @@ class StackedSteps(ShortSteps):
         return self.place + 1 >= self.trainer.num_training_batches
 
     @property
-    def step(self) -> int:
+    def next_step(self) -> int:
         """The step that comes, after those that are counted and those just taken."""
         return self.module.global_step + self.taken
 
@@ -182,18 +191,24 @@ class StackedSteps(ShortSteps):
         ends = [MOST, int(trainer.num_training_batches) - self.place]
         every = [trainer.log_every_n_steps, *(callback.every_n_steps or 0 for callback in self.last)]  # type: ignore[attr-defined]
         ends += [number - step % number for number in every if number]
-        if trainer.max_steps > 0:
-            ends.append(trainer.max_steps - step)
+        ends += [number - step for number in (trainer.max_steps, trainer.min_steps or 0) if number > step]
         if isinstance(trainer.val_check_batch, int) and trainer.val_check_batch:
-            ends.append(trainer.val_check_batch - self.place % trainer.val_check_batch)
+            done = self.place if trainer.check_val_every_n_epoch is not None else self.loop.batch_progress.total.ready
+            ends.append(trainer.val_check_batch - done % trainer.val_check_batch)
         return max(1, min(ends))
 
-    def advance(self, fetcher: Any) -> None:
+    def advance_together(self) -> None:
         """Trains on the next batches, together with the other members.
 
         Raises:
             ValueError: if the loss of this model is not a finite number.
         """
+        if self.trainer.accumulate_grad_batches != 1:
+            self.member.train_alone("trainer.accumulate_grad_batches is not 1")
+            return
+        if self.left and not alike(self.left, self.besides.now(), {}):
+            self.member.train_alone("something changes its model between steps")
+            return
         batch = (self.next_batch(), self.next_batch())  # whose number alone is looked at
         for hook in self.starts:
             hook(batch, self.loop.batch_idx + 1)
@@ -202,6 +217,7 @@ class StackedSteps(ShortSteps):
         if self.member.why_alone is not None:
             self.member.train_alone(self.member.why_alone)
             return
+        self.left = self.besides.now()
         rng.restore_device(self.generator.get_state(), self.module.device)
         self.count(self.taken - 1)
         self.taken = 0
@@ -245,21 +261,23 @@ class StackedSteps(ShortSteps):
 
     def between_steps(self) -> None:
         """Changes the learning rate after a step that is not the last of those due."""
-        if self.has_scheduler:
+        if any(config.interval == "step" for config in self.trainer.lr_scheduler_configs):
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=False)
 
 
-def check_steps(trainer: Trainer, module: LitVAE) -> None:
+def check_watchers(trainer: Trainer, module: LitVAE) -> None:
     """Raise if something may depend on each step by itself.
 
     Raises:
         NotStackableError: if it may, with what it is.
     """
+    if module.device.type not in ("cpu", "cuda"):
+        raise NotStackableError(f"it is on {module.device}")
     if type(module) is not LitVAE:
         raise NotStackableError(f"{type(module).__name__} may train in another way")
     parts = parts_that_use_steps(trainer)
     watching = [callback for callback in trainer.callbacks if any(is_overridden(callback, Callback, hook) for hook in STEP_HOOKS)]  # type: ignore[attr-defined]
-    others = [type(callback).__name__ for callback in watching if not isinstance(callback, KNOWN)]
+    others = [type(callback).__name__ for callback in watching if type(callback) not in KNOWN]
     if parts or others:
         raise NotStackableError(f"{parts or ' and '.join(others)} may use each step")
     if trainer.accumulate_grad_batches != 1:

@@ -37,7 +37,7 @@ class RecordNoise(TorchFunctionMode):
         self.drawn: list[tuple[Noise, Tensor]] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        found = noise_of(function, args, kwargs or {})
+        found = drawn_by(function, args, kwargs or {})
         if found is None:
             return function(*args, **(kwargs or {}))
         noise, finish = found
@@ -61,7 +61,7 @@ class GiveNoise(TorchFunctionMode):
         self.given = iter(given)
 
     def __torch_function__(self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        found = noise_of(function, args, kwargs or {})
+        found = drawn_by(function, args, kwargs or {})
         if found is None:
             return function(*args, **(kwargs or {}))
         value = next(self.given, None)
@@ -70,7 +70,7 @@ class GiveNoise(TorchFunctionMode):
         return found[1](value)
 
 
-def noise_of(function: Any, args: Sequence[Any], options: dict[str, Any]) -> tuple[Noise, Callable[[Tensor], Tensor]] | None:
+def drawn_by(function: Any, args: Sequence[Any], options: dict[str, Any]) -> tuple[Noise, Callable[[Tensor], Tensor]] | None:
     """The numbers that a call of torch draws, and a function from them to its result; None if it draws nothing.
 
     Raises:

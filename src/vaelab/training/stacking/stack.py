@@ -8,13 +8,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from vaelab import rng
 from vaelab.models import Model
 from vaelab.objectives import Objective
-from vaelab.training.stacking.differences import Numbers, check_alike
+from vaelab.training.stacking.differences import Numbers, alike, check_alike, first_difference
 from vaelab.training.stacking.graph import traced
 from vaelab.training.stacking.noise import GiveNoise, Noise, NotStackableError, RecordNoise
 
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}  # of a gradient, relative to its norm
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}  # of the gradient of a parameter, relative to its norm
+LEAST = 1e-2  # of the norm of the whole gradient, which that of a parameter counts at least as
 
 
 class Trained(nn.Module):
@@ -32,6 +34,8 @@ class Trained(nn.Module):
 class NoStep(int):
     """The step that an objective is shown in a stack, whose models may be at different ones: only schedules may look at it.
 
+    Torch takes the value of an int without asking it. So that is a step that no model is at, whose loss differs from theirs.
+
     Raises:
         NotStackableError: when anything is computed of it.
     """
@@ -39,8 +43,10 @@ class NoStep(int):
     def _refuse(self, *_: Any) -> Any:
         raise NotStackableError("their objective looks at the step itself, and not through a schedule")
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __pow__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __float__ = __int__ = __index__ = __neg__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = __neg__ = __pos__ = __abs__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __hash__ = __bool__ = _refuse
+    __int__ = __index__ = __float__ = __round__ = __str__ = __repr__ = __format__ = _refuse
 
 
 class Shape(NamedTuple):
@@ -51,7 +57,15 @@ class Shape(NamedTuple):
     dtypes: tuple[torch.dtype, torch.dtype]
 
 
-class Plan(NamedTuple):
+class Alone(NamedTuple):
+    """A step of one model alone."""
+
+    terms: dict[str, Tensor]
+    gradients: dict[str, Tensor]  # without those of parameters that the loss does not depend on
+    buffers: dict[str, Tensor]  # after it
+
+
+class StepPlan(NamedTuple):
     """A step for batches of one shape."""
 
     graph: Any
@@ -90,7 +104,7 @@ class Stack:
                 mine[name].data = part
         self.buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
         self.shared = {name for name, stacked in self.buffers.items() if bool(same_in_all(stacked))}
-        self.plans = dict[Shape, Plan]()
+        self.plans = dict[Shape, StepPlan]()
         self._numbers: list[Tensor] | None = None
 
     def __len__(self) -> int:
@@ -125,7 +139,7 @@ class Stack:
             self.set_buffer(name, value, idle)
         return dict(zip(plan.names, found[num:middle], strict=True)), dict(zip(self.learned, found[:num], strict=True))
 
-    def inputs(self, plan: Plan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
+    def inputs(self, plan: StepPlan, x: Tensor, y: Tensor, steps: Sequence[int]) -> list[Tensor]:
         """The tensors that the graph of a plan takes."""
         if self._numbers is None or not self.numbers.are_constant:
             like = x if x.is_floating_point() else torch.empty(0)
@@ -141,62 +155,85 @@ class Stack:
         for each, part in zip(self.trained, self.buffers[name], strict=True):
             each.get_submodule(".".join(path))._buffers[last] = part
 
-    def planned(self, x: Tensor, y: Tensor, steps: Sequence[int]) -> Plan:
-        """The step for batches of this shape, compared with the step of the first model alone."""
-        alone = copy.deepcopy(self.trained[0])
-        devices = [x.device] if x.device.type == "cuda" else []
-        before, plain = {name: value.clone() for name, value in alone.named_buffers()}, plain_values(alone)
+    def planned(self, x: Tensor, y: Tensor, steps: Sequence[int]) -> StepPlan:
+        """The step for batches of this shape, compared with the step of each model alone."""
         try:
-            with torch.random.fork_rng(devices), RecordNoise() as record:
-                terms = alone(x[0], y[0], steps[0])
-            wanted = torch.autograd.grad(terms["loss"], [alone.get_parameter(name) for name in self.learned], allow_unused=True)
-            counted = sorted(name for name, value in plain_values(alone).items() if plain.get(name) != value)
-            if counted:
-                raise NotStackableError(f"{counted[0]} changes in each step")
-            after = dict(alone.named_buffers())
-            changed = [name for name, value in before.items() if not equal(value, after[name])]
-            for name in changed:
-                self.shared.discard(name)
-            self.learned = [name for name, value in zip(self.learned, wanted, strict=True) if value is not None]
+            record = RecordNoise()
+            first = self.alone(0, x[0], y[0], steps[0], record)
             noise, values = [each for each, _ in record.drawn], [value for _, value in record.drawn]
-            plan = Plan(None, noise, [each.empty(len(self)) for each in noise], list(terms), changed)
+            if any(each.device.type != x.device.type for each in noise):
+                raise NotStackableError("it draws on another device than that of its weights")
+            changed = [name for name, value in self.trained[0].named_buffers() if not equal(value, first.buffers[name])]
+            self.shared -= set(changed)
+            self.learned = list(first.gradients)
+            plan = StepPlan(None, noise, [each.empty(len(self)) for each in noise], list(first.terms), changed)
             for room, value in zip(plan.given, values, strict=True):
                 room.copy_(value.expand_as(room))
             inputs = self.inputs(plan, x, y, steps)
             plan = plan._replace(graph=traced(self.flat(plan), [each.clone() for each in inputs]))  # a step may change buffers in place
             with torch.no_grad():
                 found = plan.graph(*(each.clone() for each in inputs))
+            for i in range(len(self)):
+                alone = self.alone(i, x[i], y[i], steps[i], GiveNoise(values)) if i else first
+                self.check([value[i] for value in found], plan, alone)
         except NotStackableError:
             raise
         except Exception as error:  # whatever vmap and tracing raise at what they cannot take
             raise NotStackableError(
                 f"vmap does not take their step ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
             ) from error
-        self.check(found, plan, terms, [value for value in wanted if value is not None], [after[name] for name in changed])
         return plan
 
-    def check(
-        self, found: Sequence[Tensor], plan: Plan, terms: dict[str, Tensor], wanted: Sequence[Tensor], buffers: Sequence[Tensor]
-    ) -> None:
-        """The first model of the stack has the loss, the gradient and the buffers that it has alone.
+    def alone(self, model: int, x: Tensor, y: Tensor, step: int, noise: RecordNoise | GiveNoise) -> Alone:
+        """A step of a copy of one model.
+
+        Raises:
+            NotStackableError: if it counts something, or draws from NumPy's generator.
+        """
+        whole, before, generator = copy.deepcopy(self.trained[model]), copy.deepcopy(self.trained[model]), rng.snapshot()[1]
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), noise:
+            terms = whole(x, y, step)
+        found = torch.autograd.grad(terms["loss"], [whole.get_parameter(name) for name in self.learned], allow_unused=True)
+        changed = first_difference(before, whole, in_numbers=True)
+        if changed is not None:
+            raise NotStackableError(f"{changed} changes in each step")
+        if not alike(rng.snapshot()[1], generator, {}):
+            raise NotStackableError("its step draws from NumPy's generator")
+        gradients = {name: value for name, value in zip(self.learned, found, strict=True) if value is not None}
+        return Alone({name: value.detach() for name, value in terms.items()}, gradients, dict(whole.named_buffers()))
+
+    def check(self, found: Sequence[Tensor], plan: StepPlan, alone: Alone) -> None:
+        """A model has the terms, the gradients and the buffers in the stack that it has alone, if its loss is finite.
+
+        Args:
+            found: what the stack computes of this model.
+            plan: the step.
+            alone: its step alone.
 
         Raises:
             NotStackableError: if it has others.
         """
-        loss = found[len(self.learned) + plan.names.index("loss")][0]
-        mine, alone = [value[0] for value in found[: len(self.learned)]], list(wanted)
-        if not bool(terms["loss"].isfinite()):
+        num, middle = len(self.learned), len(self.learned) + len(plan.names)
+        terms = dict(zip(plan.names, found[num:middle], strict=True))
+        if not bool(alone.terms["loss"].isfinite()):
             return
-        norm = sum(float(value.double().square().sum()) for value in alone) ** 0.5
-        away = sum(float((a - b).double().square().sum()) for a, b in zip(mine, alone, strict=True)) ** 0.5
-        tolerance = TOLERANCE.get(loss.dtype, 1e-2)
-        if away > tolerance * max(norm, 1e-12) or abs(float(loss - terms["loss"].detach())) > tolerance * max(abs(float(loss)), 1.0):
-            raise NotStackableError(f"a step of the stack gives another gradient: it is {away / max(norm, 1e-12):.2g} of its norm away")
-        for name, value, here in zip(plan.changed, buffers, found[len(self.learned) + len(plan.names) :], strict=True):
-            if not torch.allclose(here[0].double(), value.double(), rtol=tolerance, atol=tolerance, equal_nan=True):
+        tolerance = TOLERANCE.get(terms["loss"].dtype, 1e-2)
+        if alone.gradients.keys() != set(self.learned):
+            raise NotStackableError("the losses of some depend on other weights than those of others")
+        norm = sum(float(value.double().square().sum()) for value in alone.gradients.values()) ** 0.5
+        for name, value in zip(self.learned, found, strict=False):
+            wanted = alone.gradients[name].double()
+            away = float((value.double() - wanted).norm())
+            if away > tolerance * max(float(wanted.norm()), LEAST * norm, 1e-12):
+                raise NotStackableError(f"a step of the stack gives another gradient of {name}")
+        for name, value in terms.items():
+            if not torch.allclose(value.double(), alone.terms[name].double(), rtol=tolerance, atol=tolerance, equal_nan=True):
+                raise NotStackableError(f"a step of the stack gives another {name}")
+        for name, value in zip(plan.changed, found[middle:], strict=True):
+            if not torch.allclose(value.double(), alone.buffers[name].double(), rtol=tolerance, atol=tolerance, equal_nan=True):
                 raise NotStackableError(f"{name} changes in each step")
 
-    def flat(self, plan: Plan) -> Any:
+    def flat(self, plan: StepPlan) -> Any:
         """The gradients, the terms and the buffers that change, as a function of tensors alone."""
         names = list(self.weights)
         held = [name for name in self.buffers if name not in self.shared]
@@ -210,7 +247,7 @@ class Stack:
             before = self.numbers.put(self.template, numbers)
             try:
                 with GiveNoise(noise):
-                    terms = functional_call(self.template, state, (x, y, NoStep()))
+                    terms = functional_call(self.template, state, (x, y, NoStep(999_999_937)))
             finally:
                 self.numbers.put_back(self.template, before)
             return terms["loss"], ([terms[name] for name in plan.names], [state[name] for name in plan.changed])
@@ -229,12 +266,6 @@ class Stack:
             return [*(each.contiguous() for each in found), *terms, *changed]  # as the weights are, which optimizers count on
 
         return all_of_them
-
-
-def plain_values(module: nn.Module) -> dict[str, Any]:
-    """The numbers and words that are attributes of the parts of a module, by their names."""
-    found = {f"{name}.{key}": value for name, part in module.named_modules() for key, value in vars(part).items()}
-    return {name: value for name, value in found.items() if isinstance(value, int | float | str | None)}
 
 
 def equal(a: Tensor, b: Tensor) -> bool:

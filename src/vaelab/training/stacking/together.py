@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from vaelab.training.stacking.batches import Gathered
 from vaelab.training.stacking.members import StackedSteps
+from vaelab.training.stacking.noise import NotStackableError
 from vaelab.training.stacking.stack import Stack
 from vaelab.training.stacking.updates import Updates, clip
 
@@ -19,17 +20,24 @@ def bytes_of(steps: StackedSteps) -> int:
 
     Args:
         steps: of the model, which waits for its next step.
+
+    Raises:
+        NotStackableError: if it cannot take that step.
     """
-    alone, kept = copy.deepcopy(steps.trained), dict[int, int]()
+    kept = dict[int, int]()
 
     def keep(x: Tensor) -> Tensor:
         kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
     devices = [steps.module.device] if steps.module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        x, y = Gathered([steps.order])([steps.next_batch()], [Generator(steps.module.device)])
-        alone(x[0], y[0], steps.step)
+    try:
+        with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            alone = copy.deepcopy(steps.trained)
+            x, y = Gathered([steps.order])([steps.next_batch()], [Generator(steps.module.device)])
+            alone(x[0], y[0], steps.next_step)
+    except Exception as error:  # of whatever kind: training by itself meets it, too, and says what it says
+        raise NotStackableError(f"its first step fails ({type(error).__name__})") from error
     weights = sum(weight.numel() * weight.element_size() for weight in alone.parameters())
     return 5 * weights + 2 * sum(kept.values())  # of the batch: what the step keeps, and the gradients of that
 
@@ -63,7 +71,11 @@ class Together:
         self.terms: dict[str, Tensor] = {}  # of the last step
 
     def advance(self) -> None:
-        """Takes the steps that are due for all members; for most of them, where their batches differ in size."""
+        """Takes the steps that are due for all members; for most of them, where their batches differ in size.
+
+        Raises:
+            NotStackableError: if they cannot take the first of them, and have not changed.
+        """
         active = [i for i in range(len(self.members)) if i not in self.left]
         for member in self.members:
             member.taken = 0
@@ -71,8 +83,8 @@ class Together:
         size = max(sizes, key=sizes.count)
         active = [i for i, each in zip(active, sizes, strict=True) if each == size]
         for number in range(min(self.members[i].due() for i in active)):
-            if number and len({len(self.members[i].next_batch()) for i in active}) > 1:
-                break
+            if any(len(self.members[i].next_batch()) != size for i in active):
+                break  # a step of another size may not stack, which is known before something is counted
             for i in active if number else ():
                 self.members[i].between_steps()
             active = self.step(active)
@@ -93,7 +105,7 @@ class Together:
         source = [each if i not in idle else self.members[active[0]] for i, each in enumerate(self.members)]
         generators = [self.unused if i in idle else each.generator for i, each in enumerate(self.members)]
         x, y = self.gathered([each.next_batch() for each in source], generators)
-        terms, gradients = self.stack.step(x, y, [each.step for each in source], generators, idle)
+        terms, gradients = self.stack.step(x, y, [each.next_step for each in source], generators, idle)
         for i in active:
             self.members[i].taken += 1
         self.terms = terms

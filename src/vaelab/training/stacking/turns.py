@@ -1,5 +1,6 @@
 """Functions that run in threads of one process, one at a time, each as if it were alone."""
 
+import ctypes
 import logging
 import sys
 import threading
@@ -76,6 +77,14 @@ class Turn(Generic[T]):
         """Lets the others go on until it is this one's turn again; called by the function."""
         self._back.release()
         self._go.acquire()
+
+    def interrupt(self, kind: type[BaseException]) -> None:
+        """Raises an exception in the function, which goes on at this time.
+
+        Args:
+            kind: of the exception, made without arguments.
+        """
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(kind))
 
     def _run(self, function: Callable[["Turn[T]"], T]) -> None:
         self._go.acquire()

@@ -14,7 +14,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 OF_ADAM = ("betas", "eps", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
 
 
-class Block(NamedTuple):
+class Neighbours(NamedTuple):
     """Neighbours in a stack whose updates are one call: they differ in learning rates at most."""
 
     names: tuple[str, ...]  # of parameters
@@ -43,7 +43,7 @@ class Updates:
         self.counts = [0] * len(optimizers)
         self.scratch = dict[str, Tensor]()
         self._known: Any = None
-        self._blocks = list[Block]()
+        self._blocks = list[Neighbours]()
         if self.at_once:
             self.stack_moments()
 
@@ -66,6 +66,8 @@ class Updates:
                         stacked[i] = state[key]
                     state[key] = stacked[i]
                 state.setdefault("step", torch.zeros(()))
+        for optimizer in self.optimizers:
+            optimizer._opt_called = True  # type: ignore[attr-defined]  # else schedulers warn that they step before it
 
     def step(self, gradients: Mapping[str, Tensor], frozen: Collection[int] = ()) -> None:
         """Changes the weights of all models but some.
@@ -103,9 +105,9 @@ class Updates:
         for i in range(len(self.optimizers)):
             self.counts[i] += i not in frozen
 
-    def blocks(self, gradients: Mapping[str, Tensor], frozen: Collection[int]) -> list[Block]:
+    def blocks(self, gradients: Mapping[str, Tensor], frozen: Collection[int]) -> list[Neighbours]:
         """Neighbours that can be updated in one call."""
-        found = list[Block]()
+        found = list[Neighbours]()
         for group in range(len(self.names[0])):
             names = tuple(name for name in self.names[0][group] if name in gradients)
             last: tuple[Any, ...] | None = None
@@ -121,7 +123,7 @@ class Updates:
                 else:
                     plain = {each: options[each] for each in OF_ADAM if each != "betas"}
                     plain |= {"beta1": options["betas"][0], "beta2": options["betas"][1]}
-                    found.append(Block(names, slice(i, i + 1), [float(options["lr"])], plain))
+                    found.append(Neighbours(names, slice(i, i + 1), [float(options["lr"])], plain))
                 last = key
         return found
 
