@@ -92,11 +92,11 @@ def residual() -> VAE:
 
 
 def hierarchical() -> VAE:
-    codes = partial(VectorQuantized, num_codes=5, decay=0.9, revive_below=0.0)
-    model = vae(partial(Hierarchical, down=NETWORK, up=NETWORK, top=codes, bottom=codes, channels=4), partial(UniformCodes))
-    for part in (model.posterior.top, model.posterior.bottom):
+    codes, z_shape = partial(VectorQuantized, num_codes=5, decay=0.9, revive_below=0.0), (2, 2, 2)
+    posterior = Hierarchical(NETWORK, X_SHAPE, z_shape, down=NETWORK, up=NETWORK, top=codes, bottom=codes, channels=4)
+    for part in (posterior.top, posterior.bottom):
         part.counts.fill_(2.0)
-    return model
+    return VAE(posterior, Bernoulli(NETWORK, z_shape, X_SHAPE), partial(UniformCodes))
 
 
 def semi_supervised() -> SemiSupervisedVAE:

@@ -188,7 +188,7 @@ def known_schedule(value: Tensor) -> Callable[[Any], Tensor]:
 
 
 class Besides:
-    """What a model is besides its weights, to see whether a callback changes it between two steps.
+    """The attributes of a model besides its weights, to see whether a callback changes them between two steps.
 
     Args:
         whole: the model.
