@@ -271,6 +271,12 @@ def test_jobs_are_dealt_out_by_what_may_be_one_stack() -> None:
     assert dealt(launcher(n_jobs=4), "seed=0,1") == [[1], [0]] or dealt(launcher(n_jobs=4), "seed=0,1") == [[0], [1]]
 
 
+def test_trials_of_a_search_are_one_stack() -> None:
+    """Each has the number of its trial, and a folder."""
+    jobs = [[f"optimizer.lr={i}e-3", f"hydra.sweep.subdir={i}", f"+callbacks.pruning={{_target_:a,number:{i}}}"] for i in range(1, 4)]
+    assert [len(piece) for piece in launcher().pieces(jobs)] == [3]
+
+
 def test_jobs_on_several_devices_train_by_themselves() -> None:
     assert dealt(launcher(devices=2), "seed=0,1") == [[0], [1]]
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # keys of which each member of a stack may have a number of its own
 FREE = re.compile(r"(seed|(objective|optimizer|scheduler|schedule|schedule@[\w.]+|likelihood|posterior|prior)\.[\w.]+)=[-+.\deE]+")
 
+OF_A_JOB = ("hydra.", "+callbacks.pruning=")  # words that name the folder of a job, and its number in a search
+
 
 @dataclass
 class StackedConf(LocalConf):
@@ -53,7 +55,7 @@ class StackedLauncher(LocalLauncher):
             return super().pieces(jobs)
         alike: dict[tuple[str, ...], list[tuple[int, list[str]]]] = {}
         for i, words in enumerate(jobs):
-            kind = tuple(re.sub("=.*", "", word) if FREE.fullmatch(word) else word for word in words if not word.startswith("hydra."))
+            kind = tuple(re.sub("=.*", "", word) if FREE.fullmatch(word) else word for word in words if not word.startswith(OF_A_JOB))
             alike.setdefault(kind, []).append((i, words))
         pieces = [part for group in alike.values() for part in equal_parts(group, self.max_stack or len(group))]
         while len(pieces) < self.n_jobs and max(map(len, pieces)) > 1:
