@@ -3,31 +3,16 @@
 import copy
 
 import torch
-from small_runs import composed
+from stacks import models
 from torch import Generator
 
 from vaelab import rng
-from vaelab.build import build
-from vaelab.training.stacking.stack import Stack, Trained
+from vaelab.training.stacking.stack import Stack
 from vaelab.training.stacking.updates import Updates
-
-WORDS = [
-    "data=mnist_binarized",
-    "data.shape=[1,4,4]",
-    "encoder=mlp",
-    "decoder=mlp",
-    "encoder.hidden=[8]",
-    "decoder.hidden=[8]",
-    "latent_dim=3",
-]
 
 
 def test_steps_of_a_stack_are_those_of_its_models(device: torch.device) -> None:
-    trained = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        lit = build(composed(WORDS, None))  # type: ignore[arg-type]
-        trained.append(Trained(lit.model, lit.objective).double().to(device))
+    trained = [each.to(device) for each in models([])]
     alone = [copy.deepcopy(each) for each in trained]
     stack, generators = Stack(trained), [Generator(device).manual_seed(10 + i) for i in range(2)]
     updates = Updates(stack, [torch.optim.Adam(each.parameters(), lr=1e-3 * (1 + i), fused=True) for i, each in enumerate(trained)])
