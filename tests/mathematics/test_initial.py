@@ -89,6 +89,29 @@ def test_a_deep_perceptron_keeps_its_signal(name):
     assert 1 / 3 < size(12) / size(2) < 3
 
 
+def test_a_gated_layer_is_h_times_sigmoid_of_g_and_keeps_the_variance():
+    network = MLP((600,), (500,), hidden=[500], gated=True)
+    x = torch.randn(64, 600)
+    h, g = network.layers[1](x).chunk(2, dim=1)
+    after = network.layers[:3](x)
+    torch.testing.assert_close(after, h * g.sigmoid())
+    # weights that follow have the gain of a sigmoid, whose square is that of the gate: variance 1 again
+    follows = nn.Linear(500, 500)
+    keep_signal(follows, nn.Sigmoid)
+    gated = torch.randn(64, 500) * torch.randn(64, 500).sigmoid()
+    assert follows(gated).square().mean().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_weights_that_another_function_fills(gated):
+    network = MLP((50,), (40, 3), hidden=(20, 20), gated=gated, initial=nn.init.ones_)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    assert len(layers) == 3
+    for layer in layers:
+        assert (layer.weight == 1).all()
+        assert (layer.bias == 0).all()
+
+
 def test_the_last_layer_of_a_perceptron_and_one_without_hidden_layers_stay_as_torch_has_them():
     bound = 1 / math.sqrt(50)
     for network in (MLP((50,), (40, 3), hidden=()), MLP((7,), (40, 3), hidden=(50,))):

@@ -16,6 +16,9 @@ class MLP(nn.Module):
     Works as an encoder and as a decoder. All layers but the last start with the weights of He et al. (2015), see `vaelab.networks.initial`.
 
     Args:
+        gated: whether a hidden layer is h(x) sigmoid(g(x)), with two linear maps h and g, in place of activation(h(x)) (Dauphin et al.,
+            2017, https://arxiv.org/abs/1612.08083).
+        initial: what fills the weights of all layers in place, as `torch.nn.init.xavier_uniform_` does; biases are 0 then. None: as above.
         input: "log1p" or "standardize", which change what the first layer sees, or "none"; or the kinds of the columns of a table. See
             `vaelab.networks.inputs`.
 
@@ -32,15 +35,23 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (512,),
         activation: Callable[[], nn.Module] = nn.ReLU,
         input: str | Sequence = "none",
+        gated: bool = False,
+        initial: Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
         self.input = input_layer(input, in_shape)
         widths = [width_after(self.input, in_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(fan_in, fan_out), activation()]
+            layers += [nn.Linear(fan_in, 2 * fan_out), nn.GLU()] if gated else [nn.Linear(fan_in, fan_out), activation()]
         self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
-        keep_signal(self.layers, activation, but_last=True)
+        # h ~ N(0, 1) beside the gate has E[(h sigmoid(g))^2] = E[sigmoid(g)^2], which is that of an activation sigmoid
+        keep_signal(self.layers, nn.Sigmoid if gated else activation, but_last=True)
+        if initial is not None:
+            for layer in self.layers:
+                if isinstance(layer, nn.Linear):
+                    initial(layer.weight)
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         return self.layers(self.input(x))

@@ -1,0 +1,28 @@
+"""Optimizers that torch does not have."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Adam
+
+
+class AdamNormGrad(Adam):
+    """Adam of gradients of length 1: g / (||g|| + 1e-7) of each tensor of weights in place of g.
+
+    From the code of Tomczak & Welling (2018, https://arxiv.org/abs/1705.07120). Takes what `torch.optim.Adam` takes.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step. A closure computes loss and gradients anew first, and its loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.grad.div_(weight.grad.norm() + 1e-7)
+        super().step()
+        return loss
