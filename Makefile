@@ -8,7 +8,7 @@ TEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export PYTHONDONTWRITEBYTECODE =  # a test file is compiled once, and not in each process and each time
 
-.PHONY: install train test check quick lint docs house wheels gpu reference
+.PHONY: install train test check quick lint docs published house wheels gpu reference
 
 install: .venv/installed
 
@@ -37,6 +37,9 @@ lint: install  ## what CI checks besides the tests
 
 docs: install  ## the site, in build/docs: open build/docs/index.html in a browser
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+
+published: install  ## the row of a published number, from nothing: NAME=linear_vae; LIST=1: all, and their hours; ARGS="download=true"
+	.venv/bin/python tests/support/published.py $(if $(LIST),--list) $(NAME) $(ARGS)
 
 house: install  ## how the package is built, in numbers
 	.venv/bin/python tests/support/house.py

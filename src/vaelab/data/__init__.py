@@ -7,6 +7,7 @@ from vaelab.data.dsprites import DSprites, dsprites
 from vaelab.data.images import folder, freyfaces
 from vaelab.data.memory import InMemory
 from vaelab.data.mnist import fashion_mnist, kmnist, mnist
+from vaelab.data.normal import normal, ppca_log_likelihood
 from vaelab.data.synthetic import Rendered, circles, shapes
 from vaelab.data.table import Table
 from vaelab.data.trajectories import trajectories
@@ -34,6 +35,8 @@ __all__ = [
     "hide_labels",
     "kmnist",
     "mnist",
+    "normal",
+    "ppca_log_likelihood",
     "shapes",
     "trajectories",
 ]

@@ -46,6 +46,7 @@ IMMATERIAL = (
     *(Immaterial(key, "names the folder of a run or sweep", ALL) for key in ("name", "sweep")),
     *(Immaterial(key, "says what to do with a run that exists", ALL) for key in ("existing", "resume", "trust")),
     *(Immaterial(key, "says how the jobs of a sweep are started", ALL) for key in ("launcher", "hparams_search")),
+    Immaterial("published", "says what a paper reports", ALL),
     Immaterial("logger", "says where metrics are written", ALL),
     Immaterial("evaluation", "judges a trained model; what was judged, and how, is read from its results", ALL),
     *(
