@@ -102,9 +102,12 @@ def test_what_can_be_meant_is_not(words: list[str]) -> None:
     check(*words)
 
 
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in Path(__file__).parents[2].glob("conf/experiment/*.yaml")))
-def test_experiments_set_what_is_used(experiment: str) -> None:
-    check(f"experiment={experiment}")
+EXPERIMENTS = Path(__file__).parents[2] / "conf/experiment"
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_experiments_set_what_is_used(path: Path) -> None:
+    check(f"experiment={path.relative_to(EXPERIMENTS).with_suffix('')}")
 
 
 def test_defaults_are_found_through_what_a_yaml_is_based_on_and_refers_to() -> None:

@@ -16,7 +16,8 @@ from small_runs import QUICK, SMALL, composed, train_small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+CONF = ROOT / "conf" / "experiment"
+EXPERIMENTS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -69,7 +70,9 @@ def two_batches(experiment: str, data: Path, run: Path, *overrides: str) -> dict
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_two_batches_without_a_download(experiment: str, tmp_path: Path) -> None:
     data, overrides = write_idx(tmp_path / "data"), []
-    text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
+    text = (CONF / f"{experiment}.yaml").read_text()
+    for base in re.findall(r"- /experiment/(\w+)", text):
+        text += (CONF / f"{base}.yaml").read_text()
     if "override /data: folder" in text:
         write_pictures(tmp_path / "pictures")
         overrides = [f"data.root={tmp_path / 'pictures'}"]

@@ -56,5 +56,5 @@ def test_the_order_of_dimensions_does_not_matter() -> None:
 def test_what_it_refuses(variances: list[float], num_components: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ppca_log_likelihood(variances, num_components)
-    with pytest.raises(ValueError, match="variances|num"):
+    with pytest.raises(ValueError, match="must be"):
         normal("train", variances, num=1)

@@ -33,6 +33,10 @@ class Number:
     value: float | None
     within: float
 
+    @property
+    def shown(self) -> str:
+        return "" if self.value is None else f"{self.value:g} ± {self.within:g}"
+
     def verdict(self, ours: float) -> str:
         """Whether ours is near enough, or by how much it is not."""
         if self.value is None:
@@ -50,7 +54,7 @@ class Row:
     url: str
     place: str  # in the paper, and what it is
     hours: float  # of one core, for all seeds
-    numbers: dict[str, Number]  # by the name in results.json; none: only the protocol is here
+    numbers: dict[str, Number]  # by the name in results.json
     seeds: list[int] = field(default_factory=lambda: [0])
     words: list[str] = field(default_factory=list)  # of the command line
     source: str = ""  # of the value, where it is not the paper
@@ -69,9 +73,18 @@ class Row:
         return ROOT / "docs" / "published" / f"{self.name}.json"
 
     @property
-    def found(self) -> dict[str, Any] | None:
-        """What we got, or None."""
-        return json.loads(self.file.read_text()) if self.file.exists() else None
+    def cited(self) -> str:
+        return f"[{self.paper}]({self.url})"
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What we got, and where; {}: nothing yet."""
+        return json.loads(self.file.read_text()) if self.file.exists() else {}
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What we got of each seed."""
+        return self.found.get("runs", [])
 
 
 def rows() -> list[Row]:
@@ -103,24 +116,19 @@ def collect(row: Row) -> None:
     if not runs:
         raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
     about = {name: results[name] for name in ("device", "git_commit", "versions")} | {"finished": results["finished"][:10]}
-    row.file.parent.mkdir(exist_ok=True)
+    row.file.parent.mkdir(parents=True, exist_ok=True)
     row.file.write_text(json.dumps({"line": row.line, "runs": runs, **about}, indent=1) + "\n")
 
 
 def table(some: list[Row]) -> list[str]:
-    """Lines of a Markdown table: paper, what, line, published, ours, within or not."""
+    """Lines of a Markdown table: paper, what, published, ours, within or not, and where its line is."""
     lines = ["| paper | what | published | ours | within | line |", "|---|---|---|---|---|---|"]
     for row in some:
-        found = row.found
         for name, number in row.numbers.items():
-            ours, verdict = "not run", ""
-            if found is not None:
-                values = [run[name] for run in found["runs"]]
-                ours = mean_of(values, number.within)
-                verdict = number.verdict(statistics.fmean(values))
+            values = [run[name] for run in row.runs]
             what = f"{row.place}: {NAMES[name]}"
-            published = "" if number.value is None else f"{rounded(number.value, number.within)} ± {number.within:g}"
-            lines.append(f"| [{row.paper}]({row.url}) | {what} | {published} | {ours} | {verdict} | [{row.name}](#{row.name}) |")
+            cells = [row.cited, what, number.shown, mean_of(values, number.within), number.verdict(statistics.fmean(values))]
+            lines.append(f"| {' | '.join(cells)} | [{row.name}](#{row.name}) |")
     return lines
 
 
@@ -136,43 +144,42 @@ def mean_of(values: list[float], within: float) -> str:
     return f"{rounded(statistics.fmean(values), within)} ± {rounded(statistics.stdev(values), within)} ({len(values)} seeds)"
 
 
+HEAD = """# Published numbers, and ours
+
+Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper. What is behind ± in
+`published` is how near counts as the same; it was written down before the run. log p(x) is in nats for an example, and a lower bound from
+importance samples. `make published NAME=linear_vae` goes from nothing to a row; `make published LIST=1` says how long each takes.
+"""
+
+
 def page(some: list[Row]) -> str:
-    """docs/papers.md."""
-    with_numbers, without = [row for row in some if row.numbers], [row for row in some if not row.numbers]
-    lines = [
-        "# Published numbers, and ours",
-        "",
-        "Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper. `published` has behind",
-        "± how near counts as the same; it was written down before the run. log p(x) is in nats for an example, and a bound from importance",
-        "samples. `make published NAME=linear_vae` goes from nothing to a row of this table; `make published LIST=1` says how long each takes.",
-        "",
-        *table(with_numbers),
-        "",
-        "Below, each with its line, its time, and what is not as in the paper.",
-        "",
-    ]
-    for row in with_numbers:
-        lines += [f"## {row.name}", "", f"{row.place}, [{row.paper}]({row.url}).{' ' + row.source if row.source else ''}", ""]
-        lines += ["```bash", row.line, "```", ""]
-        found = row.found
-        if found is None:
-            lines += [f"Not run; about {row.hours:g} hours of one core.", ""]
-        else:
-            runs = found["runs"]
-            each = "; ".join(", ".join(f"{NAMES[name]} {run[name]:.4g}" for name in row.numbers) + f" (seed {run['seed']})" for run in runs)
-            time = statistics.fmean(run["train_time_s"] for run in runs) / 60
-            lines += [
-                f"Seen: {each}; {runs[0]['epochs']:,} epochs, {time:,.0f} minutes of training each, {found['device']}, {found['finished']}.",
-                "",
-            ]
-        if row.differs:
-            lines += [row.differs.strip(), ""]
-    if without:
-        lines += ["## Protocols for a GPU", "", "Their lines are here, and their numbers are not.", ""]
-        lines += [
-            f"* {row.place}, [{row.paper}]({row.url}), about {row.hours:g} hours: `{row.line}`. {row.differs.strip()}" for row in without
-        ] + [""]
-    return "\n".join(lines)
+    """The text of docs/papers.md."""
+    seen, unseen = [row for row in some if row.runs], [row for row in some if not row.runs]
+    lines = [HEAD, *table(seen), ""]
+    for row in seen:
+        source = f" {row.source}" if row.source else ""
+        lines += [f"## {row.name}", "", f"{row.cited}: {row.place}.{source}", "", "```bash", row.line, "```", "", f"Seen: {told(row)}", ""]
+        lines += [row.differs.strip(), ""] if row.differs else []
+    if unseen:
+        lines += ["## Not run yet", "", "Protocols that wait for a longer run, or a GPU. Their yamls say what is not as in the paper.", ""]
+        lines += ["| paper | what | published | hours of one core | line |", "|---|---|---|---|---|"]
+    for row in unseen:
+        published = ", ".join(f"{NAMES[name]} {number.shown}" for name, number in row.numbers.items())
+        lines.append(f"| {row.cited} | {row.place} | {published} | {row.hours:g} | `{row.line}` |")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def told(row: Row) -> str:
+    """One sentence on what the runs found, how long they took and where."""
+    runs = row.runs
+    numbers = "; ".join(
+        ", ".join(f"{NAMES[name]} {rounded(run[name], number.within)}" for name, number in row.numbers.items()) for run in runs
+    )
+    of = f" (seeds {', '.join(str(run['seed']) for run in runs)})" if len(runs) > 1 else ""
+    minutes = statistics.fmean(run["train_time_s"] for run in runs) / 60
+    about = row.found
+    length = f"{runs[0]['epochs']:,} epochs or {runs[0]['steps']:,} steps, {minutes:,.0f} minutes of training each"
+    return f"{numbers}{of}; {length}, {about['device']}, {about['finished']}."
 
 
 def main() -> None:
@@ -185,8 +192,7 @@ def main() -> None:
     some = rows()
     if given.list:
         for row in some:
-            state = "" if row.numbers else "for a GPU"
-            print(f"{row.name:28} {row.hours:6.1f} h  {state if row.found is None else 'done'}  {row.place}, {row.paper}")
+            print(f"{row.name:26} {row.hours:6.1f} h  {'seen' if row.runs else '    '}  {row.paper}: {row.place}")
         return
     if given.name:
         named = {row.name: row for row in some}
