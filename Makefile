@@ -18,8 +18,8 @@ install: .venv/installed
 	.venv/bin/python -m pip install --editable '.[dev]'
 	touch $@
 
-train: install  ## train, evaluate and picture a VAE; make train ARGS="experiment=vae_mnist"
-	.venv/bin/python scripts/train.py $(ARGS)
+train: install  ## train, evaluate and picture a VAE in two minutes; make train ARGS="experiment=vae_mnist" trains another
+	.venv/bin/python scripts/train.py $(or $(ARGS),experiment=vae_shapes)
 
 test: install  ## the whole test-suite, in WORKERS processes; make test ARGS="tests/mathematics"
 	$(TIMED) $(TEST) $(ARGS)
