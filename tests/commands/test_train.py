@@ -61,6 +61,8 @@ def two_batches(experiment: str, data: Path, run: Path, *overrides: str) -> dict
     )
     if "num_train" in config.data.dataset:
         config.data.dataset.num_train, config.data.dataset.num_test = 64, 32
+    if "imputation" in config.evaluation.metrics:
+        config.evaluation.metrics.imputation.num_samples = 20
     if config.data.num_labelled is not None:
         config.data.num_labelled = 20
     train(config)
