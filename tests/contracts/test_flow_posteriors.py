@@ -1,5 +1,6 @@
 """Every flow as a posterior: what `test_conditionals` asks, of a density that is known along its own samples only."""
 
+import math
 from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
@@ -48,6 +49,37 @@ def build(flow, given, num_classes=0):
 def test_every_flow_is_tested():
     tested = {getattr(flow, "func", flow).__name__ for flow in FLOWS.values()}
     assert tested | DENSITIES == set(flows.__all__)
+
+
+class Transposed(torch.nn.ConvTranspose2d):
+    """A network of one transposed convolution."""
+
+    def __init__(self, in_shape, out_shape):
+        super().__init__(in_shape[0], out_shape[0] * out_shape[1], kernel_size=1)
+        self.out_shape = out_shape
+
+    def forward(self, x):
+        return super().forward(x).unflatten(1, self.out_shape[:2])
+
+
+@pytest.mark.parametrize("given", [*GIVENS.values(), Given((2, 3, 3), (4, 3, 3), Transposed)], ids=[*GIVENS, "transposed"])
+@every_flow
+def test_centre_and_scale_start_as_the_network_makes_them_and_the_context_small(flow, given):
+    """Outputs of a last layer without bias: mu and log sigma are those of the network alone, the context is a tenth."""
+    x = torch.randn(5, *given.in_shape)
+    torch.manual_seed(0)
+    features = math.prod(given.event_shape)
+    num_params = 2 + -(-flow(features=features).num_context // features)
+    torch.manual_seed(0)
+    flow(features=features)  # draws what it draws inside the posterior
+    alone = given.network(in_shape=given.in_shape, out_shape=(num_params, *given.event_shape))
+    torch.manual_seed(0)
+    inside = build(flow, given).network
+    for network in (alone, inside):
+        last = [layer for layer in network.modules() if hasattr(layer, "bias") and isinstance(layer.weight, torch.Tensor)][-1]
+        torch.nn.init.zeros_(last.bias)
+    torch.testing.assert_close(inside(x)[:, :2], alone(x)[:, :2])
+    torch.testing.assert_close(inside(x)[:, 2:], 0.1 * alone(x)[:, 2:])
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
