@@ -62,7 +62,19 @@ class Transposed(torch.nn.ConvTranspose2d):
         return super().forward(x).unflatten(1, self.out_shape[:2])
 
 
-@pytest.mark.parametrize("given", [*GIVENS.values(), Given((2, 3, 3), (4, 3, 3), Transposed)], ids=[*GIVENS, "transposed"])
+class AlongTime(torch.nn.Sequential):
+    """A network that ends in a convolution of one axis, behind a linear layer."""
+
+    def __init__(self, in_shape, out_shape):
+        linear = torch.nn.Linear(in_shape[1], in_shape[1])
+        conv = torch.nn.Conv1d(in_shape[0], out_shape[0] * out_shape[1], kernel_size=1)
+        super().__init__(linear, torch.nn.ReLU(), conv, torch.nn.Unflatten(1, out_shape[:2]))
+
+
+OTHERS = {"transposed": Given((2, 3, 3), (4, 3, 3), Transposed), "along_time": Given((2, 6), (4, 6), AlongTime)}
+
+
+@pytest.mark.parametrize("given", [*GIVENS.values(), *OTHERS.values()], ids=[*GIVENS, *OTHERS])
 @every_flow
 def test_centre_and_scale_start_as_the_network_makes_them_and_the_context_small(flow, given):
     """Outputs of a last layer without bias: mu and log sigma are those of the network alone, the context is a tenth."""

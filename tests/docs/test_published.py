@@ -2,10 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import published
 import pytest
+import yaml
 from published import Number, Row, mean_of, page, rows
 
 ROWS = rows()
@@ -53,31 +58,138 @@ def test_near_enough_or_by_how_much_not(ours: float, verdict: str) -> None:
 
 
 def test_mean_and_deviation_over_seeds() -> None:
-    assert mean_of([1.0, 2.0, 6.0], within=0.5) == "3.00 ± 2.65 (3 seeds)"
-    assert mean_of([1.0], within=0.02) == "1.000"
+    assert mean_of([1.0, 2.0, 6.0], within=0.5, num_seeds=3) == "3.00 ± 2.65 (3 seeds)"
+    assert mean_of([1.0, 2.0, 6.0], within=0.5, num_seeds=5) == "3.00 ± 2.65 (3 of 5 seeds)"
+    assert mean_of([1.0], within=0.02, num_seeds=1) == "1.000"
+    assert mean_of([1.0], within=0.02, num_seeds=3) == "1.000 (1 of 3 seeds)"
 
 
-def test_a_row_is_trained_collected_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+    """The row linear_vae, in a copy of the repository that has no runs."""
+    conf = published.ROOT / "conf"
     monkeypatch.setattr(published, "ROOT", tmp_path)
-    one = row(seeds=[0, 1], words=["data=mnist"])
-    assert one.line == "vaelab train -m experiment=published/vae seed=0,1 data=mnist"
-    with pytest.raises(SystemExit, match="outputs/published/vae has no run with results: train it first"):
-        published.collect(one)
-    for seed, value in enumerate((-86.5, -87.5)):
-        folder = tmp_path / f"outputs/published/vae/seed={seed}"
-        folder.mkdir(parents=True)
-        results = {
-            "test": {"log_likelihood": value, "elbo": -90},
-            "seed": seed,
-            "epochs": 3,
-            "steps": 1500,
-            "train_time_s": 120,
-            "threads": 1,
-        }
-        about = {"device": "cpu", "git_commit": "0", "versions": {}, "finished": "2026-01-31T10:00:00"}
-        (folder / "results.json").write_text(json.dumps({**results, **about}))
-    published.collect(one)
-    text = page([one, row(seeds=[5])])
-    assert "| -86.76 ± 0.5 | -87.00 ± 0.71 (2 seeds) | yes |" in text
-    assert "log p(x) -86.50; log p(x) -87.50 (seeds 0, 1); 3 epochs or 1,500 steps, 2 minutes of training each, cpu, 2026-01-31." in text
+    (tmp_path / "conf").symlink_to(conf)
+    return published.row_of(conf / "experiment/published/linear_vae.yaml")
+
+
+@cache
+def protocol(*words: str) -> dict[str, Any]:
+    """The config of linear_vae, with words that change it."""
+    return published.composed(published.row_of(published.ROOT / "conf/experiment/published/linear_vae.yaml"), list(words))
+
+
+def write_run(of: Row, seed: int, *words: str, value: float = -10.5, folder: str = "", **changed: object) -> Path:
+    """A run as `vaelab train` leaves it, of the row's protocol and words that change it."""
+    run = published.ROOT / "outputs/published" / of.name / (folder or f"seed={seed}")
+    (run / ".hydra").mkdir(parents=True)
+    config = {**protocol(*words), "seed": seed}
+    (run / ".hydra/config.yaml").write_text(yaml.safe_dump(config))
+    results = {
+        "test": {"log_likelihood": value, "elbo": -90.0},
+        "val": {"elbo": -90.0},
+        "evaluations": {"likelihood": {"options": {"chunk_size": None, **config["evaluation"]["metrics"]["likelihood"]}, "seed": seed}},
+        "checkpoint": "checkpoints/best.ckpt",
+        "seed": seed,
+        "epochs": 3,
+        "steps": 1500,
+        "train_time_s": 120,
+        "threads": 1,
+        "device": "cpu",
+        "git_commit": "0",
+        "versions": {},
+        "finished": "2026-01-31T10:00:00",
+    }
+    (run / "results.json").write_text(json.dumps({**results, **changed}))
+    return run
+
+
+def test_a_row_is_collected_and_written(linear: Row, capsys: pytest.CaptureFixture[str]) -> None:
+    assert linear.line == "vaelab train -m experiment=published/linear_vae seed=0,1,2"
+    with pytest.raises(SystemExit, match="outputs/published/linear_vae has no run with results: train it first"):
+        published.collect(linear)
+    write_run(linear, 1, value=-10.4151)
+    published.collect(linear)
+    assert "no results of seed 0, 2 yet" in capsys.readouterr().out
+    assert "| -10.4151 (1 of 3 seeds) | yes |" in page([linear])
+    write_run(linear, 0, value=-10.4149)
+    write_run(linear, 2, value=-10.4150)
+    published.collect(linear)
+    text = page([linear, row(seeds=[5])])
+    assert "| -10.4144 ± 0.001 | -10.4150 ± 0.0001 (3 seeds) | yes |" in text
+    found = "log p(x) -10.4149; log p(x) -10.4151; log p(x) -10.4150 (seeds 0, 1, 2); 3 epochs or 1,500 steps, 2 minutes of training each"
+    assert f"{found}, cpu, 2026-01-31." in text
     assert not re.search(r"\n{3}", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "message"),
+    [
+        (["trainer.max_steps=200"], {}, "max_steps: 200, now 10000"),
+        (["encoder.hidden=[8]"], {}, r"encoder.hidden: \[8\], now \[\]"),
+        (["evaluation.checkpoint=last"], {}, "checkpoint: last, now None"),
+        ([], {"evaluations": {"likelihood": {"options": {"num_samples": 10, "num_images": None}}}}, "num_samples: 10, now 1000"),
+        ([], {"evaluations": {}}, "num_samples: None, now 1000"),
+    ],
+    ids=str,
+)
+def test_runs_of_another_protocol_write_no_row(linear: Row, words: list[str], changed: dict[str, object], message: str) -> None:
+    write_run(linear, 0)
+    write_run(linear, 1, *words, **changed)
+    with pytest.raises(SystemExit, match=message):
+        published.collect(linear)
+    assert not linear.file.exists()
+
+
+def test_a_seed_counts_once_and_runs_that_are_not_finished_do_not(linear: Row) -> None:
+    write_run(linear, 1, "paths.data_dir=elsewhere", "trainer.enable_progress_bar=false")
+    half = write_run(linear, 0)
+    results = json.loads((half / "results.json").read_text())
+    (half / "results.json").write_text(json.dumps({key: value for key, value in results.items() if key != "val"}))
+    published.collect(linear)
+    assert [run["seed"] for run in linear.runs] == [1]
+    again = write_run(linear, 1, folder="again")
+    with pytest.raises(SystemExit, match="several runs of one seed"):
+        published.collect(linear)
+    shutil.rmtree(again)
+    write_run(linear, 7)
+    with pytest.raises(SystemExit, match=r"seed 7 is none of the row's \[0, 1, 2\]"):
+        published.collect(linear)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.max_steps=200"], "max_steps: 10000, now 200"),
+        (["evaluation.metrics.likelihood.num_samples=10"], "num_samples: 1000, now 10"),
+        (["seed=7"], "seed: 0, now 7"),
+        (["hydra.sweep.dir=elsewhere"], "the runs of a row are in outputs/published/linear_vae"),
+        (["encoder.no=1"], "encoder.no=1: Could not override"),
+        (["trainer.max_steps=1,2"], "trainer.max_steps=1,2: "),
+    ],
+)
+def test_words_that_change_the_protocol_are_refused_before_training(linear: Row, words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        published.train(linear, words)
+
+
+def test_words_that_say_where_and_how_are_handed_on(linear: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    monkeypatch.setattr(subprocess, "run", lambda line, cwd: lines.append(line) or subprocess.CompletedProcess(line, returncode=3))
+    words = ["paths.data_dir=/my data", "download=true", "launcher=local", "hydra.launcher.n_jobs=2"]
+    with pytest.raises(SystemExit, match="linear_vae: a run failed"):
+        published.train(linear, words)
+    assert lines[0][-4:] == words
+
+
+def test_a_yaml_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for text in (
+        "name: mine\n",
+        "published: {paper: [\n",
+        "published: {numbers: {fid: {value: 3, within: 1}}}\n",
+        "published: {numbers: 3}\n",
+    ):
+        path.write_text(text)
+        with pytest.raises(SystemExit, match=r"mine\.yaml: `published` cannot be read: \w+Error"):
+            published.row_of(path)

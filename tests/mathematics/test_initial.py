@@ -112,6 +112,12 @@ def test_weights_that_another_function_fills(gated):
         assert (layer.bias == 0).all()
 
 
+@pytest.mark.parametrize(("hidden", "gated"), [([8, 0], False), ([-2], True)])
+def test_widths_of_a_perceptron_that_are_refused(hidden, gated):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+        MLP((4,), (3,), hidden=hidden, gated=gated)
+
+
 def test_the_last_layer_of_a_perceptron_and_one_without_hidden_layers_stay_as_torch_has_them():
     bound = 1 / math.sqrt(50)
     for network in (MLP((50,), (40, 3), hidden=()), MLP((7,), (40, 3), hidden=(50,))):

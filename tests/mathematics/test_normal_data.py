@@ -47,8 +47,9 @@ def test_the_order_of_dimensions_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("variances", "num_components", "message"),
     [
-        ([], 1, "must be positive numbers"),
-        ([2, -1], 1, r"variances=\[2, -1\] must be positive numbers"),
+        ([], 1, "must be a list of positive numbers"),
+        ([2, -1], 1, r"variances=\[2, -1\] must be a list of positive numbers"),
+        ([2, float("nan")], 1, r"variances=\[2, nan\] must be a list"),
         ([2, 1], 2, "num_components=2 must be below the 2 dimensions"),
         ([2, 1], 0, "num_components"),
     ],

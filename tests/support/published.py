@@ -5,8 +5,8 @@ python tests/support/published.py --list                       the rows, and the
 python tests/support/published.py iwae_k1 [word ...]           trains, writes docs/published/iwae_k1.json and docs/papers.md
 
 What was published, and how near is near enough, stands in conf/experiment/published/<name>.yaml, as `published`; what we got, in
-docs/published/<name>.json. Words go to `vaelab train`, as paths.data_dir=... does. Trained runs are in outputs/published/<name>; the same
-line again goes on with what is missing.
+docs/published/<name>.json. Words go to `vaelab train`, as paths.data_dir=... does; those that change the protocol are refused, and so are
+runs of another one. Trained runs are in outputs/published/<name>; the same line again goes on with what is missing.
 """
 
 import argparse
@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vaelab.runs.configs import Use, differences
+from vaelab.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"log_likelihood": "log p(x)", "active_units": "active units", "imputation_rmse": "RMSE"}
@@ -93,31 +100,117 @@ def rows() -> list[Row]:
 
 
 def row_of(path: Path) -> Row:
-    said = yaml.safe_load(path.read_text())["published"]
-    numbers = {name: Number(**instantiate(number)) for name, number in said.pop("numbers").items()}
-    return Row(name=path.stem, numbers=numbers, **said)
+    try:
+        said = yaml.safe_load(path.read_text())["published"]
+        numbers = {name: Number(**instantiate(number)) for name, number in said.pop("numbers").items()}
+        unknown = numbers.keys() - NAMES.keys()
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))} of numbers is none of {', '.join(NAMES)}")
+        return Row(name=path.stem, numbers=numbers, **said)
+    except (yaml.YAMLError, HydraException, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SystemExit(f"{path}: `published` cannot be read: {type(error).__name__}: {error}") from None
+
+
+def composed(row: Row, words: list[str]) -> dict[str, Any]:
+    """The config of the row's first seed, and of further words.
+
+    Raises:
+        SystemExit: if there is no such config.
+    """
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("config", [f"experiment=published/{row.name}", f"seed={row.seeds[0]}", *row.words, *words])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SystemExit(f"{' '.join(words) or row.name}: {error}") from None
+    return OmegaConf.to_container(config, resolve=False)  # type: ignore[return-value]
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two configs compute or evaluate in another way, as "trainer.max_steps: 200, now 10000"."""
+    return differences(with_evaluation(before, now), with_evaluation(now, now), Use.SWEEP)
+
+
+def with_evaluation(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """A config that is compared with another: how it is evaluated counts, and the folder of a file of data of the same name does not."""
+    evaluated = {name: config["evaluation"].get(name) for name in ("enabled", "checkpoint", "metrics")}
+    file, theirs = config["data"].get("file"), other["data"].get("file")
+    if file and theirs and Path(file).name == Path(theirs).name:
+        config = {**config, "data": {**config["data"], "file": theirs}}
+    return {**config, "evaluated": evaluated}
 
 
 def train(row: Row, words: list[str]) -> None:
-    """Train and evaluate all seeds, or those that are missing."""
+    """Train and evaluate all seeds, or those that are missing.
+
+    Raises:
+        SystemExit: if words change the protocol, or the folder of the runs, or a run fails.
+    """
     folder = f"outputs/published/{row.name}"
+    if any(word.lstrip("+~").startswith(("hydra.sweep", "hydra.run", "hydra.mode", "resume=")) for word in words):
+        raise SystemExit(f"{' '.join(words)}: the runs of a row are in {folder}")
+    found = changes(composed(row, []), composed(row, words))
+    if found:
+        raise SystemExit(
+            f"{' '.join(words)} changes the protocol of {row.name}, and the number would not be the row's:\n  {but_few(found)}\n"
+            f"To try it, type {row.line} {' '.join(words)}"
+        )
     line = ["-m", "vaelab", "train", "-m", f"experiment=published/{row.name}", f"seed={','.join(map(str, row.seeds))}", *row.words]
     line += [f"hydra.sweep.dir={folder}", "trainer.enable_progress_bar=false", *words]
-    subprocess.run([sys.executable, *line], cwd=ROOT, check=True)
+    if subprocess.run([sys.executable, *line], cwd=ROOT).returncode:
+        raise SystemExit(f"{row.name}: a run failed, see above; the same line again goes on with what is missing")
+
+
+def but_few(changes: list[str]) -> str:
+    """The first of many changes, one a line."""
+    return "\n  ".join([*changes[:8], *["..."] * (len(changes) > 8)])
 
 
 def collect(row: Row) -> None:
-    """Write what the runs found to docs/published."""
-    runs = []
+    """Write what the runs found to docs/published.
+
+    Raises:
+        SystemExit: if no run is finished, a run is not of the row's protocol, or was evaluated in another way.
+    """
+    runs, protocol = [], composed(row, [])
     for path in sorted((ROOT / "outputs/published" / row.name).glob("*/results.json")):
-        results = json.loads(path.read_text())
+        run = RunFolder(path.parent)
+        if not run.is_finished:
+            continue
+        results = run.results()
+        check_protocol(row, run, protocol)
         test = {name: results["test"][name] for name in row.numbers}
         runs.append({"seed": results["seed"], **test, **{name: results[name] for name in ("epochs", "steps", "train_time_s", "threads")}})
     if not runs:
         raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
+    runs.sort(key=lambda run: row.seeds.index(run["seed"]))
+    seeds = [run["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise SystemExit(f"outputs/published/{row.name} has several runs of one seed, of {seeds}: move all but one away")
+    missing = [str(seed) for seed in row.seeds if seed not in seeds]
+    if missing:
+        print(f"{row.name}: no results of seed {', '.join(missing)} yet; the same line again trains them")
     about = {name: results[name] for name in ("device", "git_commit", "versions")} | {"finished": results["finished"][:10]}
     row.file.parent.mkdir(parents=True, exist_ok=True)
     row.file.write_text(json.dumps({"line": row.line, "runs": runs, **about}, indent=1) + "\n")
+
+
+def check_protocol(row: Row, run: RunFolder, protocol: dict[str, Any]) -> None:
+    """Raise if a run is not of the row's protocol, by the config that it has stored, or was evaluated in another way.
+
+    Raises:
+        SystemExit: if it is not, or was.
+    """
+    results = run.results()
+    if results["seed"] not in row.seeds:
+        raise SystemExit(f"{run}: seed {results['seed']} is none of the row's {row.seeds}: move it away")
+    found = changes(run.config, {**protocol, "seed": results["seed"]})
+    for metric, options in protocol["evaluation"]["metrics"].items():
+        # `vaelab evaluate` with other options writes another number into the same results
+        how = results["evaluations"].get(metric, {}).get("options", {})
+        wanted = {key: value for key, value in options.items() if key != "_partial_" and "${" not in str(value)}
+        found += differences({metric: {key: how.get(key) for key in wanted}}, {metric: wanted}, Use.SWEEP)
+    if found:
+        raise SystemExit(f"{run} is not a run of today's protocol of {row.name}:\n  {but_few(found)}\nMove it away, and train again")
 
 
 def table(some: list[Row]) -> list[str]:
@@ -127,7 +220,13 @@ def table(some: list[Row]) -> list[str]:
         for name, number in row.numbers.items():
             values = [run[name] for run in row.runs]
             what = f"{row.place}: {NAMES[name]}"
-            cells = [row.cited, what, number.shown, mean_of(values, number.within), number.verdict(statistics.fmean(values))]
+            cells = [
+                row.cited,
+                what,
+                number.shown,
+                mean_of(values, number.within, len(row.seeds)),
+                number.verdict(statistics.fmean(values)),
+            ]
             lines.append(f"| {' | '.join(cells)} | [{row.name}](#{row.name}) |")
     return lines
 
@@ -137,11 +236,11 @@ def rounded(value: float, within: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(within)))}f}"
 
 
-def mean_of(values: list[float], within: float) -> str:
-    """Mean and standard deviation over seeds, or the one value."""
-    if len(values) == 1:
-        return rounded(values[0], within)
-    return f"{rounded(statistics.fmean(values), within)} ± {rounded(statistics.stdev(values), within)} ({len(values)} seeds)"
+def mean_of(values: list[float], within: float, num_seeds: int) -> str:
+    """Mean and standard deviation over seeds, or the one value, and how many of the row's seeds these are."""
+    seeds = f"{len(values)} seeds" if len(values) == num_seeds else f"{len(values)} of {num_seeds} seeds"
+    spread = f" ± {rounded(statistics.stdev(values), within)}" if len(values) > 1 else ""
+    return f"{rounded(statistics.fmean(values), within)}{spread}" + f" ({seeds})" * (num_seeds > 1)
 
 
 HEAD = """# Published numbers, and ours
@@ -175,7 +274,7 @@ def told(row: Row) -> str:
     numbers = "; ".join(
         ", ".join(f"{NAMES[name]} {rounded(run[name], number.within)}" for name, number in row.numbers.items()) for run in runs
     )
-    of = f" (seeds {', '.join(str(run['seed']) for run in runs)})" if len(runs) > 1 else ""
+    of = f" ({'seeds' if len(runs) > 1 else 'seed'} {', '.join(str(run['seed']) for run in runs)})" if len(row.seeds) > 1 else ""
     minutes = statistics.fmean(run["train_time_s"] for run in runs) / 60
     about = row.found
     length = f"{runs[0]['epochs']:,} epochs or {runs[0]['steps']:,} steps, {minutes:,.0f} minutes of training each"
@@ -188,7 +287,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="for vaelab train")
     parser.add_argument("--list", action="store_true", help="the rows, and the hours of one core that they take")
     parser.add_argument("--collect", action="store_true", help="do not train: take the runs that are there")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     some = rows()
     if given.list:
         for row in some:

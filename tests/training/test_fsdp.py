@@ -76,7 +76,8 @@ def test_a_run_that_is_stopped_in_an_epoch_goes_on_bit_for_bit(shared: Path, tmp
 
 NOT_FOR = (
     "trainer=fsdp is not for objective=factor_tc, which freezes its discriminator within a step, nor for batch-norm without"
-    " trainer.sync_batchnorm=true, nor for trainer.precision=bf16-mixed (speed=fast can be): set trainer=ddp"
+    " trainer.sync_batchnorm=true, nor for optimizer=adam_norm_grad, which needs the length of whole gradients,"
+    " nor for trainer.precision=bf16-mixed (speed=fast can be): set trainer=ddp"
 )
 
 
@@ -84,7 +85,17 @@ NOT_FOR = (
     ("words", "message"),
     [
         (["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"], "requires a GPU accelerator"),
-        ([*FSDP, "objective=factor_tc", "encoder=conv", "encoder.batch_norm=true", "trainer.precision=bf16-mixed"], NOT_FOR),
+        (
+            [
+                *FSDP,
+                "objective=factor_tc",
+                "optimizer=adam_norm_grad",
+                "encoder=conv",
+                "encoder.batch_norm=true",
+                "trainer.precision=bf16-mixed",
+            ],
+            NOT_FOR,
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_training(words: list[str], message: str, tmp_path: Path) -> None:

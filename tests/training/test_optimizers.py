@@ -50,3 +50,21 @@ def test_a_closure_computes_loss_and_gradients_first() -> None:
     before = losses(network, x).item()
     assert optimizer.step(closure).item() == before
     assert losses(network, x).item() < before
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_scale_of_a_float16_loss_is_taken_out_before(fused: bool) -> None:
+    """Steps with a GradScaler are those without, also where fused Adam would take the scale out itself."""
+    found = []
+    for scale in (None, 2.0**16):
+        torch.manual_seed(0)
+        network, x = nn.Linear(4, 3), torch.randn(8, 4)
+        optimizer = AdamNormGrad(network.parameters(), lr=0.01, eps=1e-4, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(losses(network, x)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        found.append([weight.detach() for weight in network.parameters()])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 
@@ -62,5 +63,6 @@ def check_variances(variances: Sequence[float]) -> None:
     Raises:
         ValueError: if one is not, or there are none.
     """
-    if not variances or not all(0 < each < math.inf for each in variances):
-        raise ValueError(f"variances={list(variances)} must be positive numbers, such as [4, 2, 1]")
+    listed = isinstance(variances, Sequence) and len(variances) > 0
+    if not listed or not all(isinstance(each, Real) and 0 < each < math.inf for each in variances):
+        raise ValueError(f"variances={variances} must be a list of positive numbers, such as [4, 2, 1]")

@@ -6,6 +6,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vaelab.checks import check_flag, check_whole
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer, width_after
 
@@ -23,7 +24,7 @@ class MLP(nn.Module):
             `vaelab.networks.inputs`.
 
     Raises:
-        ValueError: if the input is unknown.
+        ValueError: if the input is unknown, a width is below 1, gated is neither true nor false, or initial is no function.
     """
 
     flattens = True  # it does not know of space
@@ -39,6 +40,13 @@ class MLP(nn.Module):
         initial: Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
+        if len(hidden):
+            check_whole(1, hidden=hidden)
+        check_flag(gated=gated)
+        if initial is not None and not callable(initial):
+            raise ValueError(
+                f"initial={initial} must be a function that fills weights: {{_target_: torch.nn.init.xavier_uniform_, _partial_: true}}"
+            )
         self.input = input_layer(input, in_shape)
         widths = [width_after(self.input, in_shape), *hidden]
         layers: list[nn.Module] = []

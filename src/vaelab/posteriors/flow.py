@@ -11,6 +11,7 @@ from torch.distributions import Independent, Normal
 from vaelab.conditional import Conditional, NetworkFactory
 from vaelab.distributions import FlowDistribution, soft_limit
 
+Convolution, Transposed = nn.Conv1d | nn.Conv2d, nn.ConvTranspose1d | nn.ConvTranspose2d
 FIRST_CONTEXT = 0.1  # how much smaller the weights of the context start than the network makes them
 
 
@@ -38,9 +39,9 @@ class Flow(Conditional):
         self.num_params = 2 + -(-self.num_context // features)
         super().__init__(network, in_shape, event_shape, num_classes)
         self.flow = built
-        outputs = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        outputs = [layer for layer in self.network.modules() if isinstance(layer, nn.Linear | Convolution | Transposed)]
         if outputs:
-            weight = outputs[-1].weight.transpose(0, 1) if isinstance(outputs[-1], nn.ConvTranspose2d) else outputs[-1].weight
+            weight = outputs[-1].weight.transpose(0, 1) if isinstance(outputs[-1], Transposed) else outputs[-1].weight
             with torch.no_grad():
                 # f is nearly the identity when training starts; mu and log sigma start as in other posteriors, or z tells little of x
                 # at first, and a planar flow is 3 nats behind the plain Gaussian after an epoch, and .4 after 20

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vaelab.objectives import FactorTC, PriorFit
+from vaelab.training.optimizers import AdamNormGrad
 
 
 def whole(trainer: Trainer) -> AbstractContextManager:
@@ -53,6 +54,8 @@ def check_shardable(module: nn.Module, trainer: Trainer) -> None:
         reasons.append("callbacks.ema, which averages whole weights")
     if trainer.strategy._layer_sync is None and any(isinstance(part, _BatchNorm) for part in module.modules()):
         reasons.append("batch-norm without trainer.sync_batchnorm=true")
+    if getattr(getattr(module, "optimizer", None), "func", None) is AdamNormGrad:
+        reasons.append("optimizer=adam_norm_grad, which needs the length of whole gradients")
     if trainer.precision != "32-true":
         reasons.append(f"trainer.precision={trainer.precision} (speed=fast can be)")
     if reasons:

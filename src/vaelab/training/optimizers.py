@@ -13,6 +13,12 @@ class AdamNormGrad(Adam):
     From the code of Tomczak & Welling (2018, https://arxiv.org/abs/1705.07120). Takes what `torch.optim.Adam` takes.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # fused Adam would divide by the scale of a float16 loss in its step, after the gradients have got their length: eps would be as
+        # large as they are. So the scaler divides before
+        self._step_supports_amp_scaling = False
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step. A closure computes loss and gradients anew first, and its loss is returned."""
