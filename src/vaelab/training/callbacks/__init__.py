@@ -7,6 +7,7 @@ from vaelab.training.callbacks.ema import EMA
 from vaelab.training.callbacks.epochs import EpochLines
 from vaelab.training.callbacks.first_batch import FirstBatch
 from vaelab.training.callbacks.last import LastCheckpoint
+from vaelab.training.callbacks.mean_output import MeanOutput
 from vaelab.training.callbacks.pictures import Pictures
 from vaelab.training.callbacks.progress import ProgressBar
 from vaelab.training.callbacks.skip_updates import SkipUpdates
@@ -19,6 +20,7 @@ __all__ = [
     "EpochLines",
     "FirstBatch",
     "LastCheckpoint",
+    "MeanOutput",
     "Pictures",
     "PosteriorCollapse",
     "ProgressBar",

@@ -1,0 +1,72 @@
+"""A decoder that starts at the mean of the data."""
+
+import torch
+from jaxtyping import Float
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from vaelab import rng
+from vaelab.checks import check_whole
+from vaelab.collectives import all_mean
+from vaelab.likelihoods import Bernoulli
+from vaelab.training.lit import LitVAE
+
+LEAST = 0.001  # probability that a pixel is 1 at the start, and that it is 0
+
+
+class MeanOutput(Callback):
+    """Sets the biases of the decoder's last layer so that p(x_i = 1 | z) is near the mean of x_i before the first step.
+
+    b_i = logit(min(max(mean of x_i, .001), .999)), as in the code of Burda et al. (2016, https://arxiv.org/abs/1509.00519). Else a decoder
+    learns the mean first, while z tells it little and the KL switches dimensions of z off: fewer of them stay active.
+
+    Args:
+        num_images: training examples that the mean is taken of, in each process.
+
+    Raises:
+        ValueError: if num_images is below 1, the likelihood is not Bernoulli, or the decoder's last layer has no biases for x.
+    """
+
+    def __init__(self, num_images: int = 10_000) -> None:
+        check_whole(1, num_images=num_images)
+        self.num_images = num_images
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step > 0:  # a run that goes on has learned its biases
+            return
+        assert isinstance(pl_module, LitVAE)
+        likelihood = getattr(pl_module.model, "likelihood", None)
+        if not isinstance(likelihood, Bernoulli):
+            raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(likelihood).__name__}: remove it")
+        with rng.fork(seed=0):
+            x, _ = trainer.datamodule.examples("train", self.num_images, pl_module.device)  # type: ignore[attr-defined]
+        start_at(likelihood, all_mean(x.nanmean(0)))
+
+
+def start_at(likelihood: Bernoulli, mean: Float[Tensor, "..."]) -> None:
+    """Sets the biases of a Bernoulli likelihood's last layer to the logits of a mean of x.
+
+    A convolution has a bias for each channel, which gets the mean of its pixels.
+
+    Raises:
+        ValueError: if there are no biases, or they belong neither to the values of x nor to its channels.
+    """
+    bias = last_bias(likelihood.network)
+    values = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
+    if bias.numel() != values.numel():
+        raise ValueError(f"callbacks.mean_output: the decoder ends with {bias.numel()} biases, and x has {mean.numel()} values: remove it")
+    with torch.no_grad():
+        bias.copy_(values.clamp(LEAST, 1 - LEAST).logit())
+
+
+def last_bias(network: nn.Module) -> Tensor:
+    """The biases of the last linear layer or convolution of a network.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    if not layers or layers[-1].bias is None:
+        raise ValueError("callbacks.mean_output needs a decoder that ends with a linear layer or a convolution with biases: remove it")
+    return layers[-1].bias
