@@ -20,7 +20,7 @@ RUN = [*QUICK, "evaluation.enabled=false", "callbacks=[default,mean_output]"]
 def test_a_perceptron_that_knows_nothing_of_z_gives_the_mean_of_each_value() -> None:
     likelihood, mean = Bernoulli(partial(MLP, hidden=[8]), (2,), (1, 4, 4)), torch.rand(1, 4, 4)
     mean[0, 0, :2] = torch.tensor([0.0, 1.0])
-    start_at(likelihood, mean)
+    start_at(likelihood.network, mean)
     with torch.no_grad():
         likelihood.network.layers[-2].weight.zero_()
         p_x = likelihood(torch.randn(3, 2))
@@ -29,7 +29,7 @@ def test_a_perceptron_that_knows_nothing_of_z_gives_the_mean_of_each_value() -> 
 
 def test_a_convolution_gives_the_mean_of_each_channel() -> None:
     likelihood, mean = Bernoulli(partial(ConvDecoder, channels=[4]), (2,), (3, 8, 8)), torch.rand(3, 8, 8)
-    start_at(likelihood, mean)
+    start_at(likelihood.network, mean)
     torch.testing.assert_close(last_bias(likelihood.network).sigmoid(), mean.mean((1, 2)))
 
 
@@ -56,11 +56,11 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"callbacks.mean_output is for likelihood=bernoulli, and not for Gaussian: remove it"):
+    with pytest.raises(ValueError, match=r"callbacks.mean_output is for likelihood=bernoulli, and not for \w+: remove it"):
         train_small(tmp_path / "run", *RUN, "likelihood=gaussian")
     with pytest.raises(ValueError, match="num_images"):
         MeanOutput(num_images=0)
     with pytest.raises(ValueError, match="needs a decoder that ends with a linear layer or a convolution with biases"):
         last_bias(nn.Linear(2, 3, bias=False))
     with pytest.raises(ValueError, match="the decoder ends with 16 biases, and x has 18 values"):
-        start_at(Bernoulli(partial(MLP, hidden=[]), (2,), (1, 4, 4)), torch.rand(2, 3, 3))
+        start_at(MLP((2,), (1, 4, 4), hidden=[]), torch.rand(2, 3, 3))

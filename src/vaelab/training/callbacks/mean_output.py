@@ -1,14 +1,16 @@
 """A decoder that starts at the mean of the data."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributions import Independent
 
 from vaelab import rng
 from vaelab.checks import check_whole
-from vaelab.collectives import all_mean
-from vaelab.likelihoods import Bernoulli
+from vaelab.distributions import Bernoulli
 from vaelab.training.lit import LitVAE
 
 LEAST = 0.001  # probability that a pixel is 1 at the start, and that it is 0
@@ -35,23 +37,26 @@ class MeanOutput(Callback):
         if trainer.global_step > 0:  # a run that goes on has learned its biases
             return
         assert isinstance(pl_module, LitVAE)
-        likelihood = getattr(pl_module.model, "likelihood", None)
-        if not isinstance(likelihood, Bernoulli):
-            raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(likelihood).__name__}: remove it")
-        with rng.fork(seed=0):
-            x, _ = trainer.datamodule.examples("train", self.num_images, pl_module.device)  # type: ignore[attr-defined]
-        start_at(likelihood, all_mean(x.nanmean(0)))
+        with rng.fork(seed=0), torch.no_grad():
+            x, y = trainer.datamodule.examples("train", self.num_images, pl_module.device)  # type: ignore[attr-defined]
+            p_x = pl_module.objective.draw(pl_module.model, x[:2], y[:2]).p_x
+        while isinstance(p_x, Independent):
+            p_x = p_x.base_dist
+        if not isinstance(p_x, Bernoulli):
+            raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(p_x).__name__}: remove it")
+        likelihood: Any = pl_module.model.likelihood
+        start_at(likelihood.network, trainer.strategy.reduce(x.nanmean(0), reduce_op="mean"))
 
 
-def start_at(likelihood: Bernoulli, mean: Float[Tensor, "..."]) -> None:
-    """Sets the biases of a Bernoulli likelihood's last layer to the logits of a mean of x.
+def start_at(network: nn.Module, mean: Float[Tensor, "..."]) -> None:
+    """Sets the biases of the last layer of a network of logits to those of a mean of x.
 
     A convolution has a bias for each channel, which gets the mean of its pixels.
 
     Raises:
         ValueError: if there are no biases, or they belong neither to the values of x nor to its channels.
     """
-    bias = last_bias(likelihood.network)
+    bias = last_bias(network)
     values = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
     if bias.numel() != values.numel():
         raise ValueError(f"callbacks.mean_output: the decoder ends with {bias.numel()} biases, and x has {mean.numel()} values: remove it")
