@@ -42,7 +42,7 @@ class Number:
 
     @property
     def shown(self) -> str:
-        return "" if self.value is None else f"{self.value:g} ± {self.within:g}"
+        return "not published" if self.value is None else f"{self.value:g} ± {self.within:g}"
 
     def verdict(self, ours: float) -> str:
         """Whether ours is near enough, or by how much it is not."""

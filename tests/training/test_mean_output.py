@@ -9,6 +9,7 @@ from small_runs import QUICK, SMALL, composed, same, train_small
 from torch import nn
 
 from vaelab.build import build_data
+from vaelab.commands.train import train
 from vaelab.likelihoods import Bernoulli
 from vaelab.networks import MLP, ConvDecoder
 from vaelab.training.callbacks import MeanOutput
@@ -37,6 +38,11 @@ def last(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
 
+def run_of(folder: Path, *words: str) -> Path:
+    train(composed(list(words), folder))
+    return folder
+
+
 def test_a_run_starts_there_and_draws_no_random_number_of_training(tmp_path: Path) -> None:
     """With a learning rate of almost 0: the biases are the logits of the data's mean, and the rest is as without the callback."""
     still = ["optimizer.lr=1e-12", "trainer.max_epochs=1"]
@@ -46,6 +52,17 @@ def test_a_run_starts_there_and_draws_no_random_number_of_training(tmp_path: Pat
     datamodule.setup("fit")
     x, _ = datamodule.examples("train", 10_000)
     torch.testing.assert_close(with_it[name].sigmoid(), x.mean(0).flatten().clamp(0.001, 0.999), rtol=0, atol=1e-6)
+
+
+def test_batch_norm_remembers_nothing_of_it(tmp_path: Path) -> None:
+    words = ["encoder=conv", "decoder=conv", "encoder.channels=[4]", "decoder.channels=[4]", "encoder.batch_norm=true"]
+    still = ["optimizer.lr=1e-12", "trainer.max_epochs=1", "data.size=16"]
+    small = [word for word in SMALL if "coder" not in word]
+    with_it, without = (last(run_of(tmp_path / name, *small, *run, *still, *words)) for name, run in (("with", RUN), ("without", RUN[:-1])))
+    assert any("running_mean" in name for name in with_it)
+    for name in with_it:
+        if "running" in name and "posterior" in name:
+            torch.testing.assert_close(with_it[name], without[name])
 
 
 def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch.distributions import Independent
 from vaelab import rng
 from vaelab.checks import check_whole
 from vaelab.distributions import Bernoulli
+from vaelab.training.fsdp import whole
 from vaelab.training.lit import LitVAE
 
 LEAST = 0.001  # probability that a pixel is 1 at the start, and that it is 0
@@ -37,15 +38,18 @@ class MeanOutput(Callback):
         if trainer.global_step > 0:  # a run that goes on has learned its biases
             return
         assert isinstance(pl_module, LitVAE)
-        with rng.fork(seed=0), torch.no_grad():
+        was_training = pl_module.training
+        pl_module.eval()  # batch-norm must not remember these two examples
+        with rng.fork(seed=0), torch.no_grad(), whole(trainer):
             x, y = trainer.datamodule.examples("train", self.num_images, pl_module.device)  # type: ignore[attr-defined]
             p_x = pl_module.objective.draw(pl_module.model, x[:2], y[:2]).p_x
-        while isinstance(p_x, Independent):
-            p_x = p_x.base_dist
-        if not isinstance(p_x, Bernoulli):
-            raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(p_x).__name__}: remove it")
-        likelihood: Any = pl_module.model.likelihood
-        start_at(likelihood.network, trainer.strategy.reduce(x.nanmean(0), reduce_op="mean"))
+            while isinstance(p_x, Independent):
+                p_x = p_x.base_dist
+            if not isinstance(p_x, Bernoulli):
+                raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(p_x).__name__}: remove it")
+            likelihood: Any = pl_module.model.likelihood
+            start_at(likelihood.network, trainer.strategy.reduce(x.nanmean(0), reduce_op="mean"))
+        pl_module.train(was_training)
 
 
 def start_at(network: nn.Module, mean: Float[Tensor, "..."]) -> None:
@@ -57,7 +61,7 @@ def start_at(network: nn.Module, mean: Float[Tensor, "..."]) -> None:
         ValueError: if there are no biases, or they belong neither to the values of x nor to its channels.
     """
     bias = last_bias(network)
-    values = mean.flatten() if bias.numel() == mean.numel() else mean.flatten(1).mean(1)
+    values = mean.flatten() if bias.numel() == mean.numel() else mean.reshape(len(mean), -1).mean(1)
     if bias.numel() != values.numel():
         raise ValueError(f"callbacks.mean_output: the decoder ends with {bias.numel()} biases, and x has {mean.numel()} values: remove it")
     with torch.no_grad():
