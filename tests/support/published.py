@@ -245,8 +245,8 @@ def mean_of(values: list[float], within: float, num_seeds: int) -> str:
 
 HEAD = """# Published numbers, and ours
 
-Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper. What is behind ± in
-`published` is how near counts as the same; it was written down before the run. log p(x) is in nats for an example, and a lower bound from
+Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper. The number after
+± in `published` is the tolerance, which was fixed before the run. log p(x) is in nats for each example, and is a lower bound from
 importance samples. `make published NAME=linear_vae` goes from nothing to a row; `make published LIST=1` says how long each takes.
 """
 

@@ -11,9 +11,9 @@ from vaelab.data.memory import InMemory
 
 
 def normal(split: str, variances: Sequence[float], num: int = 1000, seed: int = 0) -> InMemory:
-    """Rows whose mean is 0 and whose covariance is diag(variances), to rounding: of this sample, and not only of what it is drawn from.
+    """Rows with sample mean 0 and sample covariance diag(variances), exact up to rounding.
 
-    Every split has all of them, so that `ppca_log_likelihood` is the log-likelihood of each.
+    All splits are the same rows, so that `ppca_log_likelihood` holds for each split.
 
     Args:
         split: "train", "val" or "test".

@@ -15,8 +15,8 @@ class AdamNormGrad(Adam):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # fused Adam would divide by the scale of a float16 loss in its step, after the gradients have got their length: eps would be as
-        # large as they are. So the scaler divides before
+        # Losses in float16 are scaled up. Fused Adam takes the scale out of the gradients inside its own step, which would make
+        # gradients of length 1 as small as eps. With this flag, the GradScaler takes it out before the step.
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()

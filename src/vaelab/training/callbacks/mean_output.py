@@ -20,8 +20,8 @@ LEAST = 0.001  # probability that a pixel is 1 at the start, and that it is 0
 class MeanOutput(Callback):
     """Sets the biases of the decoder's last layer so that p(x_i = 1 | z) is near the mean of x_i before the first step.
 
-    b_i = logit(min(max(mean of x_i, .001), .999)), as in the code of Burda et al. (2016, https://arxiv.org/abs/1509.00519). Else a decoder
-    learns the mean first, while z tells it little and the KL switches dimensions of z off: fewer of them stay active.
+    b_i = logit(min(max(mean of x_i, .001), .999)), as in the code of Burda et al. (2016, https://arxiv.org/abs/1509.00519). Without it, a
+    decoder learns the mean first. Meanwhile it does not use z, and the KL turns dimensions of z off that are not used again.
 
     Args:
         num_images: training examples that the mean is taken of, in each process.
@@ -53,7 +53,7 @@ class MeanOutput(Callback):
 
 
 def start_at(network: nn.Module, mean: Float[Tensor, "..."]) -> None:
-    """Sets the biases of the last layer of a network of logits to those of a mean of x.
+    """Sets the biases of a network's last layer to logit(mean), for a network whose outputs are logits.
 
     A convolution has a bias for each channel, which gets the mean of its pixels.
 
