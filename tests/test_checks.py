@@ -6,7 +6,7 @@ from math import inf, nan
 
 import pytest
 
-from vaelab.checks import check_at_least, check_choice, check_positive, check_whole, given
+from vaelab.checks import check_at_least, check_choice, check_positive, check_whole, check_widths, given
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from vaelab.checks import check_at_least, check_choice, check_positive, check_wh
         lambda: check_at_least(1, **given(x=None)),
         lambda: check_positive(x=1e-30, y=(1, 2)),
         lambda: check_whole(0, x=0, y=[3, 4]),
+        lambda: check_widths(x=[], y=[3, 4]),
     ],
 )
 def test_what_passes(check: Callable[[], None]) -> None:
@@ -45,6 +46,7 @@ def test_what_passes(check: Callable[[], None]) -> None:
         (lambda: check_whole(1, x=0), "x=0 must be a whole number of at least 1"),
         (lambda: check_whole(1, x=1.5), "x=1.5 must be a whole number of at least 1"),
         (lambda: check_whole(1, x=True), "x=True must be a whole number of at least 1"),
+        (lambda: check_widths(x=[], y=[3, 0]), "y=[3, 0] must be a whole number of at least 1"),
         (lambda: check_whole(1, x="3"), "x=3 must be a whole number of at least 1"),
     ],
 )

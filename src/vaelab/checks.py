@@ -64,6 +64,15 @@ def check_whole(least: int, **values: Any) -> None:
     check_all(lambda number: isinstance(number, Integral) and int(number) >= least, f"a whole number of at least {least}", values)
 
 
+def check_widths(**values: Sequence[int]) -> None:
+    """Check the widths of layers, of which there may be none.
+
+    Raises:
+        ValueError: if one is not a whole number of at least 1.
+    """
+    check_whole(1, **{name: widths for name, widths in values.items() if len(widths)})
+
+
 def check_all(holds: Callable[[Any], bool], what: str, values: Mapping[str, Any]) -> None:
     """Check that values are numbers, not booleans, for which something holds.
 

@@ -107,6 +107,14 @@ def test_a_module_that_is_not_on_the_path_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_function_that_is_called_at_once_and_not_later_is_said(tmp_path: Path) -> None:
+    done = command("train.py", *SMALL, "encoder.initial={_target_:torch.nn.init.xavier_uniform_}", check=False, cwd=tmp_path)
+    assert (
+        "xavier_uniform_() missing 1 required positional argument: 'tensor'; if it is to be called later, write _partial_: true"
+        in done.stderr
+    )
+
+
 def test_a_key_that_has_moved_is_named_where_a_file_sets_it(tmp_path: Path) -> None:
     from vaelab.commands.train import train
 

@@ -23,6 +23,7 @@ ENCODERS = {
     "conv_standardize": partial(ConvEncoder, channels=[4, 6, 8], input="standardize"),
     "conv_batch_norm": partial(ConvEncoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvEncoder, channels=[4]),
+    "conv_strides": partial(ConvEncoder, channels=[4, 6, 6], kernel_size=5, strides=[1, 3, 2], hidden=[8], gated=True),
     "conv_deep": partial(ConvEncoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
     "conv1d": partial(Conv1dEncoder, channels=[4, 6, 8], hidden=[8]),
     "conv1d_wide": partial(Conv1dEncoder, channels=[4, 6], kernel_size=9, input="log1p"),
@@ -40,6 +41,7 @@ DECODERS = {
     "conv": partial(ConvDecoder, channels=[4, 6, 8], hidden=[8]),
     "conv_batch_norm": partial(ConvDecoder, channels=[4, 6, 8], batch_norm=True),
     "conv_one_layer": partial(ConvDecoder, channels=[4]),
+    "conv_strides": partial(ConvDecoder, channels=[4, 6, 6], kernel_size=5, strides=[1, 3, 2], hidden=[8], gated=True),
     "conv_deep": partial(ConvDecoder, channels=[4, 4, 6, 6, 8, 8], activation=nn.LeakyReLU),
     "conv1d": partial(Conv1dDecoder, channels=[4, 6, 8], hidden=[8]),
     "conv1d_wide": partial(Conv1dDecoder, channels=[4, 6], kernel_size=9),
@@ -211,6 +213,57 @@ def test_number_of_parameters_of_an_mlp():
     widths = [prod((2, 3)), 5, 7, prod((2, 4))]
     expected = sum(a * b + b for a, b in zip(widths[:-1], widths[1:], strict=True))
     assert sum(parameter.numel() for parameter in built.parameters()) == expected
+
+
+def test_gated_convolutions_are_h_times_sigmoid_of_g_and_those_of_sylvester_flows():
+    """Encoder and decoder of van den Berg et al. (2018), of z of 64 numbers: the weights of each of their layers, h and g."""
+    options = {"kernel_size": 5, "strides": [1, 2, 1, 2, 1], "gated": True}
+    encoder = ConvEncoder((1, 28, 28), (2, 64), channels=[32, 32, 64, 64, 64], hidden=[256], **options)
+    decoder = ConvDecoder((64,), (1, 1, 28, 28), channels=[32, 32, 32, 64, 64], **options)
+    x, z = torch.rand(3, 1, 28, 28), torch.randn(3, 64)
+    h, g = nn.functional.conv2d(x, encoder.blocks[0][0].weight, encoder.blocks[0][0].bias, padding=2).chunk(2, dim=1)
+    torch.testing.assert_close(encoder.blocks[0](x), h * g.sigmoid())
+    sides = zip(encoder.blocks, (1, 32, 32, 64, 64), (28, 28, 14, 14, 7), strict=True)
+    shapes = [block(torch.zeros(1, c, side, side)).shape[1:] for block, c, side in sides]
+    assert shapes == [(32, 28, 28), (32, 14, 14), (64, 14, 14), (64, 7, 7), (64, 7, 7)]
+    h, g = decoder.stem[:3](z).chunk(2, dim=1)
+    torch.testing.assert_close(decoder.stem(z), h * g.sigmoid())
+
+    def weights(layers):  # (inputs, outputs, kernel): h and g have a bias each
+        return sum(2 * (c_in * c_out * k * k + c_out) for c_in, c_out, k in layers)
+
+    encoded = weights([(1, 32, 5), (32, 32, 5), (32, 64, 5), (64, 64, 5), (64, 64, 5), (64, 256, 7)]) + 257 * 128
+    assert sum(each.numel() for each in encoder.parameters()) == encoded
+    # from z to 7 x 7 places theirs has one bias for a channel, and ours one for a place; the last of theirs sees 1 x 1, ours 5 x 5
+    decoded = weights([(64, 64, 7), (64, 64, 5), (64, 32, 5), (32, 32, 5), (32, 32, 5), (32, 32, 5)]) + 2 * 64 * 48 + 25 * 32 + 1
+    assert sum(each.numel() for each in decoder.parameters()) == decoded
+
+
+@pytest.mark.parametrize("side", range(1, 20))
+@pytest.mark.parametrize("strides", [1, 3, [1, 2], [4, 1], [5, 5]], ids=str)
+def test_images_of_every_size_come_back_as_large(strides, side):
+    options = {"channels": [2, 3], "kernel_size": 5, "strides": strides}
+    z = ConvEncoder((2, side, side + 3), (4,), **options)(torch.randn(2, 2, side, side + 3))
+    assert ConvDecoder((4,), (1, 2, side, side + 3), **options)(z).shape == (2, 1, 2, side, side + 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strides": [2, 2, 2]}, r"strides=\[2, 2, 2\] must be one number, or one for each of the 2 layers of channels"),
+        ({"strides": 0}, r"strides=\[0, 0\] must be a whole number of at least 1"),
+        ({"strides": [1, 4]}, "kernel_size=3 must be an odd number of at least 5"),
+        ({"kernel_size": 4}, "kernel_size=4 must be an odd number of at least 3"),
+        ({"kernel_size": 1}, "kernel_size=1 must be an odd number of at least 3"),
+        ({"gated": True, "activation": nn.Tanh}, "activation=Tanh would not be used, because a gated layer has none"),
+        ({"channels": []}, "must name at least one layer"),
+    ],
+    ids=str,
+)
+def test_options_of_convolutions_that_are_refused(options, message):
+    for build in (partial(ConvEncoder, (1, 8, 8), (4,)), partial(ConvDecoder, (4,), (1, 8, 8))):
+        with pytest.raises(ValueError, match=message):
+            build(**{"channels": [4, 4], **options})
 
 
 @pytest.mark.parametrize("shape", [(784,), (1, 1, 28, 28), ()], ids=str)

@@ -122,6 +122,21 @@ def test_a_row_is_collected_and_written(linear: Row, capsys: pytest.CaptureFixtu
     assert not re.search(r"\n{3}", text)
 
 
+def test_a_row_against_another_is_the_difference_seed_by_seed(linear: Row) -> None:
+    other = row(seeds=[0, 1, 2], against="linear_vae", numbers={"log_likelihood": Number(0.28, 0.28)})
+    other.file.parent.mkdir(parents=True)
+    found = {"device": "cpu", "finished": "2026-01-31"}
+    runs = [{"seed": seed, "log_likelihood": -10.0, "epochs": 3, "steps": 9, "train_time_s": 60} for seed in (0, 1, 2)]
+    other.file.write_text(json.dumps({"line": other.line, "runs": runs, **found}))
+    assert (other.runs, page([other]).count("Not run yet")) == ([], 1)
+    for seed, value in ((2, -10.5), (1, -10.1)):  # in the order in which they end
+        write_run(linear, seed, value=value)
+    published.collect(linear)
+    assert other.values("log_likelihood") == pytest.approx([0.1, 0.5])
+    text = page([other])
+    assert "table 9: log p(x), how far above linear_vae | 0.28 ± 0.28 | 0.30 ± 0.28 (2 of 3 seeds) | yes |" in text
+
+
 @pytest.mark.parametrize(
     ("words", "changed", "message"),
     [

@@ -118,6 +118,12 @@ def test_widths_of_a_perceptron_that_are_refused(hidden, gated):
         MLP((4,), (3,), hidden=hidden, gated=gated)
 
 
+def test_a_gated_perceptron_has_no_activation_besides():
+    for activation in (nn.Tanh, partial(nn.LeakyReLU, 0.1)):
+        with pytest.raises(ValueError, match="would not be used, because a gated layer has none: leave it out, or set gated=false"):
+            MLP((4,), (3,), gated=True, activation=activation)
+
+
 def test_the_last_layer_of_a_perceptron_and_one_without_hidden_layers_stay_as_torch_has_them():
     bound = 1 / math.sqrt(50)
     for network in (MLP((50,), (40, 3), hidden=()), MLP((7,), (40, 3), hidden=(50,))):

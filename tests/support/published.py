@@ -64,6 +64,7 @@ class Row:
     numbers: dict[str, Number]  # by the name in results.json
     seeds: list[int] = field(default_factory=lambda: [0])
     words: list[str] = field(default_factory=list)  # of the command line
+    against: str = ""  # another row: the number is how far ours lies above its, seed by seed
     source: str = ""  # of the value, where it is not the paper
     differs: str = ""  # from the protocol of the paper, and why the number differs if it does
 
@@ -77,7 +78,7 @@ class Row:
 
     @property
     def file(self) -> Path:
-        return ROOT / "docs" / "published" / f"{self.name}.json"
+        return results_file(self.name)
 
     @property
     def cited(self) -> str:
@@ -90,8 +91,28 @@ class Row:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """What we got of each seed."""
-        return self.found.get("runs", [])
+        """What we got of each seed; of a row against another, of the seeds that both have."""
+        runs = self.found.get("runs", [])
+        return [run for run in runs if run["seed"] in self.others] if self.against else runs
+
+    @property
+    def others(self) -> dict[int, dict[str, Any]]:
+        """What the row that this one is compared with got of each seed."""
+        file = results_file(self.against)
+        return {run["seed"]: run for run in json.loads(file.read_text())["runs"]} if self.against and file.exists() else {}
+
+    def values(self, number: str) -> list[float]:
+        """Ours of each seed, or its difference from the other row's."""
+        return [run[number] - (self.others[run["seed"]][number] if self.against else 0) for run in self.runs]
+
+    def name_of(self, number: str) -> str:
+        """What the values are, in words."""
+        return f"{NAMES[number]}, how far above {self.against}" if self.against else NAMES[number]
+
+
+def results_file(name: str) -> Path:
+    """Where what we got of a row is written."""
+    return ROOT / "docs" / "published" / f"{name}.json"
 
 
 def rows() -> list[Row]:
@@ -218,8 +239,8 @@ def table(some: list[Row]) -> list[str]:
     lines = ["| paper | what | published | ours | within | line |", "|---|---|---|---|---|---|"]
     for row in some:
         for name, number in row.numbers.items():
-            values = [run[name] for run in row.runs]
-            what = f"{row.place}: {NAMES[name]}"
+            values = row.values(name)
+            what = f"{row.place}: {row.name_of(name)}"
             cells = [
                 row.cited,
                 what,
@@ -263,7 +284,7 @@ def page(some: list[Row]) -> str:
         lines += ["## Not run yet", "", "Protocols that wait for a longer run, or a GPU. Their yamls say what is not as in the paper.", ""]
         lines += ["| paper | what | published | hours of one core | line |", "|---|---|---|---|---|"]
     for row in unseen:
-        published = ", ".join(f"{NAMES[name]} {number.shown}" for name, number in row.numbers.items())
+        published = ", ".join(f"{row.name_of(name)} {number.shown}" for name, number in row.numbers.items())
         lines.append(f"| {row.cited} | {row.place} | {published} | {row.hours:g} | `{row.line}` |")
     return "\n".join(lines).rstrip() + "\n"
 

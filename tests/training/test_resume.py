@@ -172,9 +172,11 @@ def test_stopped_by_max_steps_in_an_epoch_it_can_go_on(straight: Path, tmp_path:
     options = [*OPTIONS, "scheduler.num_steps=24"]  # else the learning rate is planned for 9
     assert forked_runs.run(run, *options, "trainer.max_steps=9")[0] == 0
     assert json.loads((run / "results.json").read_text())["steps"] == 9
+    torch.save(last(run) | {"train_time": 1e6}, run / "checkpoints" / "last.ckpt")
     code, printed = forked_runs.run(run, *options, GO_ON)
     assert code == 0, printed
     assert_same(run, straight)
+    assert json.loads((run / "results.json").read_text())["train_time_s"] > 1e6  # that of both parts
 
 
 def test_with_accumulated_gradients_validations_within_epochs_and_a_number_of_steps(tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def of_building(error: InstantiationException, text: str, key: str, config: Any)
     found = [place for place, node in parts_of(config) if unused and unused[2] in node]
     if unused and len(found) == 1:
         return f"nothing uses {found[0]}.{unused[2]}: {unused[1]} has no such argument"
-    return f"{key}: {plain(str(cause))}"
+    is_called_early = re.search(r"\(\) missing \d+ required", str(cause))
+    advice = "; if it is to be called later, write _partial_: true beside its _target_" if is_called_early else ""
+    return f"{key}: {plain(str(cause))}{advice}"
 
 
 def is_ours(error: BaseException) -> bool:

@@ -45,6 +45,7 @@ from vaelab.training.callbacks import LastCheckpoint
 from vaelab.training.checkpoints import AtomicCheckpointIO
 from vaelab.training.fastest import choose_speed
 from vaelab.training.fsdp import check_shardable
+from vaelab.training.lit import LitVAE
 from vaelab.training.loggers import close, log_config, show_files
 from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
@@ -228,26 +229,25 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     show_profile(run.path)
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
-    return finish_run(config, run, trainer, weights, datamodule, started, origin)
+    return finish_run(config, run, lit, weights, datamodule, started, origin)
 
 
 def finish_run(
     config: DictConfig,
     run: RunFolder,
-    trainer: lightning.Trainer,
+    lit: LitVAE,
     weights: Mapping[str, Tensor],
     datamodule: DataModule,
     started: float,
     origin: dict[str, Any],
 ) -> float:
     """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/bound."""
-    train_time = time.monotonic() - started
+    trainer, train_time, objective = lit.trainer, lit.train_time, lit.objective
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
-    objective = trainer.lightning_module.objective
-    path, reason = chosen_checkpoint(run, options.checkpoint, objective)  # type: ignore[arg-type]
+    path, reason = chosen_checkpoint(run, options.checkpoint, objective)
     # another model than the one that was trained, of which each process may have a share alone
     model = trained_model(config, read_checkpoint(path)["state_dict"] if path.is_file() else weights, datamodule).to(device)
-    val, charts = validate(run, model, objective, datamodule, device)  # type: ignore[arg-type]
+    val, charts = validate(run, model, objective, datamodule, device)
     show_files(trainer.loggers, charts, trainer.global_step)
     test, evaluations = dict[str, Any](), dict[str, Any]()
 

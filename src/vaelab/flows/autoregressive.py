@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from vaelab.checks import check_at_least
+from vaelab.checks import check_at_least, check_widths
 
 _validate_args = Distribution._validate_args  # importing zuko turns validation off for the whole process
 import zuko  # noqa: E402
@@ -47,6 +47,7 @@ class Autoregressive(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, num_flows=num_flows, num_context=num_context)
+        check_widths(hidden=hidden)
         self.num_context = num_context
         orders = [torch.arange(features), torch.arange(features).flip(0)]
         self.maps = nn.ModuleList(

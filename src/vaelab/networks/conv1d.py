@@ -10,7 +10,8 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.networks.conv import check_layers, halvings, normalized
+from vaelab.checks import check_widths
+from vaelab.networks.conv import check_kernel, check_layers, halvings, normalized
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer
 
@@ -25,16 +26,6 @@ def series_shape(shape: Sequence[int], name: str) -> tuple[int, int]:
         advice = "encoder=conv decoder=conv" if len(shape) == 3 else "encoder=mlp decoder=mlp"
         raise ValueError(f"a convolution along time needs {name} = (channels, times), but got {tuple(shape)}; use {advice}")
     return shape[0], shape[1]
-
-
-def check_kernel(size: int) -> None:
-    """Check that a kernel has a middle.
-
-    Raises:
-        ValueError: if its size is even, or below 3, the least that stride 2 leaves nothing out of.
-    """
-    if size < 3 or size % 2 == 0:
-        raise ValueError(f"kernel_size={size} must be an odd number of at least 3")
 
 
 class Conv1dEncoder(nn.Module):
@@ -60,6 +51,7 @@ class Conv1dEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_layers(channels)
+        check_widths(hidden=hidden)
         check_kernel(kernel_size)
         in_channels, times = series_shape(in_shape, "in_shape")
         self.input = input_layer(input, in_shape)
@@ -102,6 +94,7 @@ class Conv1dDecoder(nn.Module):
     ) -> None:
         super().__init__()
         check_layers(channels)
+        check_widths(hidden=hidden)
         check_kernel(kernel_size)
         leading = tuple(out_shape[:-2])
         out_channels, times = series_shape(out_shape[-2:], "out_shape")

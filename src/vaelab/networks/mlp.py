@@ -6,7 +6,8 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.checks import check_flag, check_whole
+from vaelab.checks import check_widths
+from vaelab.networks.gated import gate
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer, width_after
 
@@ -17,14 +18,13 @@ class MLP(nn.Module):
     Works as an encoder and as a decoder. All layers but the last start with the weights of He et al. (2015), see `vaelab.networks.initial`.
 
     Args:
-        gated: whether a hidden layer is h(x) sigmoid(g(x)), with two linear maps h and g, in place of activation(h(x)) (Dauphin et al.,
-            2017, https://arxiv.org/abs/1612.08083).
+        gated: whether a hidden layer is h(x) sigmoid(g(x)), see `vaelab.networks.gated`, in place of activation(h(x)).
         initial: what fills the weights of all layers in place, as `torch.nn.init.xavier_uniform_` does; biases are 0 then. None: as above.
         input: "log1p" or "standardize", which change what the first layer sees, or "none"; or the kinds of the columns of a table. See
             `vaelab.networks.inputs`.
 
     Raises:
-        ValueError: if the input is unknown, a width is below 1, gated is neither true nor false, or initial is no function.
+        ValueError: if the input is unknown, a width is below 1, gated layers have an activation, or initial is no function.
     """
 
     flattens = True  # it does not know of space
@@ -40,9 +40,8 @@ class MLP(nn.Module):
         initial: Callable[[Tensor], object] | None = None,
     ) -> None:
         super().__init__()
-        if len(hidden):
-            check_whole(1, hidden=hidden)
-        check_flag(gated=gated)
+        check_widths(hidden=hidden)
+        act, parts = gate(gated, activation)
         if initial is not None and not callable(initial):
             raise ValueError(
                 f"initial={initial} must be a function that fills weights: {{_target_: torch.nn.init.xavier_uniform_, _partial_: true}}"
@@ -51,7 +50,7 @@ class MLP(nn.Module):
         widths = [width_after(self.input, in_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(fan_in, 2 * fan_out), nn.GLU()] if gated else [nn.Linear(fan_in, fan_out), activation()]
+            layers += [nn.Linear(fan_in, parts * fan_out), act()]
         self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
         # h ~ N(0, 1) beside the gate has E[(h sigmoid(g))^2] = E[sigmoid(g)^2], which is that of an activation sigmoid
         keep_signal(self.layers, nn.Sigmoid if gated else activation, but_last=True)

@@ -1,5 +1,6 @@
 """The LightningModule: draw, score, log."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import inf, isfinite
@@ -74,6 +75,7 @@ class LitVAE(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
+        self._started = time.monotonic()
         self.stops_at_nan = True  # a loss that is not finite ends training, if no callback leaves such updates out
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
@@ -85,6 +87,11 @@ class LitVAE(LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    @property
+    def train_time(self) -> float:
+        """Seconds since training began, with those up to the checkpoint from which it goes on, and without those between."""
+        return time.monotonic() - self._started
 
     def on_fit_start(self) -> None:
         """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
@@ -229,9 +236,11 @@ class LitVAE(LightningModule):
             torch.distributed.all_gather_object(states, mine)
         checkpoint["generators"], checkpoint["config"] = states, self.config
         checkpoint["place"] = place(self.trainer, self.validation_is_due)
+        checkpoint["train_time"] = self.train_time
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["generators"]
+        self._started -= checkpoint.get("train_time", 0.0)  # older checkpoints do not hold it
         move_best(checkpoint, self.trainer)
         if "place" in checkpoint:  # older ones are of the end of an epoch
             set_loops(checkpoint, self.trainer)
