@@ -46,7 +46,8 @@ def test_results_are_those_of_a_row_that_is_still_the_same(path: Path) -> None:
     results = json.loads(path.read_text())
     assert results["line"] == row.line
     assert [run["seed"] for run in results["runs"]] == row.seeds[: len(results["runs"])]
-    assert row.numbers.keys() <= results["runs"][0].keys()
+    assert all(row.numbers.keys() <= run.keys() for run in results["runs"])
+    assert bool(results["runs"]) != ("curve" in results)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,20 @@ def test_a_row_against_another_is_the_difference_seed_by_seed(linear: Row) -> No
     assert other.values("log_likelihood") == pytest.approx([0.1, 0.5])
     text = page([other])
     assert "table 9: log p(x), how far above linear_vae | 0.28 ± 0.28 | 0.30 ± 0.28 (2 of 3 seeds) | yes |" in text
+
+
+def test_of_a_run_that_is_not_finished_the_page_shows_how_it_began(linear: Row) -> None:
+    run = write_run(linear, 0, "data.shape=[7]")  # which a run that goes on has stored, read off its data
+    (run / "results.json").unlink()
+    lines = ["step,epoch,train/elbo,val/elbo", *(f"{9 * epoch + 8},{epoch},,{-20 + epoch / 2}" for epoch in range(6)), "57,6,-8.5,"]
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    published.collect(linear)
+    assert (linear.runs, linear.found["curve"]) == ([], {"1": -20.0, "2": -19.5, "4": -18.5, "6": -17.5})
+    assert page([linear]).endswith("* linear_vae (seed 0): 1: -20.0, 2: -19.5, 4: -18.5, 6: -17.5\n")
+    write_run(linear, 0, "trainer.max_steps=200", folder="run")
+    (run / "metrics.csv").unlink()
+    with pytest.raises(SystemExit, match="max_steps: 200, now 10000"):
+        published.collect(linear)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from vaelab.runs.configs import Use, differences
 from vaelab.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"log_likelihood": "log p(x)", "active_units": "active units", "imputation_rmse": "RMSE"}
+NAMES = {"log_likelihood": "log p(x)", "elbo": "ELBO", "active_units": "active units", "imputation_rmse": "RMSE"}
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,17 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def with_evaluation(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """A config that is compared with another: how it is evaluated counts, and the folder of a file of data of the same name does not."""
+    """A config that is compared with another: how it is evaluated counts.
+
+    The folder of a file of data of the same name does not count, and neither does a shape that a run has read off its data.
+    """
     evaluated = {name: config["evaluation"].get(name) for name in ("enabled", "checkpoint", "metrics")}
-    file, theirs = config["data"].get("file"), other["data"].get("file")
-    if file and theirs and Path(file).name == Path(theirs).name:
-        config = {**config, "data": {**config["data"], "file": theirs}}
-    return {**config, "evaluated": evaluated}
+    data, theirs = dict(config["data"]), other["data"]
+    if data.get("file") and theirs.get("file") and Path(data["file"]).name == Path(theirs["file"]).name:
+        data["file"] = theirs["file"]
+    if theirs.get("shape") is None:
+        data["shape"] = None
+    return {**config, "data": data, "evaluated": evaluated}
 
 
 def train(row: Row, words: list[str]) -> None:
@@ -189,12 +194,14 @@ def but_few(changes: list[str]) -> str:
 def collect(row: Row) -> None:
     """Write what the runs found to docs/published.
 
+    Of a row whose runs are not finished, this is the validation ELBO of the first seed so far.
+
     Raises:
-        SystemExit: if no run is finished, a run is not of the row's protocol, or was evaluated in another way.
+        SystemExit: if nothing was trained, a run is not of the row's protocol, or was evaluated in another way.
     """
     runs, protocol = [], composed(row, [])
-    for path in sorted((ROOT / "outputs/published" / row.name).glob("*/results.json")):
-        run = RunFolder(path.parent)
+    folders = sorted((ROOT / "outputs/published" / row.name).glob("*/.hydra"))
+    for run in [RunFolder(folder.parent) for folder in folders]:
         if not run.is_finished:
             continue
         results = run.results()
@@ -202,7 +209,9 @@ def collect(row: Row) -> None:
         test = {name: results["test"][name] for name in row.numbers}
         runs.append({"seed": results["seed"], **test, **{name: results[name] for name in ("epochs", "steps", "train_time_s", "threads")}})
     if not runs:
-        raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
+        begun = [RunFolder(folder.parent) for folder in folders]
+        write_curve(row, [run for run in begun if run.config["seed"] == row.seeds[0]], protocol)
+        return
     runs.sort(key=lambda run: row.seeds.index(run["seed"]))
     seeds = [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
@@ -211,8 +220,30 @@ def collect(row: Row) -> None:
     if missing:
         print(f"{row.name}: no results of seed {', '.join(missing)} yet; the same line again trains them")
     about = {name: results[name] for name in ("device", "git_commit", "versions")} | {"finished": results["finished"][:10]}
+    write_results(row, {"line": row.line, "runs": runs, **about})
+
+
+def write_results(row: Row, results: dict[str, Any]) -> None:
     row.file.parent.mkdir(parents=True, exist_ok=True)
-    row.file.write_text(json.dumps({"line": row.line, "runs": runs, **about}, indent=1) + "\n")
+    row.file.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def write_curve(row: Row, begun: list[RunFolder], protocol: dict[str, Any]) -> None:
+    """Write the validation ELBO of a run that is not finished after 1, 2, 4, ... epochs, and after its last.
+
+    Raises:
+        SystemExit: if there is no such run, or it is not of the row's protocol.
+    """
+    curves = begun[0].curves() if begun else {}
+    if "val/elbo" not in curves:
+        raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
+    found = changes(begun[0].config, {**protocol, "seed": row.seeds[0]})
+    if found:
+        raise SystemExit(f"{begun[0]} is not a run of today's protocol of {row.name}:\n  {but_few(found)}\nMove it away, and train again")
+    epochs = dict(curves["epoch"])
+    elbo = {1 + int(epochs[step]): value for step, value in curves["val/elbo"] if step in epochs}
+    shown = [epoch for epoch in elbo if epoch & (epoch - 1) == 0 or epoch == max(elbo)]
+    write_results(row, {"line": row.line, "runs": [], "seed": row.seeds[0], "curve": {str(epoch): elbo[epoch] for epoch in shown}})
 
 
 def check_protocol(row: Row, run: RunFolder, protocol: dict[str, Any]) -> None:
@@ -286,6 +317,12 @@ def page(some: list[Row]) -> str:
     for row in unseen:
         published = ", ".join(f"{row.name_of(name)} {number.shown}" for name, number in row.numbers.items())
         lines.append(f"| {row.cited} | {row.place} | {published} | {row.hours:g} | `{row.line}` |")
+    begun = [row for row in unseen if "curve" in row.found]
+    if begun:
+        lines += ["", "Some of these were begun. Their validation ELBO, after so many epochs:", ""]
+    for row in begun:
+        curve = ", ".join(f"{epoch}: {elbo:.1f}" for epoch, elbo in row.found["curve"].items())
+        lines.append(f"* {row.name} (seed {row.found['seed']}): {curve}")
     return "\n".join(lines).rstrip() + "\n"
 
 
