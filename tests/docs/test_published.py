@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def test_a_row_is_collected_and_written(linear: Row, capsys: pytest.CaptureFixtu
     published.collect(linear)
     assert "no results of seed 0, 2 yet" in capsys.readouterr().out
     assert "| -10.4151 (1 of 3 seeds) | yes |" in page([linear])
+    with pytest.raises(SystemExit, match=r"linear_vae\.json does not tell elbo, which the row asks for: make published NAME=linear_vae"):
+        page([replace(linear, numbers={"elbo": Number(-10.0, 0.5)})])
     write_run(linear, 0, value=-10.4149)
     write_run(linear, 2, value=-10.4150)
     published.collect(linear)

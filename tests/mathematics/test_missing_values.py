@@ -214,7 +214,12 @@ def test_weights_are_unbiased_for_what_was_observed_and_which_values_were(kind):
     assert abs(weights.mean() / expected - 1) < 5 * error
     found = importance_resampling(model, x, ~x.isnan(), num_completions=2, num_samples=200_000, chunk_size=50_000)
     mean = (of_mask.unsqueeze(-1) * completed).mean(0) / of_mask.mean()
-    torch.testing.assert_close(found.mean[0], mean, rtol=0, atol=0.05)
+    torch.testing.assert_close(found.mean[0], mean, rtol=0, atol=0.01)
+    # s says nothing more of z once x is complete, so that E[x | z] has the mean of its regression on x
+    regression = torch.linalg.solve(covariance, theory.weight @ theory.weight.T)
+    of_expected = torch.where(seen, x[0], theory.bias + (mean - theory.bias) @ regression)
+    torch.testing.assert_close(found.mean_of_expected[0], of_expected, rtol=0, atol=0.01)
+    assert (mean - of_expected).abs().max() > 0.05
 
 
 def test_gradients_pass_through_missing_values():

@@ -75,6 +75,7 @@ def test_the_error_is_that_of_the_conditional_mean() -> None:
     exact = torch.cat(errors).square().mean().sqrt().item()
     assert found["imputation_rmse"] == pytest.approx(exact, rel=0.01)
     assert exact < found["imputation_rmse_of_mean"]
+    assert "imputation_rmse_of_expected" not in found  # which values are missing says nothing
     assert found["hidden_share"] == pytest.approx(shown.isnan().double().mean().item())
 
 

@@ -30,7 +30,13 @@ from vaelab.runs.configs import Use, differences
 from vaelab.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-NAMES = {"log_likelihood": "log p(x)", "elbo": "ELBO", "active_units": "active units", "imputation_rmse": "RMSE"}
+NAMES = {
+    "log_likelihood": "log p(x)",
+    "elbo": "ELBO",
+    "active_units": "active units",
+    "imputation_rmse": "RMSE",
+    "imputation_rmse_of_expected": "RMSE",
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,13 @@ class Row:
         return {run["seed"]: run for run in json.loads(file.read_text())["runs"]} if self.against and file.exists() else {}
 
     def values(self, number: str) -> list[float]:
-        """Ours of each seed, or its difference from the other row's."""
+        """Ours of each seed, or its difference from the other row's.
+
+        Raises:
+            SystemExit: if the results are from before the row asked for this number.
+        """
+        if any(number not in run for run in self.runs):
+            raise SystemExit(f"{self.file} does not tell {number}, which the row asks for: make published NAME={self.name}")
         return [run[number] - (self.others[run["seed"]][number] if self.against else 0) for run in self.runs]
 
     def name_of(self, number: str) -> str:

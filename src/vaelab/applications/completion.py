@@ -25,6 +25,8 @@ class Completion:
     std: Float[Tensor, "b ..."]  # the standard deviation of x_m given x_o, value by value; 0 where it was observed
     acceptance_rate: Float[Tensor, "b"] | None = None  # of Metropolis proposals
     evidence: Evidence | None = None  # log p(x_o), and the effective number of importance samples
+    # with a model of which values are missing, the mean of E[x_m | z], weighted as `mean`: without what s says of x_m given z
+    mean_of_expected: Float[Tensor, "b ..."] | None = None
 
 
 def check_shapes(x: Float[Tensor, "..."], observed: Bool[Tensor, "..."], **numbers: int) -> None:

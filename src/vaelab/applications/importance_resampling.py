@@ -53,7 +53,9 @@ def importance_resampling(
             drawn += len(draw.log_w)
     draws, expected = (torch.where(observed, x, values) for values in samples.draws)
     evidence = Evidence(samples.log_sum - math.log(drawn), (2 * samples.log_sum - samples.log_sum_of_squares).exp())
-    return Completion(draws, expected, *mean_and_std(x, observed, *samples.moments), evidence=evidence)
+    first, second, *others = samples.moments
+    of_expected = torch.where(observed, x, others[0].to(x)) if others else None
+    return Completion(draws, expected, *mean_and_std(x, observed, first, second), evidence=evidence, mean_of_expected=of_expected)
 
 
 @torch.no_grad()
@@ -125,7 +127,7 @@ class WeightedSamples:
         self.num_draws = num_draws
         self.log_sum = self.log_sum_of_squares = torch.tensor(-torch.inf, dtype=torch.float64)
         self.draws: tuple[Tensor, ...] = (torch.tensor(0.0),) * 2  # x and E[x | z], each (K, B, ...)
-        self.moments: tuple[Tensor, ...] = self.draws  # E[x] and E[x^2], each (B, ...)
+        self.moments: tuple[Tensor, ...] = ()  # E[x] and E[x^2], and with a missingness the mean of E[x | z], each (B, ...)
 
     def add(self, draw: Draw) -> None:
         """A chunk of samples; all of the first one is kept.
@@ -137,9 +139,9 @@ class WeightedSamples:
         """
         log_w = draw.log_w.double()
         if bool(log_w.isnan().any()):
-            values = draw.x[log_w.isnan().any(0)][0]
+            bad = draw.x[log_w.isnan().any(0)][0]
             raise ValueError(
-                f"log p(x) is NaN where x is up to {float(values.abs().max()):.3g}: such values are too far from the training data"
+                f"log p(x) is NaN where x is up to {float(bad.abs().max()):.3g}: such values are too far from the training data"
             )
         weights, chunk = log_w.softmax(0), log_w.logsumexp(0)
         self.log_sum = torch.logaddexp(self.log_sum.to(chunk), chunk)
@@ -147,15 +149,16 @@ class WeightedSamples:
         share = (chunk - self.log_sum).exp()
         if draw.missingness is None:
             (first, second), x = moments(draw.p_x), draw.p_x.sample()
+            values = (first, second)
         else:
             first = x = draw.completed
-            second = x.square()
+            values = (x, x.square(), draw.p_x.mean)
         event = [1] * (first.ndim - 2)
         picks = torch.multinomial(weights.T, self.num_draws, replacement=True).T
         columns = torch.arange(log_w.shape[1], device=log_w.device)
         anew = (torch.rand_like(picks, dtype=share.dtype) < share).unflatten(1, (-1, *event))
-        draws = (values[picks, columns] for values in (x, first))
+        draws = (each[picks, columns] for each in (x, first))
         self.draws = tuple(torch.where(anew, new, old) for new, old in zip(draws, self.draws, strict=True))
-        means = (torch.einsum("sb,sb...->b...", weights, values.double()) for values in (first, second))
+        means = [torch.einsum("sb,sb...->b...", weights, each.double()) for each in values]
         share = share.unflatten(0, (-1, *event))
-        self.moments = tuple(old + share * (new - old) for new, old in zip(means, self.moments, strict=True))
+        self.moments = tuple(old + share * (new - old) for new, old in zip(means, self.moments or means, strict=True))

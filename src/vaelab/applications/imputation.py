@@ -39,6 +39,8 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
 
     - imputation_rmse: root mean square error over all hidden values, of x as models see them;
     - imputation_rmse_of_mean: that of the mean of what was observed of each value of x;
+    - imputation_rmse_of_expected: with a model of which values are missing, that of the mean of E[x_m | z] under p(z | x_o, s), which
+      Ipsen et al. (2021, https://arxiv.org/abs/2006.12871) report. It leaves out what s says of x_m given z, and imputation_rmse does not;
     - hidden_share: of all values.
 
     Of a table, the error of each column is free of units, as in HI-VAE (Nazabal et al., 2018, https://arxiv.org/abs/1807.03653), and takes
@@ -62,7 +64,7 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
     split, device = data.splits["test"], model.device
     columns: Sequence[TableColumn] = split.modality.columns
     coded = [j for j, column in enumerate(columns) if is_coded(column)]
-    whole, guesses, truths, seen = split.untransformed(), list[Tensor](), list[Tensor](), list[Tensor]()
+    whole, guesses, truths, seen, expected = split.untransformed(), list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
     at_once = max(1, decodings_at_once(split.scaled(torch.arange(1), device)[0]) // num_samples)
     for batch in torch.arange(len(split)).split(at_once):
         (x, y), (truth, _) = split.scaled(batch, device), whole.scaled(batch, device)
@@ -71,6 +73,8 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
         guess[:, coded] = found.x[..., coded].mode(0).values
         for parts, part in ((guesses, guess), (truths, truth), (seen, x)):
             parts.append(part.cpu())
+        if found.mean_of_expected is not None:
+            expected.append(found.mean_of_expected.cpu())
     guess, truth, x = torch.cat(guesses), torch.cat(truths), torch.cat(seen)
     hidden = x.isnan() & ~truth.isnan()
     if not bool(hidden.any()):
@@ -81,7 +85,8 @@ def imputation(model: Model, data: Data, num_samples: int = 1000, iterative: boo
     share = {"hidden_share": hidden.double().mean().item()}
     if not columns:
         of_mean = x.nanmean(0).nan_to_num(0.0)
-        return {"imputation_rmse": rmse((guess - truth)[hidden]), "imputation_rmse_of_mean": rmse((of_mean - truth)[hidden]), **share}
+        ways = {"": guess, "_of_mean": of_mean} | ({"_of_expected": torch.cat(expected)} if expected else {})
+        return {**{f"imputation_rmse{way}": rmse((each - truth)[hidden]) for way, each in ways.items()}, **share}
     ways = {"": guess, "_of_mean": means_and_modes(x, columns)} | ({"_of_iterative": iteratively(x, columns)} if iterative else {})
     rows: list[dict[str, Any]] = [
         {
