@@ -148,11 +148,11 @@ class WeightedSamples:
         self.log_sum_of_squares = torch.logaddexp(self.log_sum_of_squares.to(chunk), (2 * log_w).logsumexp(0))
         share = (chunk - self.log_sum).exp()
         if draw.missingness is None:
-            (first, second), x = moments(draw.p_x), draw.p_x.sample()
-            values = (first, second)
+            values, x = [*moments(draw.p_x)], draw.p_x.sample()
         else:
-            first = x = draw.completed
-            values = (x, x.square(), draw.p_x.mean)
+            x = draw.completed
+            values = [x, x.square(), draw.p_x.mean]
+        first = values[0]
         event = [1] * (first.ndim - 2)
         picks = torch.multinomial(weights.T, self.num_draws, replacement=True).T
         columns = torch.arange(log_w.shape[1], device=log_w.device)
