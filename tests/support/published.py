@@ -10,8 +10,10 @@ runs of another one. Trained runs are in outputs/published/<name>; the same line
 """
 
 import argparse
+import hashlib
 import json
 import math
+import signal
 import statistics
 import subprocess
 import sys
@@ -85,6 +87,13 @@ class Row:
     @property
     def file(self) -> Path:
         return results_file(self.name)
+
+    @property
+    def digest(self) -> str:
+        """Of what the row's yaml says of model, data and training: results of another text are not the row's."""
+        said = yaml.safe_load((ROOT / "conf/experiment/published" / f"{self.name}.yaml").read_text())
+        said.pop("published")
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def cited(self) -> str:
@@ -232,7 +241,7 @@ def collect(row: Row) -> None:
     if missing:
         print(f"{row.name}: no results of seed {', '.join(missing)} yet; the same line again trains them")
     about = {name: results[name] for name in ("device", "git_commit", "versions")} | {"finished": results["finished"][:10]}
-    write_results(row, {"line": row.line, "runs": runs, **about})
+    write_results(row, {"line": row.line, "yaml": row.digest, "runs": runs, **about})
 
 
 def write_results(row: Row, results: dict[str, Any]) -> None:
@@ -255,7 +264,9 @@ def write_curve(row: Row, begun: list[RunFolder], protocol: dict[str, Any]) -> N
     epochs = dict(curves["epoch"])
     elbo = {1 + int(epochs[step]): value for step, value in curves["val/elbo"] if step in epochs}
     shown = [epoch for epoch in elbo if epoch & (epoch - 1) == 0 or epoch == max(elbo)]
-    write_results(row, {"line": row.line, "runs": [], "seed": row.seeds[0], "curve": {str(epoch): elbo[epoch] for epoch in shown}})
+    write_results(
+        row, {"line": row.line, "yaml": row.digest, "runs": [], "seed": row.seeds[0], "curve": {str(epoch): elbo[epoch] for epoch in shown}}
+    )
 
 
 def check_protocol(row: Row, run: RunFolder, protocol: dict[str, Any]) -> None:
@@ -360,6 +371,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     some = rows()
     if given.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop, as `head` does
         for row in some:
             print(f"{row.name:26} {row.hours:6.1f} h  {'seen' if row.runs else '    '}  {row.paper}: {row.place}")
         return

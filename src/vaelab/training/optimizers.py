@@ -10,7 +10,8 @@ from torch.optim import Adam
 class AdamNormGrad(Adam):
     """Adam of gradients of length 1: g / (||g|| + 1e-7) of each tensor of weights in place of g.
 
-    From the code of Tomczak & Welling (2018, https://arxiv.org/abs/1705.07120). Takes what `torch.optim.Adam` takes.
+    From the code of Tomczak & Welling (2018, https://arxiv.org/abs/1705.07120). Takes what `torch.optim.Adam` takes. To clip gradients
+    before changes nothing.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
