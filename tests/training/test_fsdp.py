@@ -18,8 +18,8 @@ ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
 }
 FSDP = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy={_target_: fsdp_on_cpu.OnCPU}"]
-# a prior that starts from data, and a norm of the gradient that only all processes know
-MODEL = ["prior=vamp", "prior.num_components=20", "objective.kl=k1", "trainer.gradient_clip_val=1"]
+# a prior and a decoder that start from data, and a norm of the gradient that only all processes know
+MODEL = ["prior=vamp", "prior.num_components=20", "objective.kl=k1", "trainer.gradient_clip_val=1", "callbacks=[default,mean_output]"]
 
 
 def run(folder: Path, *words: str, code: int = 0) -> Path:
