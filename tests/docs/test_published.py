@@ -51,6 +51,16 @@ def test_results_are_those_of_a_row_that_is_still_the_same(path: Path) -> None:
     assert bool(results["runs"]) != ("curve" in results)
 
 
+def test_the_digest_is_of_all_that_the_yaml_builds_on() -> None:
+    row = next(row for row in ROWS if row.name == "not_miwae_white_linear")
+    texts = published.said_by(published.ROOT / f"conf/experiment/published/{row.name}.yaml")
+    assert [text["name"] for text in texts] == ["not_miwae_white_linear", "not_miwae_wine", "not_miwae"]
+    assert not any("published" in text for text in texts)
+    (dreg,) = [row for row in ROWS if row.name == "dreg_k5_200_epochs"]
+    names = [text["name"] for text in published.said_by(published.ROOT / f"conf/experiment/published/{dreg.name}.yaml")]
+    assert names == ["dreg_k5_200_epochs", "iwae_k5_200_epochs"]
+
+
 @pytest.mark.parametrize(
     ("ours", "verdict"), [(-86.76, "yes"), (-86.3, "yes"), (-87.26, "yes"), (-87.36, "**no**, by 0.10"), (-86.0, "**no**, by 0.26")]
 )
@@ -149,6 +159,11 @@ def test_of_a_run_that_is_not_finished_the_page_shows_how_it_began(linear: Row) 
     published.collect(linear)
     assert (linear.runs, linear.found["curve"]) == ([], {"1": -20.0, "2": -19.5, "4": -18.5, "6": -17.5})
     assert page([linear]).endswith("* linear_vae (seed 0): 1: -20.0, 2: -19.5, 4: -18.5, 6: -17.5\n")
+    found = linear.found
+    linear.file.write_text(json.dumps({**found, "runs": [{"seed": 0}]}))
+    with pytest.raises(SystemExit, match="has results, and outputs/published/linear_vae no run that is finished: nothing was written"):
+        published.collect(linear)
+    linear.file.unlink()
     write_run(linear, 0, "trainer.max_steps=200", folder="run")
     (run / "metrics.csv").unlink()
     with pytest.raises(SystemExit, match="max_steps: 200, now 10000"):

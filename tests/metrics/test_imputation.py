@@ -10,9 +10,11 @@ import torch
 from linear_gaussian import orthogonal
 
 from vaelab import VAE, likelihoods, posteriors, priors
+from vaelab.applications.importance_resampling import importance_resampling
 from vaelab.applications.imputation import column_error, imputation, iteratively, means_and_modes
 from vaelab.data import DataModule, InMemory, Missing, Table
 from vaelab.data.columns import Column
+from vaelab.models.missingness import Agnostic
 from vaelab.networks import MLP
 
 HIDDEN = torch.tensor([True, False, True, True, False])
@@ -77,6 +79,26 @@ def test_the_error_is_that_of_the_conditional_mean() -> None:
     assert exact < found["imputation_rmse_of_mean"]
     assert "imputation_rmse_of_expected" not in found  # which values are missing says nothing
     assert found["hidden_share"] == pytest.approx(shown.isnan().double().mean().item())
+
+
+def test_the_error_of_what_is_expected_given_z_leaves_out_what_the_mask_says_beyond_it() -> None:
+    """Of the same model, E[x | z] is on average the regression on x of what is filled in, since a complete x tells all that s does of z."""
+    torch.manual_seed(0)
+    theory = orthogonal()
+    model, x = theory.vae((6,), widen=3.0), theory.sample(100)
+    model.missing, model.missingness = True, Agnostic((6,))
+    torch.nn.init.normal_(model.missingness.layer.weight)
+    data = DataModule(lambda split: InMemory(x.float()), [6], 50, transform=Missing(0.4), static_seed=0, missing=True)
+    found = imputation(model.float(), data, num_samples=3000)
+    split = data.splits["test"]
+    shown, truth = (part[torch.arange(100)][0] for part in (split, split.untransformed()))
+    filled = importance_resampling(model, shown, ~shown.isnan(), num_samples=3000).mean
+    between = theory.weight @ theory.weight.T
+    regression = torch.linalg.solve(between + theory.sigma**2 * torch.eye(6), between)
+    expected = theory.bias + (filled - theory.bias) @ regression
+    error = (expected - truth)[shown.isnan()].square().mean().sqrt().item()
+    assert found["imputation_rmse_of_expected"] == pytest.approx(error, rel=0.01)
+    assert found["imputation_rmse_of_expected"] != pytest.approx(found["imputation_rmse"], rel=0.05)
 
 
 @pytest.fixture

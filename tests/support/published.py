@@ -90,10 +90,9 @@ class Row:
 
     @property
     def digest(self) -> str:
-        """Of what the row's yaml says of model, data and training: results of another text are not the row's."""
-        said = yaml.safe_load((ROOT / "conf/experiment/published" / f"{self.name}.yaml").read_text())
-        said.pop("published")
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        """Of what the row's yaml, and those that it builds on, say of model, data and training: other results are not the row's."""
+        texts = said_by(ROOT / "conf/experiment/published" / f"{self.name}.yaml")
+        return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def cited(self) -> str:
@@ -122,13 +121,23 @@ class Row:
         Raises:
             SystemExit: if the results are from before the row asked for this number.
         """
-        if any(number not in run for run in self.runs):
-            raise SystemExit(f"{self.file} does not tell {number}, which the row asks for: make published NAME={self.name}")
+        for name, runs in ((self.name, self.runs), (self.against, list(self.others.values()))):
+            if any(number not in run for run in runs):
+                raise SystemExit(f"{results_file(name)} does not tell {number}, which the row asks for: make published NAME={name}")
         return [run[number] - (self.others[run["seed"]][number] if self.against else 0) for run in self.runs]
 
     def name_of(self, number: str) -> str:
         """What the values are, in words."""
         return f"{NAMES[number]}, how far above {self.against}" if self.against else NAMES[number]
+
+
+def said_by(path: Path) -> list[dict[str, Any]]:
+    """What an experiment's yaml says without `published`, and then those of the experiments in its defaults."""
+    said = yaml.safe_load(path.read_text())
+    said.pop("published", None)
+    names = [each.removeprefix("/experiment/") for each in said.get("defaults", []) if isinstance(each, str)]
+    others = [ROOT / "conf/experiment" / f"{name}.yaml" for name in names]
+    return [said, *(text for other in others if other.exists() for text in said_by(other))]
 
 
 def results_file(name: str) -> Path:
@@ -137,8 +146,17 @@ def results_file(name: str) -> Path:
 
 
 def rows() -> list[Row]:
-    """All experiments of conf/experiment/published, in the order of their papers."""
-    return sorted((row_of(path) for path in (ROOT / "conf/experiment/published").glob("*.yaml")), key=lambda row: (row.paper, row.name))
+    """All experiments of conf/experiment/published, in the order of their papers.
+
+    Raises:
+        SystemExit: if one cannot be read, or is compared with a row that there is not.
+    """
+    found = sorted((row_of(path) for path in (ROOT / "conf/experiment/published").glob("*.yaml")), key=lambda row: (row.paper, row.name))
+    names = [row.name for row in found]
+    for row in found:
+        if row.against and row.against not in names:
+            raise SystemExit(f"{row.name}: against: {row.against} is none of {', '.join(names)}")
+    return found
 
 
 def row_of(path: Path) -> Row:
@@ -255,6 +273,8 @@ def write_curve(row: Row, begun: list[RunFolder], protocol: dict[str, Any]) -> N
     Raises:
         SystemExit: if there is no such run, or it is not of the row's protocol.
     """
+    if row.found.get("runs"):
+        raise SystemExit(f"{row.file} has results, and outputs/published/{row.name} no run that is finished: nothing was written")
     curves = begun[0].curves() if begun else {}
     if "val/elbo" not in curves:
         raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
@@ -320,9 +340,10 @@ def mean_of(values: list[float], within: float, num_seeds: int) -> str:
 
 HEAD = """# Published numbers, and ours
 
-Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper. The number after
-± in `published` is the tolerance, which was fixed before the run. log p(x) is in nats for each example, and is a lower bound from
-importance samples. `make published NAME=linear_vae` goes from nothing to a row; `make published LIST=1` says how long each takes.
+Each row is a number that somebody published, and what one line of vaelab gets with the protocol of the paper; one that was
+not published is there to compare others with. The number after ± is the tolerance, which was fixed before the run. log p(x) is in nats
+for each example, and is a lower bound from importance samples. `make published NAME=linear_vae` goes from nothing to a
+row; `make published LIST=1` says how long each takes.
 """
 
 

@@ -57,6 +57,18 @@ def test_a_run_of_two_processes_leaves_one_folder_and_can_be_resumed(run: Path) 
     assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
+def test_of_processes_that_are_forked_the_first_evaluates_and_counts_the_time_of_former_parts(tmp_path: Path) -> None:
+    """The parent has neither trained nor read the checkpoint: what it knows of both comes from elsewhere."""
+    words = [*SMALL, "trainer=ddp_cpu", "trainer.strategy=ddp_fork", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    command("train.py", *words, env=ENVIRONMENT)
+    results, last = tmp_path / "run/results.json", tmp_path / "run/checkpoints/last.ckpt"
+    assert json.loads(results.read_text())["train_time_s"] > 0
+    torch.save(torch.load(last, weights_only=True) | {"train_time": 1e6}, last)
+    command("train.py", f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", "trust=true", env=ENVIRONMENT)
+    assert json.loads(results.read_text())["train_time_s"] > 1e6
+    assert torch.load(last, weights_only=True)["train_time"] > 1e6
+
+
 @pytest.mark.parametrize("sweeper", ["vaelab_grid", "basic"])
 def test_several_devices_are_refused_where_a_job_has_no_command_line_of_its_own(sweeper: str, tmp_path: Path) -> None:
     words = ["trainer=ddp_cpu", "seed=0,1", "hydra/launcher=basic", f"hydra/sweeper={sweeper}"]

@@ -45,7 +45,6 @@ from vaelab.training.callbacks import LastCheckpoint
 from vaelab.training.checkpoints import AtomicCheckpointIO
 from vaelab.training.fastest import choose_speed
 from vaelab.training.fsdp import check_shardable
-from vaelab.training.lit import LitVAE
 from vaelab.training.loggers import close, log_config, show_files
 from vaelab.training.profiling import profiler_of, show_profile
 from vaelab.training.resume import check_changes, check_resumable, check_same_run, finished_bound, is_resumed, recorded_split, rewind
@@ -183,9 +182,8 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     has_bar = config.trainer.enable_progress_bar and is_watched()
     callbacks = [each for each in instantiate(parts.get("callbacks") or {}, _convert_="all").values() if each is not None]
     callbacks = [each for each in callbacks if has_bar or not isinstance(each, ProgressBar)] + Member.of_this_thread()
-    for callback in callbacks:
-        if isinstance(callback, LastCheckpoint):
-            callback.signals = signals
+    for callback in [each for each in callbacks if isinstance(each, LastCheckpoint)]:
+        callback.signals = signals
     loggers = [logger for logger in instantiate(parts.get("logger") or {}, _convert_="all").values() if logger is not None]
     trainer = instantiate(
         parts.trainer,
@@ -200,6 +198,7 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     check_shardable(lit, trainer)
     if stored is not None:
         check_resumable(stored, trainer)
+        lit.started -= stored.get("train_time", 0.0)  # older checkpoints do not hold it
         rewind(loggers, stored["global_step"])
         datamodule.recorded = recorded_split(run)
     datamodule.setup("fit")
@@ -229,20 +228,21 @@ def _train(config: DictConfig, run: RunFolder, checkpoint: Path | None, stored: 
     show_profile(run.path)
     if stored is not None and trainer.global_step == stored["global_step"] and run.is_finished:
         tell(f"nothing was left to train after {trainer.global_step} steps: set trainer.max_epochs to more than {trainer.max_epochs}")
-    return finish_run(config, run, lit, weights, datamodule, started, origin)
+    return finish_run(config, run, trainer, weights, datamodule, started, origin)
 
 
 def finish_run(
     config: DictConfig,
     run: RunFolder,
-    lit: LitVAE,
+    trainer: lightning.Trainer,
     weights: Mapping[str, Tensor],
     datamodule: DataModule,
     started: float,
     origin: dict[str, Any],
 ) -> float:
     """Evaluate and picture the chosen checkpoint, or `weights` if there is none, write the results, and return val/bound."""
-    trainer, train_time, objective = lit.trainer, lit.train_time, lit.objective
+    lit: Any = trainer.lightning_module
+    train_time, objective = lit.train_time, lit.objective
     device, options = trainer.strategy.root_device, copy.deepcopy(config).evaluation
     path, reason = chosen_checkpoint(run, options.checkpoint, objective)
     # another model than the one that was trained, of which each process may have a share alone

@@ -137,6 +137,8 @@ class Angle:
 class VonMisesFisher(Distribution):
     """q(z) = exp(kappa mu . z) / C on the unit sphere of R^m; the more concentrated around mu, the larger kappa.
 
+    Densities, entropy and samples have first derivatives by kappa, and no second ones: autograd would give wrong numbers.
+
     Args:
         loc: mu, (*batch, m), of length 1.
         concentration: kappa > 0, (*batch).

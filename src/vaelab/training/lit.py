@@ -75,7 +75,7 @@ class LitVAE(LightningModule):
         self.model, self.objective = model, objective
         self.optimizer, self.scheduling, self.config = optimizer, scheduling, config
         self.validation_is_due = False
-        self._started = time.monotonic()
+        self.started = time.monotonic()  # less what former parts of the run took
         self.stops_at_nan = True  # a loss that is not finite ends training, if no callback leaves such updates out
         self._resumed: list[dict[str, Any]] | None = None
         self._after_step: dict[str, Any] | None = None
@@ -90,8 +90,8 @@ class LitVAE(LightningModule):
 
     @property
     def train_time(self) -> float:
-        """Seconds since training began, with those up to the checkpoint from which it goes on, and without those between."""
-        return time.monotonic() - self._started
+        """Seconds since this object was made, and those of former parts of the run, up to their last checkpoint."""
+        return time.monotonic() - self.started
 
     def on_fit_start(self) -> None:
         """Tells the parts what they ask of the training data: their number, and examples to start from. A resumed run knows both."""
@@ -240,7 +240,6 @@ class LitVAE(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["generators"]
-        self._started -= checkpoint.get("train_time", 0.0)  # older checkpoints do not hold it
         move_best(checkpoint, self.trainer)
         if "place" in checkpoint:  # older ones are of the end of an epoch
             set_loops(checkpoint, self.trainer)

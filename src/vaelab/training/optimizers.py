@@ -11,7 +11,7 @@ class AdamNormGrad(Adam):
     """Adam of gradients of length 1: g / (||g|| + 1e-7) of each tensor of weights in place of g.
 
     From the code of Tomczak & Welling (2018, https://arxiv.org/abs/1705.07120). Takes what `torch.optim.Adam` takes. To clip gradients
-    before changes nothing.
+    by their norm before changes nothing.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
