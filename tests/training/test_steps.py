@@ -89,6 +89,7 @@ def test_they_are_those_of_lightning(case: str, tmp_path: Path, monkeypatch: pyt
     assert logged(short) == logged(long)
     for name in ("last.ckpt", "last.ckpt.previous", "best.ckpt"):
         checkpoints = [read_checkpoint(run / "checkpoints" / name) for run in (short, long)]
+        assert all(checkpoint.pop("train_time") > 0 for checkpoint in checkpoints)  # by the clock
         assert plain(checkpoints[0]) == plain(checkpoints[1])
 
 

@@ -9,9 +9,9 @@ from vaelab.checks import check_flag
 
 
 def gate(gated: bool, activation: Callable[[], nn.Module]) -> tuple[Callable[[], nn.Module], int]:
-    """What comes after a hidden layer, and how many outputs of the layer become one.
+    """The activation after a hidden layer, and how many outputs of the layer become one.
 
-    These are an activation and 1, or where layers are gated, the product of one half of the outputs and the sigmoid of the other, and 2.
+    These are the given activation and 1; where layers are gated, one half of the outputs times the sigmoid of the other half, and 2.
 
     Raises:
         ValueError: if gated is neither true nor false, or there is an activation besides the gate: any but ReLU, the default.
