@@ -110,7 +110,7 @@ def test_a_module_that_is_not_on_the_path_is_said(tmp_path: Path) -> None:
 def test_a_function_that_is_called_at_once_and_not_later_is_said(tmp_path: Path) -> None:
     done = command("train.py", *SMALL, "encoder.initial={_target_:torch.nn.init.xavier_uniform_}", check=False, cwd=tmp_path)
     assert (
-        "xavier_uniform_() missing 1 required positional argument: 'tensor'; give it, or, if all is to be called later, write _partial_"
+        "xavier_uniform_() missing 1 required positional argument: 'tensor'; give the argument, or, to call the function later"
         in done.stderr
     )
 

@@ -278,9 +278,7 @@ def write_curve(row: Row, begun: list[RunFolder], protocol: dict[str, Any]) -> N
     curves = begun[0].curves() if begun else {}
     if "val/elbo" not in curves:
         raise SystemExit(f"outputs/published/{row.name} has no run with results: train it first")
-    found = changes(begun[0].config, {**protocol, "seed": row.seeds[0]})
-    if found:
-        raise SystemExit(f"{begun[0]} is not a run of today's protocol of {row.name}:\n  {but_few(found)}\nMove it away, and train again")
+    refuse(row, begun[0], changes(begun[0].config, {**protocol, "seed": row.seeds[0]}))
     epochs = dict(curves["epoch"])
     elbo = {1 + int(epochs[step]): value for step, value in curves["val/elbo"] if step in epochs}
     shown = [epoch for epoch in elbo if epoch & (epoch - 1) == 0 or epoch == max(elbo)]
@@ -304,6 +302,15 @@ def check_protocol(row: Row, run: RunFolder, protocol: dict[str, Any]) -> None:
         how = results["evaluations"].get(metric, {}).get("options", {})
         wanted = {key: value for key, value in options.items() if key != "_partial_" and "${" not in str(value)}
         found += differences({metric: {key: how.get(key) for key in wanted}}, {metric: wanted}, Use.SWEEP)
+    refuse(row, run, found)
+
+
+def refuse(row: Row, run: RunFolder, found: list[str]) -> None:
+    """Raise if a run differs from the row's protocol.
+
+    Raises:
+        SystemExit: if there is a difference.
+    """
     if found:
         raise SystemExit(f"{run} is not a run of today's protocol of {row.name}:\n  {but_few(found)}\nMove it away, and train again")
 

@@ -73,7 +73,7 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"callbacks.mean_output is for likelihood=bernoulli, and not for \w+: remove it"):
+    with pytest.raises(ValueError, match=r"callbacks.mean_output is for likelihood=bernoulli, and not for \w+: leave it out"):
         train_small(tmp_path / "run", *RUN, "likelihood=gaussian")
     with pytest.raises(ValueError, match="num_images"):
         MeanOutput(num_images=0)

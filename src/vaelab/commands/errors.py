@@ -195,7 +195,7 @@ def of_building(error: InstantiationException, text: str, key: str, config: Any)
     if unused and len(found) == 1:
         return f"nothing uses {found[0]}.{unused[2]}: {unused[1]} has no such argument"
     is_called_early = re.search(r"\(\) missing \d+ required", str(cause))
-    advice = "; give it, or, if all is to be called later, write _partial_: true beside its _target_" if is_called_early else ""
+    advice = "; give the argument, or, to call the function later, write _partial_: true beside its _target_" if is_called_early else ""
     return f"{key}: {plain(str(cause))}{advice}"
 
 

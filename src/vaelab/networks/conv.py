@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.checks import check_whole, check_widths
-from vaelab.networks.gated import gate
+from vaelab.networks.gated import dense, gate
 from vaelab.networks.inputs import input_layer
 
 
@@ -130,12 +130,10 @@ class ConvEncoder(nn.Module):
             conv = nn.Conv2d(c_in, parts * c_out, kernel_size, stride, padding=kernel_size // 2, bias=not batch_norm)
             blocks.append(normalized(conv, parts * c_out, batch_norm, act))
         features = channels[-1] * sides_after(height, strides)[-1] * sides_after(width, strides)[-1]
-        dense: list[nn.Module] = []
-        for width_out in hidden:
-            dense += [nn.Linear(features, parts * width_out), act()]
-            features = width_out
+        sizes = [features, *hidden]
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.Flatten(), *dense, nn.Linear(features, prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
+        last = nn.Unflatten(1, tuple(out_shape))
+        self.head = nn.Sequential(nn.Flatten(), *dense(sizes, act, parts), nn.Linear(sizes[-1], prod(out_shape)), last)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b ..."]:
         return self.head(self.blocks(self.input(x)))
@@ -179,13 +177,10 @@ class ConvDecoder(nn.Module):
         _, height, width = image_shape(image, "out_shape")
         heights, widths = sides_after(height, strides), sides_after(width, strides)
         act, parts = gate(gated, activation)
-        features = prod(in_shape)
-        dense: list[nn.Module] = []
-        for width_out in hidden:
-            dense += [nn.Linear(features, parts * width_out), act()]
-            features = width_out
+        sizes = [prod(in_shape), *hidden]
         smallest = (parts * channels[-1], heights[-1], widths[-1])
-        self.stem = nn.Sequential(nn.Flatten(), *dense, nn.Linear(features, prod(smallest)), nn.Unflatten(1, smallest), *[act()] * gated)
+        first = nn.Unflatten(1, smallest)
+        self.stem = nn.Sequential(nn.Flatten(), *dense(sizes, act, parts), nn.Linear(sizes[-1], prod(smallest)), first, *[act()] * gated)
         blocks = []
         for i in reversed(range(len(channels))):
             c_in, c_out, stride = channels[i], parts * channels[max(i - 1, 0)], strides[i]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vaelab.checks import check_widths
 from vaelab.networks.conv import check_kernel, check_layers, halvings, normalized
+from vaelab.networks.gated import dense
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer
 
@@ -60,12 +61,10 @@ class Conv1dEncoder(nn.Module):
             conv = nn.Conv1d(c_in, c_out, kernel_size, stride=2, padding=kernel_size // 2, bias=not batch_norm)  # batch-norm has its own
             blocks.append(normalized(conv, c_out, batch_norm, activation, nn.BatchNorm1d))
         features = channels[-1] * halvings(times, len(channels))[-1]
-        dense: list[nn.Module] = []
-        for width in hidden:
-            dense += [nn.Linear(features, width), activation()]
-            features = width
+        sizes = [features, *hidden]
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.Flatten(), *dense, nn.Linear(features, prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
+        last = nn.Unflatten(1, tuple(out_shape))
+        self.head = nn.Sequential(nn.Flatten(), *dense(sizes, activation), nn.Linear(sizes[-1], prod(out_shape)), last)
         keep_signal(nn.ModuleList([self.blocks, self.head]), activation, but_last=True)
 
     def forward(self, x: Float[Tensor, "b c t"]) -> Float[Tensor, "b ..."]:
@@ -98,13 +97,9 @@ class Conv1dDecoder(nn.Module):
         check_kernel(kernel_size)
         leading = tuple(out_shape[:-2])
         out_channels, times = series_shape(out_shape[-2:], "out_shape")
-        lengths, features = halvings(times, len(channels)), prod(in_shape)
-        dense: list[nn.Module] = []
-        for width in hidden:
-            dense += [nn.Linear(features, width), activation()]
-            features = width
+        lengths, sizes = halvings(times, len(channels)), [prod(in_shape), *hidden]
         smallest = (channels[-1], lengths[-1])
-        self.stem = nn.Sequential(nn.Flatten(), *dense, nn.Linear(features, prod(smallest)), nn.Unflatten(1, smallest))
+        self.stem = nn.Sequential(nn.Flatten(), *dense(sizes, activation), nn.Linear(sizes[-1], prod(smallest)), nn.Unflatten(1, smallest))
         blocks, half = [], kernel_size // 2
         for i in reversed(range(len(channels))):
             c_in, c_out = channels[i], channels[max(i - 1, 0)]

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vaelab.checks import check_widths
-from vaelab.networks.gated import gate
+from vaelab.networks.gated import dense, gate
 from vaelab.networks.initial import keep_signal
 from vaelab.networks.inputs import input_layer, width_after
 
@@ -48,10 +48,8 @@ class MLP(nn.Module):
             )
         self.input = input_layer(input, in_shape)
         widths = [width_after(self.input, in_shape), *hidden]
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(fan_in, parts * fan_out), act()]
-        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], prod(out_shape)), nn.Unflatten(1, tuple(out_shape)))
+        last = nn.Unflatten(1, tuple(out_shape))
+        self.layers = nn.Sequential(nn.Flatten(), *dense(widths, act, parts), nn.Linear(widths[-1], prod(out_shape)), last)
         # h ~ N(0, 1) beside the gate has E[(h sigmoid(g))^2] = E[sigmoid(g)^2], which is that of an activation sigmoid
         keep_signal(self.layers, nn.Sigmoid if gated else activation, but_last=True)
         if initial is not None:

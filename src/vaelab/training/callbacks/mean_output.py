@@ -46,7 +46,7 @@ class MeanOutput(Callback):
             while isinstance(p_x, Independent):
                 p_x = p_x.base_dist
             if not isinstance(p_x, Bernoulli):
-                raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(p_x).__name__}: remove it")
+                raise ValueError(f"callbacks.mean_output is for likelihood=bernoulli, and not for {type(p_x).__name__}: leave it out")
             likelihood: Any = pl_module.model.likelihood
             start_at(likelihood.network, trainer.strategy.reduce(x.nanmean(0), reduce_op="mean"))
         pl_module.train(was_training)
@@ -63,7 +63,9 @@ def start_at(network: nn.Module, mean: Float[Tensor, "..."]) -> None:
     bias = last_bias(network)
     values = mean.flatten() if bias.numel() == mean.numel() else mean.reshape(len(mean), -1).mean(1)
     if bias.numel() != values.numel():
-        raise ValueError(f"callbacks.mean_output: the decoder ends with {bias.numel()} biases, and x has {mean.numel()} values: remove it")
+        raise ValueError(
+            f"callbacks.mean_output: the decoder ends with {bias.numel()} biases, and x has {mean.numel()} values: leave it out"
+        )
     with torch.no_grad():
         bias.copy_(values.clamp(LEAST, 1 - LEAST).logit())
 
@@ -77,5 +79,5 @@ def last_bias(network: nn.Module) -> Tensor:
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
     layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
     if not layers or layers[-1].bias is None:
-        raise ValueError("callbacks.mean_output needs a decoder that ends with a linear layer or a convolution with biases: remove it")
+        raise ValueError("callbacks.mean_output needs a decoder that ends with a linear layer or a convolution with biases: leave it out")
     return layers[-1].bias
